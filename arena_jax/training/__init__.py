@@ -1,1 +1,40 @@
-"""The training room."""
+"""Training: objectives, the jitted multi-model step, its state, devices, checkpoints, and the loop."""
+
+from arena_jax.training.devices import make_mesh, place_batch, replicated
+from arena_jax.training.objectives import (
+    MaskedBatch,
+    Objective,
+    Result,
+    classification,
+    mask_tokens,
+    masked_token,
+    negative_log_likelihood,
+    next_token,
+    objective_for,
+    span,
+    tagging,
+)
+from arena_jax.training.state import TrainState, model_key
+from arena_jax.training.step import Compilation, Step, make_step
+
+__all__ = [
+    "make_step",
+    "Step",
+    "TrainState",
+    "Compilation",
+    "model_key",
+    "Objective",
+    "Result",
+    "objective_for",
+    "next_token",
+    "masked_token",
+    "mask_tokens",
+    "MaskedBatch",
+    "classification",
+    "tagging",
+    "span",
+    "negative_log_likelihood",
+    "make_mesh",
+    "place_batch",
+    "replicated",
+]

@@ -1,0 +1,352 @@
+"""What a model is trained for: sums of losses over the examples of a batch, padding left out.
+
+An objective returns sums, never averages, so that a loss over microbatches, devices or evaluation batches of
+different fill is the exact loss over their examples: ``loss = loss_sum / count``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from arena_jax.errors import ArenaError, nearest
+
+Batch = Mapping[str, jax.Array]
+
+
+class Result(NamedTuple):
+    """What an objective says of one batch.
+
+    Attributes:
+        sums: scalars summed over the examples, in float32 at least; always ``loss_sum`` (nats) and ``count`` (what the
+            loss is averaged over), and by task ``correct`` and ``bytes``.
+        outputs: predictions per example, for metrics that are computed on the host; empty while training.
+    """
+
+    sums: dict[str, jax.Array]
+    outputs: dict[str, jax.Array]
+
+
+Objective = Callable[[Any, Batch, jax.Array, bool], Result]
+
+
+def _rows(batch: Batch) -> jax.Array:
+    """1 for each row that is an example, 0 for a row that only fills the batch: (B,) int32."""
+    valid = batch.get("valid")
+    return jnp.ones(batch["input_ids"].shape[0], jnp.int32) if valid is None else valid.astype(jnp.int32)
+
+
+def _inputs(batch: Batch) -> dict[str, jax.Array]:
+    """The part of a batch that the model reads."""
+    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    return {name: batch[name] for name in names if name in batch}
+
+
+def _attention(batch: Batch) -> jax.Array:
+    mask = batch.get("attention_mask")
+    return jnp.ones_like(batch["input_ids"]) if mask is None else mask
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    """Half precision to float32; float32 and float64 stay as they are."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def negative_log_likelihood(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    r"""−log softmax(logits)[target], in float32 at least.
+
+    Args:
+        logits: (..., classes).
+        targets: (...) integers in [0, classes).
+
+    Returns:
+        (...) nats.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(negative_log_likelihood(jnp.zeros((1, 4)), jnp.array([2])).round(4))  # log 4
+        [1.3863]
+    """
+    logits = _wide(logits)
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - chosen
+
+
+def _masked_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
+    # Selected, not multiplied: what a padded position holds, NaN included, must not reach the sum.
+    return jnp.sum(jnp.where(weight > 0, values, 0), dtype=jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _count(weight: jax.Array) -> jax.Array:
+    return jnp.sum(weight > 0, dtype=jnp.float32)
+
+
+def _correct(logits: jax.Array, targets: jax.Array, weight: jax.Array) -> jax.Array:
+    hit = (jnp.argmax(logits, axis=-1) == targets) & (weight > 0)
+    return jnp.sum(hit, dtype=jnp.float32)
+
+
+def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
+    """Predict token t+1 from tokens up to t; counted where both are real.
+
+    Args:
+        model: a ``causal-lm`` model.
+        batch: ``input_ids`` and ``attention_mask`` (B, L); optionally ``bytes`` (B,), ``valid`` (B,).
+        key: the step's key (dropout).
+        training: dropout on, and no accuracy (its pass over the vocabulary is not free).
+
+    Returns:
+        ``loss_sum``, ``count`` (tokens), ``bytes``, and in evaluation ``correct``.
+    """
+    hidden = model.encode(**_inputs(batch), key=key if training else None)
+    real = _attention(batch) * _rows(batch)[:, None]
+    targets, weight = batch["input_ids"][:, 1:], real[:, 1:] * real[:, :-1]
+    logits = model.predict_tokens(hidden[:, :-1])
+    sums = {
+        "loss_sum": _masked_sum(negative_log_likelihood(logits, targets), weight),
+        "count": _count(weight),
+        "bytes": _bytes(batch),
+    }
+    if not training:
+        sums["correct"] = _correct(logits, targets, weight)
+    return Result(sums, {})
+
+
+def _bytes(batch: Batch) -> jax.Array:
+    given = batch.get("bytes")
+    rows = _rows(batch)
+    return (
+        jnp.sum(jnp.where(rows > 0, given, 0), dtype=jnp.float32) if given is not None else jnp.zeros((), jnp.float32)
+    )
+
+
+class MaskedBatch(NamedTuple):
+    """A batch with hidden tokens; P = positions per row, the same for every row of one length.
+
+    Attributes:
+        input_ids: (B, L) with the chosen tokens replaced.
+        positions: (B, P) where tokens were chosen.
+        targets: (B, P) the tokens that stood there.
+        weight: (B, P) 1 where a position was really chosen, 0 where it only fills the row.
+    """
+
+    input_ids: jax.Array
+    positions: jax.Array
+    targets: jax.Array
+    weight: jax.Array
+
+
+def mask_tokens(
+    key: jax.Array,
+    input_ids: jax.Array,
+    maskable: jax.Array,
+    *,
+    mask_token_id: int,
+    vocab_size: int,
+    rate: float = 0.15,
+) -> MaskedBatch:
+    """Choose exactly ``rate`` of each row's real tokens, and hide them as BERT does (80/10/10).
+
+    A row with n maskable tokens gets max(1, round(rate·n)) chosen ones, uniformly without replacement: of these 80 %
+    become the mask token, 10 % a random token and 10 % stay. The number is exact, as in BERT's own data
+    generator, instead of a coin toss per token: shapes are static, no chosen token is ever dropped, and the head need
+    not be applied to the other 85 %.
+
+    Args:
+        key: a key; the same key masks the same tokens.
+        input_ids: (B, L) int32.
+        maskable: (B, L), nonzero where a token may be chosen (not padding, not special).
+        mask_token_id: what a hidden token becomes.
+        vocab_size: random tokens are drawn from [0, vocab_size).
+        rate: share of the maskable tokens, in (0, 1].
+
+    Returns:
+        A :class:`MaskedBatch` with P = max(1, round(rate·L)).
+
+    Source:
+        Devlin et al. 2019, section 3.1 (Task 1) and appendix A.1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> ids = jnp.arange(40, dtype=jnp.int32).reshape(2, 20)
+        >>> masked = mask_tokens(jax.random.key(0), ids, jnp.ones_like(ids), mask_token_id=99, vocab_size=40)
+        >>> print(masked.positions.shape, masked.weight.sum(axis=1))
+        (2, 3) [3 3]
+    """
+    rows, length = input_ids.shape
+    capacity = max(1, int(rate * length + 0.5))
+    choose, replace, draw = jax.random.split(key, 3)
+    order = jnp.where(maskable > 0, jax.random.uniform(choose, (rows, length)), -1.0)
+    _, positions = jax.lax.top_k(order, capacity)
+    available = jnp.sum(maskable > 0, axis=1)
+    wanted = jnp.maximum(1, jnp.floor(rate * available + 0.5).astype(jnp.int32))
+    wanted = jnp.minimum(wanted, available)
+    weight = (jnp.arange(capacity)[None, :] < wanted[:, None]).astype(jnp.int32)
+    targets = jnp.take_along_axis(input_ids, positions, axis=1)
+    fate = jax.random.uniform(replace, (rows, capacity))
+    random = jax.random.randint(draw, (rows, capacity), 0, vocab_size, input_ids.dtype)
+    hidden = jnp.where(fate < 0.8, jnp.asarray(mask_token_id, input_ids.dtype), jnp.where(fate < 0.9, random, targets))
+    hidden = jnp.where(weight > 0, hidden, targets)
+    replaced = input_ids.at[jnp.arange(rows)[:, None], positions].set(hidden, unique_indices=True)
+    return MaskedBatch(replaced, positions, targets, weight)
+
+
+def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: float = 0.15) -> Objective:
+    """Predict hidden tokens from all others; only hidden tokens are scored.
+
+    Args:
+        mask_token_id: the tokenizer's mask token.
+        vocab_size: random replacements are drawn below it; the model's vocabulary if not given.
+        rate: share of the tokens that is hidden, in (0, 1].
+
+    Returns:
+        An objective for ``masked-lm`` models. Batches hold ``input_ids``, ``attention_mask`` and, to keep special tokens
+        from being hidden, ``special_tokens_mask`` (B, L). Sums: ``loss_sum``, ``count`` (hidden tokens), ``bytes``
+        (UTF-8 bytes behind the hidden tokens' share of the row), and in evaluation ``correct``.
+
+    Raises:
+        ArenaError: the rate is not in (0, 1].
+
+    Source:
+        Devlin et al. 2019, section 3.1; see :func:`mask_tokens`.
+    """
+    if not 0.0 < rate <= 1.0:
+        raise ArenaError(f"the masking rate is {rate}; give a share above 0 and at most 1, such as 0.15")
+
+    def objective(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
+        mask_key, dropout_key = jax.random.split(key)
+        real = _attention(batch) * _rows(batch)[:, None]
+        special = batch.get("special_tokens_mask")
+        maskable = real if special is None else real * (1 - special)
+        size = vocab_size or model.config.vocab_size
+        masked = mask_tokens(
+            mask_key, batch["input_ids"], maskable, mask_token_id=mask_token_id, vocab_size=size, rate=rate
+        )
+        inputs = {**_inputs(batch), "input_ids": masked.input_ids}
+        hidden = model.encode(**inputs, key=dropout_key if training else None)
+        # The vocabulary is the widest layer: apply it to the hidden tokens alone, 15 % of the work.
+        chosen = jnp.take_along_axis(hidden, masked.positions[:, :, None], axis=1)
+        logits = model.predict_tokens(chosen)
+        share = jnp.sum(masked.weight, axis=1) / jnp.maximum(1, jnp.sum(maskable > 0, axis=1))
+        sums = {
+            "loss_sum": _masked_sum(negative_log_likelihood(logits, masked.targets), masked.weight),
+            "count": _count(masked.weight),
+            "bytes": jnp.sum(batch["bytes"] * share, dtype=jnp.float32)
+            if "bytes" in batch
+            else jnp.zeros((), jnp.float32),
+        }
+        if not training:
+            sums["correct"] = _correct(logits, masked.targets, masked.weight)
+        return Result(sums, {})
+
+    return objective
+
+
+def classification(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
+    """Cross-entropy of one label per row.
+
+    Args:
+        model: a ``sequence-classification`` model.
+        batch: ``input_ids``, ``attention_mask`` (B, L), ``labels`` (B,) int32; optionally ``valid`` (B,).
+        key: the step's key (dropout).
+        training: dropout on.
+
+    Returns:
+        ``loss_sum``, ``count`` (rows), ``correct``; in evaluation the output ``predictions`` (B,) int32.
+    """
+    logits = _wide(model(**_inputs(batch), key=key if training else None))
+    weight = _rows(batch)
+    labels = jnp.where(weight > 0, batch["labels"], 0)
+    sums = {
+        "loss_sum": _masked_sum(negative_log_likelihood(logits, labels), weight),
+        "count": _count(weight),
+        "correct": _correct(logits, labels, weight),
+    }
+    return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
+
+
+def tagging(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
+    """Cross-entropy of one label per token; a label of −100 is not scored.
+
+    Args:
+        model: a ``token-classification`` model.
+        batch: ``input_ids``, ``attention_mask``, ``labels`` (B, L); optionally ``valid`` (B,).
+        key: the step's key (dropout).
+        training: dropout on.
+
+    Returns:
+        ``loss_sum``, ``count`` (labelled tokens), ``correct``; in evaluation the output ``predictions`` (B, L) int32.
+    """
+    logits = _wide(model(**_inputs(batch), key=key if training else None))
+    weight = (batch["labels"] != -100) * _rows(batch)[:, None]
+    labels = jnp.where(weight > 0, batch["labels"], 0)
+    sums = {
+        "loss_sum": _masked_sum(negative_log_likelihood(logits, labels), weight),
+        "count": _count(weight),
+        "correct": _correct(logits, labels, weight),
+    }
+    return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
+
+
+def span(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
+    """Half the cross-entropy of an answer's first token plus half of its last.
+
+    Args:
+        model: a ``question-answering`` model: logits (B, L, 2), start and end.
+        batch: ``input_ids``, ``attention_mask`` (B, L), ``start_positions``, ``end_positions`` (B,); optionally ``valid`` (B,).
+        key: the step's key (dropout).
+        training: dropout on.
+
+    Returns:
+        ``loss_sum``, ``count`` (rows), ``correct`` (both ends right); in evaluation the output ``span_logits`` (B, L, 2).
+    """
+    logits = _wide(model(**_inputs(batch), key=key if training else None))
+    weight = _rows(batch)
+    starts = jnp.where(weight > 0, batch["start_positions"], 0)
+    ends = jnp.where(weight > 0, batch["end_positions"], 0)
+    loss = negative_log_likelihood(logits[..., 0], starts) + negative_log_likelihood(logits[..., 1], ends)
+    hit = (jnp.argmax(logits[..., 0], axis=-1) == starts) & (jnp.argmax(logits[..., 1], axis=-1) == ends)
+    sums = {
+        "loss_sum": _masked_sum(loss / 2, weight),
+        "count": _count(weight),
+        "correct": jnp.sum(hit & (weight > 0), dtype=jnp.float32),
+    }
+    return Result(sums, {} if training else {"span_logits": logits})
+
+
+_BY_TASK: dict[str, Objective] = {
+    "causal-lm": next_token,
+    "sequence-classification": classification,
+    "token-classification": tagging,
+    "question-answering": span,
+}
+
+
+def objective_for(task: str, *, mask_token_id: int | None = None, vocab_size: int | None = None) -> Objective:
+    """The objective of a task.
+
+    Args:
+        task: one of the five tasks of :mod:`arena_jax.models`.
+        mask_token_id: needed for ``masked-lm``.
+        vocab_size: for ``masked-lm``: random replacements are drawn below it.
+
+    Returns:
+        ``objective(model, batch, key, training) -> Result``.
+
+    Raises:
+        ArenaError: the task is unknown, or ``masked-lm`` without a mask token.
+
+    Example:
+        >>> objective_for("causal-lm").__name__
+        'next_token'
+    """
+    if task == "masked-lm":
+        if mask_token_id is None:
+            raise ArenaError("masked-lm needs the tokenizer's mask token: objective_for('masked-lm', mask_token_id=…)")
+        return masked_token(mask_token_id, vocab_size=vocab_size)
+    if task not in _BY_TASK:
+        raise ArenaError(f"unknown task '{task}'; {nearest(task, [*_BY_TASK, 'masked-lm'])}")
+    return _BY_TASK[task]

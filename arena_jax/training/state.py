@@ -1,0 +1,47 @@
+"""The state of training: a plain pytree, and the keys that are folded from where it stands."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class TrainState(NamedTuple):
+    """Everything that a step reads and writes.
+
+    Attributes:
+        step: steps taken, int32 scalar.
+        params: ``{model name: parameter tree}``.
+        opt_state: the optimizer's state over all models.
+    """
+
+    step: jax.Array
+    params: dict[str, Any]
+    opt_state: Any
+
+
+def model_key(seed: int, name: str, step: jax.Array | int) -> jax.Array:
+    """The key of one model at one step.
+
+    It depends on the seed, the model's name and the step alone: not on which other models train beside it, and not on
+    anything that a resumed run could have lost.
+
+    Args:
+        seed: the run's seed.
+        name: the model's name.
+        step: the step, may be traced.
+
+    Returns:
+        A typed key, scalar.
+
+    Example:
+        >>> import jax
+        >>> bool((jax.random.bits(model_key(0, "bert", 3)) == jax.random.bits(model_key(0, "gpt2", 3))).all())
+        False
+    """
+    # crc32 and not hash(): the latter differs from process to process.
+    named = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    return jax.random.fold_in(named, jnp.asarray(step, jnp.uint32))

@@ -1,0 +1,302 @@
+"""One compiled program that trains several different models: gradients of each, one update over all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from arena_jax import models as model_room
+from arena_jax.errors import ArenaError
+from arena_jax.training.devices import make_mesh, place_batch, replicated
+from arena_jax.training.objectives import Objective, Result, objective_for
+from arena_jax.training.state import TrainState, model_key
+
+Batches = Mapping[str, Mapping[str, Any]]
+Metrics = dict[str, dict[str, jax.Array]]
+# Evaluation masks tokens too, always the same ones, and never with a key that a training step has used.
+_EVALUATION = 0x45564C
+
+
+class Compilation(NamedTuple):
+    """A program that was compiled.
+
+    Attributes:
+        program: what it does, such as ``"step"`` or ``"evaluate bert"``.
+        shapes: the batch shapes it was compiled for.
+        seconds: how long the compiler took.
+        bytes: temporaries + arguments + outputs − aliased, as the compiler allots them; per device.
+    """
+
+    program: str
+    shapes: tuple[Any, ...]
+    seconds: float
+    bytes: int
+
+
+class Step:
+    """The jitted multi-model step; made by :func:`make_step`.
+
+    Attributes:
+        names: the models' names, in order.
+        structures: ``{model: structure}``, what :func:`arena_jax.models.merge` needs beside the parameters.
+        compilations: every program compiled so far, with seconds and bytes.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        optimizer: optax.GradientTransformation,
+        objectives: Mapping[str, Objective],
+        *,
+        accumulation: Mapping[str, int],
+        mesh: Mesh,
+        seed: int,
+        gradient_norms: bool,
+    ) -> None:
+        self.names = tuple(sorted(models))
+        self.mesh = mesh
+        self.seed = seed
+        self.accumulation = dict(accumulation)
+        self.optimizer = optax.with_extra_args_support(optimizer)
+        self.compilations: list[Compilation] = []
+        self._objectives = dict(objectives)
+        self._gradient_norms = gradient_norms
+        self._executables: dict[Any, Any] = {}
+        split = {name: model_room.split(models[name]) for name in self.names}
+        self.structures = {name: structure for name, (structure, _) in split.items()}
+        self._initial = {name: params for name, (_, params) in split.items()}
+
+    def init(self, params: Mapping[str, Any] | None = None) -> TrainState:
+        """The state before the first step, on every device of the mesh.
+
+        Args:
+            params: ``{model: parameter tree}``; the models' own if not given. They are copied: a step donates its
+                state, and neither the caller's arrays nor a second model started from them may vanish with it.
+
+        Returns:
+            A :class:`TrainState` at step 0.
+        """
+        sharding = replicated(self.mesh)
+        source = self._initial if params is None else {name: params[name] for name in self.names}
+        copied = jax.tree.map(lambda p: jax.device_put(jnp.array(p, copy=True), sharding), source)
+        opt_state = jax.jit(self.optimizer.init, out_shardings=sharding)(copied)
+        return TrainState(jax.device_put(jnp.zeros((), jnp.int32), sharding), copied, opt_state)
+
+    def gradients(
+        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """The gradient of one model's mean loss over its whole batch; pure, for use inside ``jit``.
+
+        Args:
+            name: which model.
+            params: its parameter tree.
+            batch: arrays (k, b, …): k microbatches of b examples. Only one microbatch's activations are held at a time.
+            step: int32 scalar; dropout and masking are folded from it.
+
+        Returns:
+            The gradient (a tree like ``params``) of ``loss_sum / count`` over all k·b examples, and the sums.
+        """
+        key = model_key(self.seed, name, step)
+        structure, objective = self.structures[name], self._objectives[name]
+
+        def loss_sum(p: Any, microbatch: Mapping[str, jax.Array], index: jax.Array) -> tuple[jax.Array, Any]:
+            model = model_room.merge(structure, p)
+            sums = objective(model, microbatch, jax.random.fold_in(key, index), True).sums
+            return sums["loss_sum"], sums
+
+        def mean_loss(p: Any, microbatch: Mapping[str, jax.Array]) -> tuple[jax.Array, Any]:
+            total, sums = loss_sum(p, microbatch, jnp.zeros((), jnp.int32))
+            return total / jnp.maximum(sums["count"], 1), sums
+
+        count = jax.tree.leaves(batch)[0].shape[0]
+        if count == 1:
+            (_, sums), gradient = jax.value_and_grad(mean_loss, has_aux=True)(
+                params, jax.tree.map(lambda x: x[0], batch)
+            )
+            return gradient, sums
+
+        def accumulate(carry: Any, item: Any) -> tuple[Any, None]:
+            index, microbatch = item
+            (_, sums), gradient = jax.value_and_grad(loss_sum, has_aux=True)(params, microbatch, index)
+            return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, (gradient, sums)), None
+
+        first = jax.tree.map(lambda x: x[0], batch)
+        shapes = jax.eval_shape(jax.value_and_grad(loss_sum, has_aux=True), params, first, jnp.zeros((), jnp.int32))
+        (_, sums_shape), gradient_shape = shapes
+        # Half-precision gradients are summed in float32: a sum of many small terms would otherwise stop growing.
+        zeros = (
+            jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.promote_types(s.dtype, jnp.float32)), gradient_shape),
+            jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), sums_shape),
+        )
+        (gradient, sums), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(count), batch))
+        scale = 1 / jnp.maximum(sums["count"], 1)
+        gradient = jax.tree.map(lambda g, s: (g * scale.astype(g.dtype)).astype(s.dtype), gradient, gradient_shape)
+        return gradient, sums
+
+    def update(self, state: TrainState, gradients: Any, losses: Mapping[str, jax.Array], **extra: Any) -> TrainState:
+        """One update over all models; pure, for use inside ``jit``. Depends on no batch shape.
+
+        Args:
+            state: before the step.
+            gradients: ``{model: tree}``.
+            losses: ``{model: scalar}``, handed to the optimizer as ``value``.
+            **extra: handed to the optimizer as they are (``weights``, ``active``).
+
+        Returns:
+            The state after the step.
+        """
+        updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params, value=losses, **extra)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state)  # type: ignore[arg-type]
+
+    def whole(self, state: TrainState, batches: Any, extra: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
+        """Gradients of every model, then the update; the pure function that is compiled."""
+        computed = {name: self.gradients(name, state.params[name], batches[name], state.step) for name in self.names}
+        gradients = {name: gradient for name, (gradient, _) in computed.items()}
+        metrics: Metrics = {}
+        for name, (gradient, sums) in computed.items():
+            metrics[name] = {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}
+            if self._gradient_norms:
+                metrics[name]["gradient_norm"] = optax.tree.norm(gradient)
+        losses = {name: metrics[name]["loss"] for name in self.names}
+        return self.update(state, gradients, losses, **extra), metrics
+
+    def place(self, batches: Batches) -> dict[str, dict[str, jax.Array]]:
+        """Move ``{model: batch}`` to the devices as (microbatches, examples, …), spread over the data axis."""
+        missing = [name for name in self.names if name not in batches]
+        if missing:
+            raise ArenaError(
+                f"no batch for model '{missing[0]}'; a step takes one batch for each of {', '.join(self.names)}"
+            )
+        return {name: place_batch(batches[name], self.mesh, self.accumulation[name]) for name in self.names}
+
+    def __call__(self, state: TrainState, batches: Batches, **extra: Any) -> tuple[TrainState, Metrics]:
+        """Take one step. The state is donated: go on with the one that is returned.
+
+        Args:
+            state: from :meth:`init` or the last step.
+            batches: ``{model: {name: array (B, …)}}``; B is each model's own.
+            **extra: traced arguments for the optimizer, such as ``weights={model: scalar}``.
+
+        Returns:
+            The new state, and ``{model: {"loss", "loss_sum", "count", …}}`` as arrays still being computed.
+        """
+        return self.run(state, self.place(batches), **extra)
+
+    def run(self, state: TrainState, placed: Any, **extra: Any) -> tuple[TrainState, Metrics]:
+        """Like calling the step, for batches that :meth:`place` has placed."""
+        return self._executable("step", self.whole, (state, placed, extra), donate=(0,))(state, placed, extra)
+
+    def evaluate(self, name: str, params: Any, batch: Mapping[str, Any], index: int = 0) -> Result:
+        """Score one batch of one model, dropout off.
+
+        Args:
+            name: which model.
+            params: its parameter tree.
+            batch: arrays (B, …).
+            index: the batch's number: tokens are masked by it, so that every evaluation masks the same ones.
+
+        Returns:
+            The objective's :class:`Result`, still being computed.
+        """
+        key = jax.random.fold_in(model_key(self.seed, name, _EVALUATION), index)
+        placed = place_batch(batch, self.mesh)
+
+        def run(p: Any, b: Any, k: jax.Array) -> Result:
+            model = model_room.merge(self.structures[name], p)
+            return self._objectives[name](model, jax.tree.map(lambda x: x[0], b), k, False)
+
+        return self._executable(f"evaluate {name}", run, (params, placed, key))(params, placed, key)
+
+    def _executable(
+        self,
+        program: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        donate: tuple[int, ...] = (),
+    ) -> Any:
+        leaves, treedef = jax.tree.flatten(arguments[1:])
+        shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+        cache_key = (program, treedef, shapes)
+        if cache_key not in self._executables:
+            start = time.perf_counter()
+            compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+            memory = compiled.memory_analysis()
+            # Not peak_memory_in_bytes: it was measured to be 15 times too low (DESIGN.md).
+            total = 0
+            if memory is not None:
+                total = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+                total += memory.output_size_in_bytes - memory.alias_size_in_bytes
+            self.compilations.append(Compilation(program, shapes, time.perf_counter() - start, total))
+            self._executables[cache_key] = compiled
+        return self._executables[cache_key]
+
+
+def make_step(
+    models: Mapping[str, Any],
+    optimizer: optax.GradientTransformation,
+    objectives: Mapping[str, Objective] | None = None,
+    *,
+    accumulation: int | Mapping[str, int] = 1,
+    mesh: Mesh | None = None,
+    seed: int = 0,
+    gradient_norms: bool = False,
+) -> Step:
+    """Compile the training of several models into one program.
+
+    Args:
+        models: ``{name: model}`` from :mod:`arena_jax.models`; they are read, never changed.
+        optimizer: an Optax transformation over ``{name: parameter tree}``, such as
+            :func:`arena_jax.transforms.multi_model_adamw`. It is given ``value={name: loss}``.
+        objectives: ``{name: objective}``; those of the models' tasks if not given (``masked-lm`` needs
+            :func:`arena_jax.training.masked_token`, for the tokenizer's mask token).
+        accumulation: microbatches per step, for all models or ``{name: count}``. The gradient is that of the whole batch;
+            memory is that of one microbatch.
+        mesh: from :func:`arena_jax.training.make_mesh`; one device if not given.
+        seed: dropout and masking are folded from it.
+        gradient_norms: also report each model's ``gradient_norm`` (before sharing and clipping).
+
+    Returns:
+        A :class:`Step`: ``state = step.init()``, then ``state, metrics = step(state, batches)``.
+
+    Raises:
+        ArenaError: no model, or names that differ between the arguments.
+
+    Example:
+        >>> import numpy as np, optax
+        >>> from arena_jax import models, training
+        >>> bert = models.create(models.preset("bert-tiny"), task="sequence-classification", seed=0)
+        >>> step = training.make_step({"bert": bert}, optax.adamw(1e-3))
+        >>> batch = {"input_ids": np.ones((4, 8), np.int32), "labels": np.zeros(4, np.int32)}
+        >>> state, metrics = step(step.init(), {"bert": batch})
+        >>> int(state.step), int(metrics["bert"]["count"])
+        (1, 4)
+    """
+    if not models:
+        raise ArenaError("no model to train; give {name: model}")
+    if objectives is None:
+        objectives = {name: objective_for(model.task) for name, model in models.items()}
+    counts = dict(accumulation) if isinstance(accumulation, Mapping) else dict.fromkeys(models, accumulation)
+    for what, given in (("objectives", objectives), ("accumulation", counts)):
+        if set(given) != set(models):
+            raise ArenaError(
+                f"{what} are given for {sorted(given)}, models are {sorted(models)}; the names must be the same"
+            )
+    bad = [name for name, count in counts.items() if count < 1]
+    if bad:
+        raise ArenaError(f"accumulation of model '{bad[0]}' is {counts[bad[0]]}; give 1 or more microbatches")
+    return Step(
+        models,
+        optimizer,
+        objectives,
+        accumulation=counts,
+        mesh=make_mesh(1) if mesh is None else mesh,
+        seed=seed,
+        gradient_norms=gradient_norms,
+    )
