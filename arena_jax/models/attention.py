@@ -1,0 +1,61 @@
+"""Multi-head self-attention, written out for XLA or handed to ``jax.nn.dot_product_attention``."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from arena_jax.models.config import TransformerConfig
+from arena_jax.models.layers import Linear, dropout
+
+
+class Attention(nnx.Module):
+    """softmax(Q Kᵀ · s + mask) V per head, then one output map.
+
+    s is 1/sqrt(head size) unless the configuration turns it off; GPT-2 can divide it by the block's number as well.
+    """
+
+    def __init__(self, config: TransformerConfig, output_std: float, *, rngs: nnx.Rngs) -> None:
+        size, std, dtype = config.hidden_size, config.initializer_range, config.param_dtype
+        self.query = Linear(size, size, std, dtype, rngs=rngs)
+        self.key = Linear(size, size, std, dtype, rngs=rngs)
+        self.value = Linear(size, size, std, dtype, rngs=rngs)
+        self.output = Linear(size, size, output_std, dtype, rngs=rngs)
+        self.config = config
+
+    def __call__(self, x: Array, mask: Array | None, layer: Array, key: Array | None) -> Array:
+        """Mix information between tokens.
+
+        Args:
+            x: (B, L, D).
+            mask: bool, broadcastable to (B, heads, L, L): True where a query may see a key. None: everywhere.
+            layer: int32 scalar, the number of this block from 0.
+            key: random key of the dropout on attention weights, or None.
+
+        Returns:
+            (B, L, D), before dropout.
+        """
+        config = self.config
+        heads = (*x.shape[:-1], config.num_heads, config.head_size)
+        query, keys, values = (m(x).reshape(heads) for m in (self.query, self.key, self.value))
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        scale = jnp.asarray(config.head_size**-0.5 if config.scale_attn_weights else 1.0, wide)
+        if config.scale_attn_by_inverse_layer_idx:
+            scale = scale / (layer + 1).astype(wide)
+        dropping = key is not None and config.attention_dropout > 0
+        if config.attention == "dot_product" and not dropping:
+            # The library function has one static scale and no dropout on weights; the scale goes into the queries.
+            mixed = jax.nn.dot_product_attention(
+                (query * scale).astype(x.dtype), keys, values, mask=mask, scale=1.0, is_causal=False
+            )
+            return self.output(mixed.reshape(x.shape))
+        sums = wide if config.reorder_and_upcast_attn else None
+        scores = jnp.einsum("blhd,bmhd->bhlm", query, keys, preferred_element_type=sums).astype(wide) * scale
+        if mask is not None:
+            # The smallest finite number, not −inf: a row that may see nothing then averages instead of giving NaN.
+            scores = jnp.where(mask, scores, jnp.finfo(wide).min)
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        weights = dropout(weights, config.attention_dropout, key)
+        return self.output(jnp.einsum("bhlm,bmhd->blhd", weights, values).reshape(x.shape))

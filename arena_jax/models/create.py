@@ -1,0 +1,77 @@
+"""New models with the initial weights that transformers would draw."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+from flax import nnx
+
+from arena_jax.errors import ArenaError
+from arena_jax.models.config import TransformerConfig, check_task
+from arena_jax.models.presets import preset
+from arena_jax.models.transformer import Transformer
+
+
+def create(config: TransformerConfig | str | Any, task: str, seed: int = 0) -> Transformer:
+    """A new model with random weights, the same for the same seed.
+
+    Kernels and embeddings are normal with standard deviation ``initializer_range`` (GPT-2's residual outputs
+    divided by sqrt(2 · blocks)), biases 0, norm scales 1, the padding row 0 where transformers zeroes it.
+
+    Args:
+        config: a configuration, the name of a preset, or a transformers configuration object.
+        task: what the model predicts; one of ``config.TASKS``.
+        seed: whole number.
+
+    Returns:
+        The model.
+
+    Raises:
+        ArenaError: unknown preset or task, or a task this family does not have.
+
+    Example:
+        >>> create("gpt2-tiny", task="causal-lm", seed=1).config.family
+        'gpt2'
+    """
+    config = as_config(config)
+    check_task(config, task)
+    check_precision(config)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ArenaError(f"seed must be a whole number, not {seed!r}")
+    structure, state = _new(config, task, seed % 2**32)
+    return nnx.merge(structure, state)
+
+
+def as_config(config: TransformerConfig | str | Any) -> TransformerConfig:
+    """A configuration from itself, a preset's name, or a transformers configuration object."""
+    if isinstance(config, TransformerConfig):
+        return config
+    if isinstance(config, str):
+        return preset(config)
+    if hasattr(config, "to_dict") and hasattr(config, "model_type"):
+        from arena_jax.models.hf_config import config_from_hf
+
+        return config_from_hf(config)
+    raise ArenaError(f"a model configuration, preset name or transformers configuration is needed, not {config!r}")
+
+
+def check_precision(config: TransformerConfig) -> None:
+    """Refuse float64 where JAX would silently compute in float32."""
+    if "float64" in (config.dtype, config.param_dtype) and not jax.config.read("jax_enable_x64"):
+        raise ArenaError("float64 needs jax.config.update('jax_enable_x64', True) before the model is made")
+
+
+def abstract(config: TransformerConfig, task: str) -> Transformer:
+    """The model with shapes in place of arrays: nothing is computed."""
+    return nnx.eval_shape(lambda: Transformer(config, task, rngs=nnx.Rngs(params=0)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _draw(config: TransformerConfig, task: str, seed: int) -> Any:
+    return nnx.split(Transformer(config, task, rngs=nnx.Rngs(params=jax.random.key(seed))))[1]
+
+
+def _new(config: TransformerConfig, task: str, seed: int) -> tuple[Any, Any]:
+    return nnx.split(abstract(config, task))[0], _draw(config, task, seed)

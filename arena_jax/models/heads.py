@@ -1,0 +1,127 @@
+"""The head of each task, with the semantics of the transformers class of that family."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from arena_jax.errors import ArenaError
+from arena_jax.models.config import TransformerConfig
+from arena_jax.models.layers import LayerNorm, Linear, activation, dropout
+
+if TYPE_CHECKING:
+    from arena_jax.models.transformer import Transformer
+
+LANGUAGE_MODELS = ("causal-lm", "masked-lm")
+
+
+class LanguageHead(nnx.Module):
+    """Dense, activation and norm (not in GPT-2), then a logit per token of the vocabulary."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
+        size, std, dtype = config.hidden_size, config.initializer_range, config.param_dtype
+        plain = config.family == "gpt2"
+        self.transform = None if plain else Linear(size, size, std, dtype, rngs=rngs)
+        self.norm = None if plain else LayerNorm(size, config.layer_norm_eps or 0.0, dtype)
+        self.bias = None if plain else nnx.Param(jnp.zeros((config.vocab_size,), dtype))
+        tied = config.tie_word_embeddings
+        self.output = None if tied else Linear(size, config.vocab_size, std, dtype, bias=False, rngs=rngs)
+        # BERT's head follows the configured activation; RoBERTa's is the exact GELU whatever the blocks use.
+        self.activation = config.activation if config.family == "bert" else "gelu"
+
+    def __call__(self, hidden: Array, table: Array) -> Array:
+        """Logits (..., V) of hidden (..., D); table (V, D) is used when the head is tied."""
+        x = hidden
+        if self.transform is not None and self.norm is not None:
+            x = self.norm(activation(self.activation)(self.transform(x)))
+        if self.output is not None:
+            logits = self.output(x)
+        else:
+            logits = jax.lax.dot_general(x, table.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())))
+        if self.bias is None:
+            return logits
+        return logits + jnp.expand_dims(self.bias[...].astype(x.dtype), tuple(range(x.ndim - 1)))
+
+
+class LabelHead(nnx.Module):
+    """A logit per class, or start and end of a span; RoBERTa's sequence classifier has a layer before it."""
+
+    def __init__(self, config: TransformerConfig, task: str, *, rngs: nnx.Rngs) -> None:
+        size, std, dtype = config.hidden_size, config.initializer_range, config.param_dtype
+        whole = task == "sequence-classification"
+        deeper = whole and config.family == "roberta"
+        self.dense = Linear(size, size, std, dtype, rngs=rngs) if deeper else None
+        outputs = 2 if task == "question-answering" else config.num_labels
+        bias = not (whole and config.family == "gpt2")
+        self.output = Linear(size, outputs, std, dtype, bias=bias, rngs=rngs)
+
+
+def make_head(config: TransformerConfig, task: str, *, rngs: nnx.Rngs) -> LanguageHead | LabelHead | None:
+    """The new head of a task; None where the tied token table is all of it."""
+    if task not in LANGUAGE_MODELS:
+        return LabelHead(config, task, rngs=rngs)
+    if config.family == "gpt2" and config.tie_word_embeddings:
+        return None
+    return LanguageHead(config, rngs=rngs)
+
+
+def make_pooler(config: TransformerConfig, task: str, *, rngs: nnx.Rngs) -> Linear | None:
+    """BERT classifies a sequence from tanh of a linear map of its first token; nothing else has a pooler."""
+    if config.family == "bert" and task == "sequence-classification":
+        size = config.hidden_size
+        return Linear(size, size, config.initializer_range, config.param_dtype, rngs=rngs)
+    return None
+
+
+def token_logits(model: Transformer, hidden: Array) -> Array:
+    """Logits (..., V) of hidden states (..., D)."""
+    table = model.embeddings.token.embedding[...]
+    if model.head is None:
+        return jax.lax.dot_general(hidden, table.astype(hidden.dtype), (((hidden.ndim - 1,), (1,)), ((), ())))
+    assert isinstance(model.head, LanguageHead)
+    return model.head(hidden, table)
+
+
+def apply_head(model: Transformer, hidden: Array, input_ids: Array, key: Array | None) -> Array:
+    """The logits of the model's task from the hidden states (B, L, D)."""
+    if model.task in LANGUAGE_MODELS:
+        return token_logits(model, hidden)
+    head = model.head
+    assert isinstance(head, LabelHead)
+    if model.task == "question-answering":
+        return head.output(hidden)
+    rate = _classifier_dropout(model.config)
+    if model.task == "token-classification":
+        return head.output(dropout(hidden, rate, key))
+    if model.config.family == "gpt2":
+        return head.output(_last_token(model.config, hidden, input_ids))
+    first, second = (None, None) if key is None else jax.random.split(key)
+    if model.pooler is not None:
+        return head.output(dropout(jnp.tanh(model.pooler(hidden[:, 0])), rate, first))
+    assert head.dense is not None
+    x = jnp.tanh(head.dense(dropout(hidden[:, 0], rate, first)))
+    return head.output(dropout(x, rate, second))
+
+
+def _classifier_dropout(config: TransformerConfig) -> float:
+    if config.classifier_dropout is not None:
+        return config.classifier_dropout
+    return 0.1 if config.family == "gpt2" else config.hidden_dropout  # GPT2ForTokenClassification has 0.1 built in
+
+
+def _last_token(config: TransformerConfig, hidden: Array, input_ids: Array) -> Array:
+    """The hidden state of the rightmost token that is not padding, as GPT2ForSequenceClassification finds it."""
+    if config.pad_token_id is None:
+        if input_ids.shape[0] != 1:
+            raise ArenaError(
+                "gpt2 classifies at the last token that is not padding: set pad_token_id in the configuration "
+                "to classify more than one sequence at a time"
+            )
+        return hidden[:, -1]
+    numbers = jnp.arange(input_ids.shape[1], dtype=jnp.int32)[None, :]
+    last = jnp.argmax(numbers * (input_ids != config.pad_token_id), axis=-1)
+    return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]

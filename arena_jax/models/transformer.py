@@ -1,0 +1,335 @@
+"""One transformer for BERT, RoBERTa and GPT-2: embeddings, a scanned stack of blocks, a task head."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal, overload
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from arena_jax.errors import ArenaError
+from arena_jax.models import heads
+from arena_jax.models.attention import Attention
+from arena_jax.models.config import TransformerConfig, check_task
+from arena_jax.models.layers import Embedding, LayerNorm, Linear, activation, dropout
+
+Params = dict[str, Any]  # nested dictionary of names, arrays at the leaves
+
+
+class FeedForward(nnx.Module):
+    """y = act(x W₁ + b₁) W₂ + b₂, each token on its own."""
+
+    def __init__(self, config: TransformerConfig, output_std: float, *, rngs: nnx.Rngs) -> None:
+        size, inner, dtype = config.hidden_size, config.intermediate_size, config.param_dtype
+        self.up = Linear(size, inner, config.initializer_range, dtype, rngs=rngs)
+        self.down = Linear(inner, size, output_std, dtype, rngs=rngs)
+        self.activation = config.activation
+
+    def __call__(self, x: Array) -> Array:
+        """(B, L, D) → (B, L, D)."""
+        return self.down(activation(self.activation)(self.up(x)))
+
+
+class Block(nnx.Module):
+    """Attention and feed-forward, each with a residual sum and a norm: before it in GPT-2, after it otherwise."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
+        std = config.initializer_range
+        # GPT-2 starts what is added to the residual smaller, by the number of sums (GPT-2 paper, section 2.3).
+        output_std = std / (2 * config.num_layers) ** 0.5 if config.family == "gpt2" else std
+        self.attention = Attention(config, output_std, rngs=rngs)
+        self.attention_norm = LayerNorm(config.hidden_size, config.layer_norm_eps or 0.0, config.param_dtype)
+        self.feed_forward = FeedForward(config, output_std, rngs=rngs)
+        self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps or 0.0, config.param_dtype)
+        self.config = config
+
+    def __call__(self, x: Array, mask: Array | None, layer: Array, key: Array | None) -> Array:
+        """(B, L, D) → (B, L, D); mask, layer and key as in :class:`Attention`."""
+        rate = self.config.hidden_dropout
+        weights_key, first_key, second_key = (None,) * 3 if key is None else jax.random.split(key, 3)
+        if self.config.family == "gpt2":
+            mixed = self.attention(self.attention_norm(x), mask, layer, weights_key)
+            x = x + dropout(mixed, rate, first_key)
+            return x + dropout(self.feed_forward(self.feed_forward_norm(x)), rate, second_key)
+        mixed = self.attention(x, mask, layer, weights_key)
+        x = self.attention_norm(x + dropout(mixed, rate, first_key))
+        return self.feed_forward_norm(x + dropout(self.feed_forward(x), rate, second_key))
+
+
+class Embeddings(nnx.Module):
+    """Token plus position plus token type; BERT and RoBERTa normalise the sum."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
+        gpt2 = config.family == "gpt2"
+        table = functools.partial(
+            Embedding, size=config.hidden_size, std=config.initializer_range, dtype=config.param_dtype, rngs=rngs
+        )
+        pad = None if gpt2 else config.pad_token_id
+        self.token = table(config.vocab_size, padding=pad)
+        self.position = table(config.max_positions, padding=pad if config.family == "roberta" else None)
+        self.token_type = None if gpt2 else table(config.type_vocab_size)
+        eps = config.layer_norm_eps or 0.0
+        self.norm = None if gpt2 else LayerNorm(config.hidden_size, eps, config.param_dtype)
+        self.config = config
+
+    def __call__(
+        self, input_ids: Array, token_type_ids: Array | None, position_ids: Array | None, key: Array | None
+    ) -> Array:
+        """int32 (B, L) → (B, L, D) in the computation's type."""
+        config, dtype = self.config, self.config.compute_dtype
+        x = self.token(input_ids, dtype)
+        if self.token_type is not None:
+            types = jnp.zeros((1, 1), jnp.int32) if token_type_ids is None else token_type_ids
+            x = x + self.token_type(types, dtype)
+        elif token_type_ids is not None:
+            x = x + self.token(token_type_ids, dtype)  # GPT-2's types are rows of the token table
+        if position_ids is None:
+            position_ids = default_positions(config, input_ids)
+        x = x + self.position(position_ids, dtype)
+        if self.norm is not None:
+            x = self.norm(x)
+        rate = config.hidden_dropout if config.embedding_dropout is None else config.embedding_dropout
+        return dropout(x, rate, key)
+
+
+def default_positions(config: TransformerConfig, input_ids: Array) -> Array:
+    """Positions when none are given: 0, 1, 2, …; RoBERTa counts tokens that are not padding from pad + 1.
+
+    Args:
+        config: of the model.
+        input_ids: int32 (B, L).
+
+    Returns:
+        int32 (1, L), or (B, L) for RoBERTa.
+    """
+    if config.family != "roberta":
+        return jnp.arange(input_ids.shape[1], dtype=jnp.int32)[None, :]
+    real = jnp.not_equal(input_ids, config.pad_token_id or 0).astype(jnp.int32)
+    return jnp.cumsum(real, axis=1) * real + jnp.int32(config.pad_token_id or 0)
+
+
+class Transformer(nnx.Module):
+    """BERT, RoBERTa or GPT-2 with the head of one task.
+
+    Make one with :func:`create` or ``from_pretrained``. Parameters are the only state; random keys are arguments.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from arena_jax import models
+        >>> model = models.create("bert-tiny", task="sequence-classification", seed=0)
+        >>> model(jnp.ones((2, 7), jnp.int32)).shape
+        (2, 2)
+    """
+
+    def __init__(self, config: TransformerConfig, task: str, *, rngs: nnx.Rngs) -> None:
+        check_task(config, task)
+        self.config = config
+        self.task = task
+        self.embeddings = Embeddings(config, rngs=rngs)
+        keys = jax.random.split(rngs.params(), config.num_layers)
+        build = nnx.vmap(lambda key: Block(config, rngs=nnx.Rngs(params=key)))
+        self.blocks: Block = build(keys)
+        eps = config.layer_norm_eps or 0.0
+        self.final_norm = LayerNorm(config.hidden_size, eps, config.param_dtype) if config.family == "gpt2" else None
+        self.pooler = heads.make_pooler(config, task, rngs=rngs)
+        self.head = heads.make_head(config, task, rngs=rngs)
+
+    def __call__(
+        self,
+        input_ids: Array,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        *,
+        key: Array | None = None,
+    ) -> Array:
+        """The logits of the model's task.
+
+        Args:
+            input_ids: int32 (B, L), token numbers.
+            attention_mask: int32 or bool (B, L), 0 where a token is padding; None: no padding.
+            token_type_ids: int32 (B, L), segment numbers; None: segment 0 (nothing is added in GPT-2).
+            position_ids: int32 (B, L) or (1, L), rows of the position table; None: transformers' own.
+            key: random key of the dropout; None: evaluation, no dropout.
+
+        Returns:
+            Language models (B, L, V); sequence classification (B, classes); token classification (B, L, classes);
+            question answering (B, L, 2): start and end. In the computation's dtype.
+
+        Raises:
+            ArenaError: a wrong shape or type, or more tokens than positions.
+        """
+        hidden = self.encode(input_ids, attention_mask, token_type_ids, position_ids, key=key)
+        return heads.apply_head(self, hidden, input_ids, None if key is None else jax.random.fold_in(key, 1))
+
+    @overload
+    def encode(
+        self,
+        input_ids: Array,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        *,
+        key: Array | None = None,
+        return_blocks: Literal[False] = False,
+    ) -> Array: ...
+    @overload
+    def encode(
+        self,
+        input_ids: Array,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        *,
+        key: Array | None = None,
+        return_blocks: Literal[True],
+    ) -> tuple[Array, Array]: ...
+    def encode(
+        self,
+        input_ids: Array,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        *,
+        key: Array | None = None,
+        return_blocks: bool = False,
+    ) -> Array | tuple[Array, Array]:
+        """The hidden state of every token, after the final norm.
+
+        Args:
+            input_ids: as in the call; the same holds for the next three.
+            attention_mask: see there.
+            token_type_ids: see there.
+            position_ids: see there.
+            key: see there.
+            return_blocks: also return the embeddings and every block's output (before GPT-2's final norm).
+
+        Returns:
+            (B, L, D), or with ``return_blocks`` a pair of that and (blocks + 1, B, L, D).
+        """
+        config = self.config
+        _check_inputs(config, input_ids, attention_mask, token_type_ids, position_ids)
+        inner = None if key is None else jax.random.fold_in(key, 0)
+        embedding_key, stack_key = (None, None) if inner is None else jax.random.split(inner)
+        x = self.embeddings(input_ids, token_type_ids, position_ids, embedding_key)
+        mask = attention_pattern(config, input_ids.shape[1], attention_mask)
+
+        graph, stack = nnx.split(self.blocks)
+
+        def run(x: Array, layer: tuple[Params, Array, Array | None]) -> tuple[Array, Array | None]:
+            params, number, layer_key = layer
+            y = nnx.merge(graph, params)(x, mask, number, layer_key)
+            return y, y if return_blocks else None
+
+        keys = None if stack_key is None else jax.random.split(stack_key, config.num_layers)
+        numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
+        body = jax.checkpoint(run, prevent_cse=False) if config.remat else run
+        hidden, outputs = jax.lax.scan(body, x, (nnx.to_pure_dict(stack), numbers, keys))
+        if self.final_norm is not None:
+            hidden = self.final_norm(hidden)
+        return (hidden, jnp.concatenate([x[None], outputs])) if return_blocks else hidden
+
+    def predict_tokens(self, hidden: Array) -> Array:
+        """The language-model head on any hidden states, for example at masked positions only.
+
+        Args:
+            hidden: (..., D), as ``encode`` returns it.
+
+        Returns:
+            (..., V) logits.
+
+        Raises:
+            ArenaError: the task is not a language model.
+        """
+        if self.task not in heads.LANGUAGE_MODELS:
+            raise ArenaError(f"predict_tokens needs a language model; this model's task is {self.task!r}")
+        return heads.token_logits(self, hidden)
+
+
+def attention_pattern(config: TransformerConfig, length: int, attention_mask: Array | None) -> Array | None:
+    """Which token may see which: True = visible.
+
+    Args:
+        config: of the model.
+        length: L, tokens.
+        attention_mask: (B, L), 0 where a token is padding, or None.
+
+    Returns:
+        bool (B or 1, 1, L or 1, L), or None if every token sees every other.
+    """
+    visible = None if attention_mask is None else jnp.not_equal(attention_mask, 0)[:, None, None, :]
+    if not config.causal:
+        return visible
+    earlier = jnp.tril(jnp.ones((length, length), bool))[None, None]
+    return earlier if visible is None else visible & earlier
+
+
+def _check_inputs(
+    config: TransformerConfig,
+    input_ids: Array,
+    attention_mask: Array | None,
+    token_type_ids: Array | None,
+    position_ids: Array | None,
+) -> None:
+    shape = jnp.shape(input_ids)
+    if len(shape) != 2:
+        raise ArenaError(f"input_ids must have shape (batch, length), not {shape}")
+    limit = config.max_positions if position_ids is not None else config.max_length
+    if not 1 <= shape[1] <= limit:
+        raise ArenaError(f"a sequence of {shape[1]} tokens does not fit a model of 1 to {limit}: cut or split it")
+    given = {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "token_type_ids": token_type_ids,
+        "position_ids": position_ids,
+    }
+    for name, value in given.items():
+        if value is None:
+            continue
+        allowed = {shape, (1, shape[1])} if name == "position_ids" else {shape}
+        if jnp.shape(value) not in allowed:
+            raise ArenaError(f"{name} must have the shape of input_ids, {shape}, not {jnp.shape(value)}")
+        kind = jnp.result_type(value)
+        if not (jnp.issubdtype(kind, jnp.integer) or (name == "attention_mask" and kind == jnp.bool_)):
+            raise ArenaError(f"{name} must hold whole numbers (int32), not {kind}")
+
+
+def split(model: Transformer) -> tuple[nnx.GraphDef[Transformer], Params]:
+    """Take a model apart into its structure and its parameters.
+
+    Args:
+        model: any model of this package.
+
+    Returns:
+        A static, hashable structure, and a nested dictionary of arrays (blocks stacked on a leading axis).
+
+    Example:
+        >>> from arena_jax import models
+        >>> structure, params = models.split(models.create("gpt2-tiny", task="causal-lm"))
+        >>> params["blocks"]["attention"]["query"]["kernel"].shape
+        (2, 32, 32)
+    """
+    structure, state = nnx.split(model)
+    return structure, nnx.to_pure_dict(state)
+
+
+def merge(structure: nnx.GraphDef[Transformer], params: Params) -> Transformer:
+    """Put a model together again; cheap, so it belongs inside the jitted loss.
+
+    Args:
+        structure: from :func:`split`.
+        params: nested dictionary of arrays with the same names.
+
+    Returns:
+        The model.
+
+    Example:
+        >>> from arena_jax import models
+        >>> structure, params = models.split(models.create("gpt2-tiny", task="causal-lm"))
+        >>> models.merge(structure, params).task
+        'causal-lm'
+    """
+    return nnx.merge(structure, params)
