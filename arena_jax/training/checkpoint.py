@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from arena_jax.errors import ArenaError
@@ -86,7 +87,9 @@ class Checkpoints:
         """
         if self.latest == step:
             return
-        self._checkpointer.save_async(step, flatten(state), custom_metadata={"position": dict(position)})
+        # On a CPU the "host copy" Orbax takes is the device's own memory, which the next step's donation hands to XLA.
+        own = {name: _own(leaf) for name, leaf in flatten(state).items()}
+        self._checkpointer.save_async(step, own, custom_metadata={"position": dict(position)})
 
     def wait(self) -> None:
         """Return when everything is on disk."""
@@ -134,6 +137,10 @@ class _Always:
 
     def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
         return True
+
+
+def _own(array: jax.Array) -> jax.Array:
+    return jnp.copy(array) if next(iter(array.devices())).platform == "cpu" else array
 
 
 def _differences(wanted: Mapping[str, Any], held: Mapping[str, Any]) -> list[str]:

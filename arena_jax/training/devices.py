@@ -69,8 +69,8 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh, accumulation: int = 1) -> 
         rows = array.shape[0]
         if rows == 0 or rows % (accumulation * local_devices):
             raise ArenaError(
-                f"a batch of {rows} examples does not divide into {accumulation} microbatches on {local_devices} devices; "
-                f"give a multiple of {accumulation * local_devices}"
+                f"a batch of {rows} examples does not divide into {accumulation} microbatches on {local_devices} "
+                f"devices; give a multiple of {accumulation * local_devices}"
             )
         shaped = array.reshape(accumulation, rows // accumulation, *array.shape[1:])
         if jax.process_count() == 1:

@@ -176,6 +176,7 @@ def mask_tokens(
         >>> print(masked.positions.shape, masked.weight.sum(axis=1))
         (2, 3) [3 3]
     """
+    input_ids, maskable = jnp.asarray(input_ids), jnp.asarray(maskable)
     rows, length = input_ids.shape
     capacity = max(1, int(rate * length + 0.5))
     choose, replace, draw = jax.random.split(key, 3)
@@ -203,9 +204,9 @@ def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: flo
         rate: share of the tokens that is hidden, in (0, 1].
 
     Returns:
-        An objective for ``masked-lm`` models. Batches hold ``input_ids``, ``attention_mask`` and, to keep special tokens
-        from being hidden, ``special_tokens_mask`` (B, L). Sums: ``loss_sum``, ``count`` (hidden tokens), ``bytes``
-        (UTF-8 bytes behind the hidden tokens' share of the row), and in evaluation ``correct``.
+        An objective for ``masked-lm`` models. Batches hold ``input_ids``, ``attention_mask`` and, to keep special
+        tokens from being hidden, ``special_tokens_mask`` (B, L). Sums: ``loss_sum``, ``count`` (hidden tokens),
+        ``bytes`` (the hidden tokens' share of the row's UTF-8 bytes), and in evaluation ``correct``.
 
     Raises:
         ArenaError: the rate is not in (0, 1].
@@ -296,12 +297,13 @@ def span(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
 
     Args:
         model: a ``question-answering`` model: logits (B, L, 2), start and end.
-        batch: ``input_ids``, ``attention_mask`` (B, L), ``start_positions``, ``end_positions`` (B,); optionally ``valid`` (B,).
+        batch: ``input_ids``, ``attention_mask`` (B, L), ``start_positions``, ``end_positions`` (B,); optionally
+            ``valid`` (B,).
         key: the step's key (dropout).
         training: dropout on.
 
     Returns:
-        ``loss_sum``, ``count`` (rows), ``correct`` (both ends right); in evaluation the output ``span_logits`` (B, L, 2).
+        ``loss_sum``, ``count`` (rows), ``correct`` (both ends right); in evaluation ``span_logits`` (B, L, 2).
     """
     logits = _wide(model(**_inputs(batch), key=key if training else None))
     weight = _rows(batch)

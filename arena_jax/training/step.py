@@ -256,8 +256,8 @@ def make_step(
             :func:`arena_jax.transforms.multi_model_adamw`. It is given ``value={name: loss}``.
         objectives: ``{name: objective}``; those of the models' tasks if not given (``masked-lm`` needs
             :func:`arena_jax.training.masked_token`, for the tokenizer's mask token).
-        accumulation: microbatches per step, for all models or ``{name: count}``. The gradient is that of the whole batch;
-            memory is that of one microbatch.
+        accumulation: microbatches per step, for all models or ``{name: count}``. The gradient is that of the whole
+            batch; memory is that of one microbatch.
         mesh: from :func:`arena_jax.training.make_mesh`; one device if not given.
         seed: dropout and masking are folded from it.
         gradient_norms: also report each model's ``gradient_norm`` (before sharing and clipping).
