@@ -161,11 +161,10 @@ def differences(a: RunConfig, b: RunConfig) -> list[str]:
         ['training.seed: 0 → 7']
     """
     old, new = _flat(to_dict(a)), _flat(to_dict(b))
-    missing = "absent"
     return [
-        f"{where}: {shown(old.get(where, missing))} → {shown(new.get(where, missing))}"
+        f"{where}: {old.get(where, 'absent')} → {new.get(where, 'absent')}"
         for where in dict.fromkeys([*old, *new])
-        if old.get(where, missing) != new.get(where, missing)
+        if old.get(where, "absent") != new.get(where, "absent")
     ]
 
 
@@ -177,5 +176,5 @@ def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         if isinstance(value, dict) and name != "columns":
             flat.update(_flat(value, f"{where}{name}."))
         else:
-            flat[where + name] = value
+            flat[where + name] = shown(value)
     return flat

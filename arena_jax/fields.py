@@ -105,7 +105,7 @@ def unknown(given: Sequence[str], kind: type, where: str) -> None:
     known = [field.name for field in dataclasses.fields(kind)]
     for name in given:
         if name not in known:
-            raise ArenaError(f"unknown field '{where}{name}'; {nearest(name, known)}")
+            raise ArenaError(f"unknown field {shown(where + name)}; {nearest(name, known)}")
 
 
 def _settle(value: Any, hint: Any, where: str) -> Any:

@@ -93,7 +93,7 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
-        where = f"model '{self.name}': " if isinstance(self.name, str) else "model: "
+        where = f"model {shown(self.name)}: "
         check(self, where)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name):
             raise ArenaError(f"{where}a name has 1 to 40 letters, digits, - or _, e.g. 'bert-small'")
