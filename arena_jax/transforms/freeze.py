@@ -1,0 +1,90 @@
+"""Parameters that stay as they are, named by path."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from arena_jax.errors import ArenaError, nearest
+from arena_jax.transforms.trees import Leaf, Name, Path, read
+
+Frozen = Sequence[str] | Callable[[Name, Path], bool]
+
+
+def freeze(
+    frozen: Frozen, optimizer: optax.GradientTransformation | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Keep the named parameters as they are, and let an optimizer see the others only.
+
+    As a wrapper, ``freeze(paths, optimizer)``, the optimizer does not know of the frozen parameters: they have no
+    momentum, no weight decay, give nothing to any pool, and are not synchronised. Without an optimizer it is a link
+    that sets their updates to zero.
+
+    Args:
+        frozen: patterns ``"model/name/name"``; each freezes everything below it. ``*``, ``?`` and ``[…]`` match within
+            one name: ``"*/embeddings"``, ``"bert/blocks/attention*"``. Or a function ``(model, path) -> bool``, where
+            path is the tuple of names inside the model. A stacked leaf is frozen in all its layers or none.
+        optimizer: what to wrap; None for ``optax.identity()``.
+
+    Returns:
+        A transformation that gives frozen parameters zero updates.
+
+    Raises:
+        ArenaError: a pattern matches nothing (at init).
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> optimizer = freeze(["*/embeddings"], optax.sgd(0.1))
+        >>> params = {"bert": {"embeddings": {"token": jnp.ones(2)}, "head": jnp.ones(2)}}
+        >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+        >>> print(updates["bert"]["embeddings"]["token"], updates["bert"]["head"])
+        [0. 0.] [-0.1 -0.1]
+    """
+    if isinstance(frozen, str):
+        raise ArenaError(f"freeze: got the text {frozen!r}; give a list of patterns, [{frozen!r}]")
+    inner = optax.with_extra_args_support(optax.identity() if optimizer is None else optimizer)
+
+    def is_frozen(leaf: Leaf) -> bool:
+        if callable(frozen):
+            return bool(frozen(leaf.model, leaf.path))
+        return any(_matches(pattern, leaf) for pattern in frozen)
+
+    def thaw(tree: Any) -> Any:
+        arrays, treedef, leaves = read(tree)
+        kept = [optax.MaskedNode() if is_frozen(leaf) else array for leaf, array in zip(leaves, arrays, strict=True)]
+        return jax.tree.unflatten(treedef, kept)
+
+    def init_fn(params: Any) -> Any:
+        _, _, leaves = read(params)
+        for pattern in () if callable(frozen) else frozen:
+            if not any(_matches(pattern, leaf) for leaf in leaves):
+                names = {"/".join(map(str, (leaf.model, *leaf.path))) for leaf in leaves}
+                raise ArenaError(f"freeze: no parameter is named {pattern!r}; {nearest(pattern, names)}")
+        return inner.init(thaw(params))
+
+    def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        arrays, treedef, leaves = read(updates)
+        trained = None if params is None else thaw(params)
+        moved, state = inner.update(thaw(updates), state, trained, **extra_args)
+        steps = iter(jax.tree.leaves(moved))
+        whole = [
+            jnp.zeros_like(array) if is_frozen(leaf) else next(steps)
+            for leaf, array in zip(leaves, arrays, strict=True)
+        ]
+        return jax.tree.unflatten(treedef, whole), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _matches(pattern: str, leaf: Leaf) -> bool:
+    """Whether a pattern names this leaf or something above it."""
+    parts = pattern.strip("/").split("/")
+    names = [str(name) for name in (leaf.model, *leaf.path)]
+    return len(parts) <= len(names) and all(
+        fnmatch.fnmatchcase(name, part) for name, part in zip(names, parts, strict=False)
+    )

@@ -1,0 +1,146 @@
+"""Algorithm 3: a model's learning rate follows how fast its loss changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from arena_jax.errors import ArenaError
+from arena_jax.transforms.by_model import check_names, current_active, silence
+from arena_jax.transforms.trees import Name, branches, is_float
+
+
+class Convergence(NamedTuple):
+    """What is remembered of one model."""
+
+    losses: jax.Array  # (window,), the newest last; float32, or float64 where the parameters are
+    count: jax.Array  # type: ignore[assignment]  # finite losses seen so far, int32
+    rate: jax.Array  # the estimate r, same dtype as losses
+
+
+class ScaleByConvergenceState(NamedTuple):
+    """One ``Convergence`` per model."""
+
+    models: dict[Name, Convergence]
+
+
+def scale_by_convergence(
+    *,
+    window: int = 100,
+    decay: float = 0.9,
+    every: int = 1,
+    low: float = 0.5,
+    high: float = 1.5,
+    slope: Literal["absolute", "signed"] = "absolute",
+) -> optax.GradientTransformationExtraArgs:
+    r"""Scale each model's updates by the inverse of its estimated rate of convergence.
+
+    .. math::
+        r \leftarrow \gamma r + (1 - \gamma) \frac{1}{1 + |s|}, \qquad
+        f = \operatorname{clip}(1 / r,\ \mathit{low},\ \mathit{high})
+
+    where s is the least-squares slope of the last ``window`` losses (loss per update), r starts at 1 and moves once
+    the window is full.
+
+    The paper's :math:`|s|` takes a rising loss for convergence and raises the learning rate of a model that diverges.
+    ``slope="signed"`` puts :math:`\max(-s, 0)` in its place: only a falling loss is progress, and under a rising one r
+    goes back to 1.
+
+    Args:
+        window: number of losses in the regression, at least 2.
+        decay: :math:`\gamma`, in [0, 1).
+        every: move r on every so many recorded losses.
+        low: least factor, above 0.
+        high: greatest factor.
+        slope: ``"absolute"`` (the paper) or ``"signed"``.
+
+    Returns:
+        A transformation over ``{model: updates}``; its update needs ``value={model: loss}``, Optax's name for the loss.
+        A loss that is not finite is not recorded, and leaves r as it is. A model that is not in ``active`` records
+        nothing and gets zero updates. Inside ``optax.MultiSteps`` only the last microbatch's losses are seen.
+
+    Raises:
+        ArenaError: a bad argument (when built), no ``value``, or names that are not the models' (at update).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> scale = scale_by_convergence(window=2, decay=0.5, high=3.0)
+        >>> updates = {"a": jnp.ones(1), "b": jnp.ones(1)}
+        >>> state = scale.init(updates)
+        >>> for step in range(3):
+        ...     scaled, state = scale.update(updates, state, value={"a": 5.0 - step, "b": 5.0})
+        ...     print(scaled["a"], scaled["b"])  # slope −1: r = ½·1 + ½·½ = ¾, then ⅝
+        [1.] [1.]
+        [1.3333334] [1.]
+        [1.6] [1.]
+
+    Source: MultiModelOptimizer, Algorithm 3 and equation 1.
+    """
+    if window < 2:
+        raise ArenaError(f"scale_by_convergence: window is {window!r}; a slope needs at least 2 losses")
+    if not 0 <= decay < 1:
+        raise ArenaError(f"scale_by_convergence: decay is {decay!r}; give a number from 0 to below 1")
+    if every < 1:
+        raise ArenaError(f"scale_by_convergence: every is {every!r}; give a number of losses, 1 or more")
+    if not 0 < low <= high:
+        raise ArenaError(f"scale_by_convergence: low is {low!r} and high {high!r}; give 0 < low <= high")
+    if slope not in ("absolute", "signed"):
+        raise ArenaError(f"scale_by_convergence: slope is {slope!r}; give 'absolute' or 'signed'")
+    steps = np.arange(window) - (window - 1) / 2
+    regression = steps / np.sum(steps**2)  # slope = Σ regression · losses
+
+    def init_fn(params: Any) -> ScaleByConvergenceState:
+        models = {}
+        for model, tree in branches(params)[0].items():
+            dtype = jnp.result_type(jnp.float32, *(leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)))
+            dtype = jnp.float64 if dtype in (jnp.float64, jnp.complex128) else jnp.float32
+            models[model] = Convergence(jnp.zeros([window], dtype), jnp.zeros([], jnp.int32), jnp.ones([], dtype))
+        return ScaleByConvergenceState(models)
+
+    def observe(old: Convergence, loss: Any, taking_part: Any) -> Convergence:
+        loss = jnp.asarray(loss).astype(old.losses.dtype)
+        seen = jnp.isfinite(loss) & taking_part
+        losses = jnp.where(seen, jnp.concatenate([old.losses[1:], loss[None]]), old.losses)
+        count = jnp.where(seen, optax.safe_increment(old.count), old.count)
+        # A sum of products, not a dot: matrix units would round it to fewer bits.
+        s = jnp.sum((losses - jnp.mean(losses)) * jnp.asarray(regression, losses.dtype))
+        progress = jnp.abs(s) if slope == "absolute" else jnp.maximum(-s, 0)
+        rate = decay * old.rate + (1 - decay) / (1 + progress)
+        moves = seen & (count >= window) & (count % every == 0)
+        return Convergence(losses, count, jnp.where(moves, rate, old.rate))
+
+    def update_fn(
+        updates: Any,
+        state: ScaleByConvergenceState,
+        params: Any = None,
+        *,
+        value: Mapping[Name, Any] | None = None,
+        active: Mapping[Name, Any] | None = None,
+        **extra_args: Any,
+    ) -> tuple[Any, ScaleByConvergenceState]:
+        del params, extra_args
+        if value is None:
+            raise ArenaError("scale_by_convergence needs the losses; call update(..., value={model: loss})")
+        trees, definition = branches(updates)
+        check_names(value, trees, "scale_by_convergence: value")
+        mask = current_active(active, tuple(trees), "scale_by_convergence")
+
+        models, scaled = {}, []
+        for model, tree in trees.items():
+            now = observe(state.models[model], value[model], True if mask is None else mask[model])
+            factor = jnp.clip(1 / now.rate, low, high)
+            models[model] = now
+            scaled.append(silence(_times(tree, factor), mask, model))
+        return jax.tree.unflatten(definition, scaled), ScaleByConvergenceState(models)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _times(tree: Any, factor: jax.Array) -> Any:
+    """Multiply the floating leaves, each in its own dtype."""
+    return jax.tree.map(lambda u: (u * factor).astype(u.dtype) if is_float(u) else u, tree)

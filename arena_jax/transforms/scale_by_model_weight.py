@@ -1,0 +1,88 @@
+"""Section 3.5: a model's weight scales its learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from arena_jax.errors import ArenaError
+from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence
+from arena_jax.transforms.trees import Name, branches, is_float, models_of
+
+
+def scale_by_model_weight(
+    weights: Mapping[Name, float] | None = None,
+    *,
+    base: float = 0.0,
+    normalize: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Scale each model's updates by a line in its weight.
+
+    .. math:: u_i \leftarrow (\mathit{base} + (1 - \mathit{base})\, w_i)\, u_i
+
+    ``base=0`` scales by the weight itself. The published code uses ``base=0.5, normalize=True``: 0.5 + 0.5·w.
+
+    Args:
+        weights: ``{model: weight}``, finite and at least 0; None is 1 each. ``update(..., weights=...)`` overrides
+            them, and may be traced.
+        base: the factor of a model of weight 0, in [0, 1].
+        normalize: divide the weights by their sum over all models first.
+
+    Returns:
+        A stateless transformation over ``{model: updates}``; it understands ``weights=`` and ``active=``.
+
+    Raises:
+        ArenaError: a bad argument (when built), or names that are not the models' (at init or update).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> scale = scale_by_model_weight({"a": 1.0, "b": 3.0}, base=0.5, normalize=True)
+        >>> updates = {"a": jnp.ones(1), "b": jnp.ones(1)}
+        >>> scaled, _ = scale.update(updates, scale.init(updates))
+        >>> print(scaled["a"], scaled["b"])  # 0.5 + 0.5·¼ and 0.5 + 0.5·¾
+        [0.625] [0.875]
+
+    Source: MultiModelOptimizer, section 3.5 (the line itself: the published code).
+    """
+    constants = constant_weights(weights, "scale_by_model_weight")
+    if not 0 <= base <= 1:
+        raise ArenaError(f"scale_by_model_weight: base is {base!r}; give a number from 0 to 1")
+
+    def weights_now(models: tuple[Name, ...], given: Any) -> dict[Name, Any]:
+        return current_weights(constants, given, models, normalize=normalize, what="scale_by_model_weight")
+
+    def init_fn(params: Any) -> optax.EmptyState:
+        weights_now(models_of(params), None)
+        return optax.EmptyState()
+
+    def update_fn(
+        updates: Any,
+        state: optax.EmptyState,
+        params: Any = None,
+        *,
+        weights: Mapping[Name, Any] | None = None,
+        active: Mapping[Name, Any] | None = None,
+        **extra_args: Any,
+    ) -> tuple[Any, optax.EmptyState]:
+        del params, extra_args
+        trees, definition = branches(updates)
+        models = tuple(trees)
+        current = weights_now(models, weights)
+        mask = current_active(active, models, "scale_by_model_weight")
+
+        def scaled(model: Name) -> Any:
+            factor = base + (1 - base) * current[model]
+
+            def times(u: jax.Array) -> jax.Array:
+                wide = jnp.result_type(jnp.float32, u)
+                return (u.astype(wide) * jnp.asarray(factor, wide)).astype(u.dtype) if is_float(u) else u
+
+            return silence(jax.tree.map(times, trees[model]), mask, model)
+
+        return jax.tree.unflatten(definition, [scaled(model) for model in models]), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
