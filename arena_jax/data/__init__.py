@@ -1,1 +1,29 @@
-"""The data room."""
+"""Sources, tokenizers and seeded, resumable batches. NumPy only: nothing here needs jax."""
+
+from arena_jax.data.batches import Batches, evaluation_batches
+from arena_jax.data.dataset import Dataset, data_task, held_out, texts_of
+from arena_jax.data.encode import encode
+from arena_jax.data.encoded import Batch, Encoded, Ragged, check_fits
+from arena_jax.data.stdlib_text import python_docs
+from arena_jax.data.synthetic import synthetic_sentiment
+from arena_jax.data.tokenizer import Tokenizer, load_tokenizer
+from arena_jax.data.tokenizer_training import train_tokenizer
+
+__all__ = [
+    "Dataset",
+    "data_task",
+    "held_out",
+    "texts_of",
+    "synthetic_sentiment",
+    "python_docs",
+    "Tokenizer",
+    "load_tokenizer",
+    "train_tokenizer",
+    "encode",
+    "Encoded",
+    "Ragged",
+    "check_fits",
+    "Batch",
+    "Batches",
+    "evaluation_batches",
+]

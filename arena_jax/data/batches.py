@@ -1,0 +1,211 @@
+"""One endless, seeded stream of rows per data set, cut into batches of any size, resumable to the row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from arena_jax.data.encoded import Batch, Encoded
+from arena_jax.errors import ArenaError
+
+
+class Batches:
+    """Training batches: the rows of each epoch in a new seeded order, one epoch after the other.
+
+    The order is one stream of rows that does not depend on the batch size, so the batch size may change at any
+    time and the position is two numbers: epoch and row. Where rows have several padded lengths, rows of equal
+    padded length come in runs of `run` rows and the runs are shuffled, so that most batches need one length only.
+    A batch may reach into the next epoch; none is ever short, and no row is left out.
+
+    Every process gets its slice of the same global batch: the global batches do not depend on the number of processes.
+
+    Args:
+        rows: from `encode`.
+        seed: of all orders.
+        process_index: which slice, from 0.
+        process_count: number of processes.
+        run: rows of one padded length that stay together; irrelevant when there is one length.
+
+    Raises:
+        ArenaError: an impossible process index.
+
+    Example:
+        >>> from arena_jax.data import encode, synthetic_sentiment, train_tokenizer
+        >>> sentences = synthetic_sentiment()
+        >>> batches = Batches(encode(sentences, train_tokenizer(sentences, "gpt2")), seed=1)
+        >>> batches.next(8)["input_ids"].shape[0], batches.next(3)["input_ids"].shape[0]
+        (8, 3)
+        >>> state = batches.state()
+        >>> state["epoch"], state["position"]
+        (0, 11)
+        >>> again = Batches(batches.rows, seed=1)
+        >>> again.restore(state)
+        >>> bool((again.next(4)["labels"] == batches.next(4)["labels"]).all())
+        True
+    """
+
+    def __init__(
+        self, rows: Encoded, *, seed: int = 0, process_index: int = 0, process_count: int = 1, run: int = 256
+    ) -> None:
+        if not 0 <= process_index < process_count:
+            raise ArenaError(
+                f"process {process_index} of {process_count}: the index starts at 0 and is below the count"
+            )
+        if run < 1:
+            raise ArenaError(f"run={run}: give the rows that stay together, 1 or more")
+        if seed < 0:
+            raise ArenaError(f"seed={seed}: give 0 or more")
+        self.rows = rows
+        self.seed = seed
+        self._process = (process_index, process_count)
+        self._run = run
+        self._epoch = 0
+        self._position = 0
+        self._order = self._order_of(0)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs begun before the current one: 0 during the first."""
+        return self._epoch
+
+    @property
+    def examples_seen(self) -> int:
+        """Rows drawn so far, over all epochs and processes."""
+        return self._epoch * len(self.rows) + self._position
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Count the batches of a size that cover the rows once.
+
+        Args:
+            batch_size: rows per global batch.
+
+        Returns:
+            Rows / batch size, rounded up.
+        """
+        return -(-len(self.rows) // batch_size)
+
+    def next(self, batch_size: int) -> Batch:
+        """Draw the next batch.
+
+        Args:
+            batch_size: rows of the global batch; this process gets its share of them.
+
+        Returns:
+            A batch as `Encoded.batch` makes it, padded to a length that fits the whole global batch.
+
+        Raises:
+            ArenaError: a batch size below 1 or not divisible by the number of processes.
+        """
+        index, count = self._process
+        if batch_size < 1 or batch_size % count:
+            raise ArenaError(f"batch size {batch_size} cannot be divided among {count} processes; give a multiple")
+        parts, missing = [], batch_size
+        while missing:
+            part = self._order[self._position : self._position + missing]
+            parts.append(part)
+            missing -= len(part)
+            self._position += len(part)
+            if self._position == len(self.rows):
+                self._epoch, self._position = self._epoch + 1, 0
+                self._order = self._order_of(self._epoch)
+        rows = np.concatenate(parts)
+        share = batch_size // count
+        return self.rows.batch(rows[index * share : (index + 1) * share], self.rows.padded_length(rows))
+
+    def state(self) -> dict[str, int]:
+        """Say where the stream is.
+
+        Returns:
+            A few integers, fit for JSON: the position, and what must be the same for it to mean anything.
+        """
+        return {
+            "epoch": self._epoch,
+            "position": self._position,
+            "seed": self.seed,
+            "run": self._run,
+            "rows": len(self.rows),
+            "fingerprint": self.rows.fingerprint,
+        }
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Go on from where another stream over the same rows was.
+
+        Args:
+            state: from `state`; the number of processes may have changed in between.
+
+        Raises:
+            ArenaError: the state belongs to other rows, another seed or another order.
+        """
+        own = self.state()
+        missing = [key for key in own if key not in state]
+        if missing:
+            raise ArenaError(f"the saved data position lacks {', '.join(missing)}; it cannot be restored")
+        for key in ("rows", "fingerprint", "seed", "run"):
+            if int(state[key]) != own[key]:
+                raise ArenaError(
+                    f"the saved data position is of other data: {key} was {state[key]} and is {own[key]}; "
+                    "resume with the same data, tokenizer, lengths and seed"
+                )
+        epoch, position = int(state["epoch"]), int(state["position"])
+        if epoch < 0 or not 0 <= position < len(self.rows):
+            raise ArenaError(f"the saved data position (epoch {epoch}, row {position}) lies outside the data")
+        self._epoch, self._position = epoch, position
+        self._order = self._order_of(epoch)
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(len(self.rows))
+        if len(self.rows.lengths) == 1:
+            return order
+        bucket = np.searchsorted(self.rows.lengths, self.rows.row_lengths[order])
+        runs = []
+        for kind in range(len(self.rows.lengths)):
+            members = order[bucket == kind]
+            runs += [members[at : at + self._run] for at in range(0, len(members), self._run)]
+        return np.concatenate([runs[run] for run in random.permutation(len(runs))])
+
+
+def evaluation_batches(
+    rows: Encoded, batch_size: int, *, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
+    """Go through all rows once, in order.
+
+    The last batch is filled up with copies of its last row for which "valid" is False (and "bytes" 0): they
+    keep the shape and never contribute.
+
+    Args:
+        rows: from `encode`.
+        batch_size: rows per global batch.
+        process_index: which slice of each batch, from 0.
+        process_count: number of processes.
+
+    Yields:
+        Batches as `Encoded.batch` makes them.
+
+    Raises:
+        ArenaError: a batch size below 1 or not divisible by the number of processes.
+
+    Example:
+        >>> from arena_jax.data import encode, synthetic_sentiment, train_tokenizer
+        >>> sentences = synthetic_sentiment("validation")
+        >>> rows = encode(sentences, train_tokenizer(sentences, "bert"))
+        >>> [int(batch["valid"].sum()) for batch in evaluation_batches(rows, 64)]
+        [64, 36]
+    """
+    if batch_size < 1 or batch_size % process_count or not 0 <= process_index < process_count:
+        raise ArenaError(f"batch size {batch_size} cannot be divided among {process_count} processes; give a multiple")
+    return _evaluation(rows, batch_size, process_index, batch_size // process_count)
+
+
+def _evaluation(rows: Encoded, batch_size: int, process_index: int, share: int) -> Iterator[Batch]:
+    mine = slice(process_index * share, (process_index + 1) * share)
+    for start in range(0, len(rows), batch_size):
+        numbers = np.arange(start, start + batch_size)
+        valid = (numbers < len(rows))[mine]
+        numbers = np.minimum(numbers, len(rows) - 1)
+        batch = rows.batch(numbers[mine], rows.padded_length(numbers))
+        batch["valid"] = valid
+        if "bytes" in batch:
+            batch["bytes"] = np.where(valid, batch["bytes"], np.float32(0.0))
+        yield batch

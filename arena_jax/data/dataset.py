@@ -1,0 +1,219 @@
+"""What every source returns: named columns of examples, and where they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from arena_jax.errors import ArenaError, nearest
+
+LANGUAGE = "language-model"
+CLASSIFICATION = "sequence-classification"
+TAGGING = "token-classification"
+QUESTIONS = "question-answering"
+
+# A text serves both language-model objectives; which tokens are predicted is decided when it is encoded.
+_DATA_TASK = {
+    "causal-lm": LANGUAGE,
+    "masked-lm": LANGUAGE,
+    LANGUAGE: LANGUAGE,
+    CLASSIFICATION: CLASSIFICATION,
+    TAGGING: TAGGING,
+    QUESTIONS: QUESTIONS,
+}
+
+
+def data_task(task: str) -> str:
+    """Name the kind of examples that a task of a model needs.
+
+    Args:
+        task: a model task, such as "masked-lm", or a kind of examples, such as "language-model".
+
+    Returns:
+        "language-model", "sequence-classification", "token-classification" or "question-answering".
+
+    Raises:
+        ArenaError: the task is unknown.
+
+    Example:
+        >>> data_task("masked-lm")
+        'language-model'
+    """
+    if task not in _DATA_TASK:
+        raise ArenaError(f"unknown task '{task}'; {nearest(task, _DATA_TASK)}")
+    return _DATA_TASK[task]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Examples of one split, as columns of equal length, before any tokenizer has seen them.
+
+    Columns by task:
+        language-model: "text" (str, one document each).
+        sequence-classification: "text" (str), perhaps "text_pair" (str), "label" (int).
+        token-classification: "words" (list of str), "labels" (list of int, one per word).
+        question-answering: "id", "question", "context" (str), "answers" (list of (text, first character)).
+
+    Args:
+        name: what it was asked for by.
+        task: which of the four kinds of examples.
+        split: "train", "validation", "test" or "all".
+        columns: name of a column to its values.
+        label_names: name of class i at position i; empty where there are no classes.
+        provenance: where the examples came from, with what is needed to get them again.
+        notes: what a person should know: held-out rows, empty rows, dropped rows, with counts.
+
+    Example:
+        >>> few = Dataset("mine", "language-model", "train", {"text": ["a text", "another"]})
+        >>> len(few), few.take(1).columns
+        (2, {'text': ['a text']})
+    """
+
+    name: str
+    task: str
+    split: str
+    columns: Mapping[str, Sequence[Any]]
+    label_names: tuple[str, ...] = ()
+    provenance: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.task not in (LANGUAGE, CLASSIFICATION, TAGGING, QUESTIONS):
+            raise ArenaError(f"a data set's task is one of the four kinds of examples, not '{self.task}'")
+        sizes = {column: len(values) for column, values in self.columns.items()}
+        if len(set(sizes.values())) > 1:
+            raise ArenaError(f"data set '{self.name}': columns of different lengths {sizes}")
+        if not sizes or not next(iter(sizes.values())):
+            raise ArenaError(f"data set '{self.name}' ({self.split}) has no examples; check the source and its limits")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def select(self, rows: Sequence[int], *, split: str | None = None, note: str | None = None) -> Dataset:
+        """Keep the given rows, in the given order.
+
+        Args:
+            rows: positions of the examples to keep.
+            split: a new name of the split, if it changes.
+            note: a line to add to the notes.
+
+        Returns:
+            A new data set.
+
+        Example:
+            >>> few = Dataset("mine", "language-model", "train", {"text": ["a", "b", "c"]})
+            >>> few.select([2, 0]).columns["text"]
+            ['c', 'a']
+        """
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        notes = (*self.notes, note) if note else self.notes
+        return dataclasses.replace(self, columns=columns, split=split or self.split, notes=notes)
+
+    def take(self, count: int) -> Dataset:
+        """Keep the first examples.
+
+        Args:
+            count: how many at most (at least one).
+
+        Returns:
+            A new data set; its notes say what was left out.
+
+        Example:
+            >>> Dataset("mine", "language-model", "train", {"text": ["a", "b"]}).take(1).notes
+            ('limited to the first 1 of 2 examples',)
+        """
+        if count < 1:
+            raise ArenaError(f"a limit of {count} examples leaves none of data set '{self.name}'; give 1 or more")
+        if count >= len(self):
+            return self
+        return self.select(range(count), note=f"limited to the first {count:,} of {len(self):,} examples")
+
+    def report(self) -> list[str]:
+        """Describe the data set for a person, one fact per line.
+
+        Returns:
+            Size, classes, provenance and every note.
+
+        Example:
+            >>> Dataset("mine", "language-model", "train", {"text": ["a"]}, provenance="typed in").report()
+            ['mine (train): 1 example for language-model; typed in']
+        """
+        count = f"{len(self):,} example" + ("s" if len(self) != 1 else "")
+        if self.task == CLASSIFICATION:
+            counts = dict.fromkeys(range(len(self.label_names)), 0)
+            for label in self.columns["label"]:
+                counts[label] += 1
+            if len(counts) <= 10:
+                count += " (" + ", ".join(f"{self.label_names[k]}: {n:,}" for k, n in counts.items()) + ")"
+            else:
+                count += f" of {len(counts)} classes"
+        elif self.task == TAGGING:
+            words = sum(len(row) for row in self.columns["words"])
+            count += f" of {words:,} words, {len(self.label_names)} tags"
+        elif self.task == LANGUAGE and len(self) > 1:
+            count += f" ({sum(len(text) for text in self.columns['text']):,} characters)"
+        first = f"{self.name} ({self.split}): {count} for {self.task}"
+        return [
+            f"{first}; {self.provenance}" if self.provenance else first,
+            *(f"{self.name} ({self.split}): {note}" for note in self.notes),
+        ]
+
+
+def texts_of(data: Dataset) -> Iterator[str]:
+    """Go through every text of a data set once, whatever its task.
+
+    Args:
+        data: any data set.
+
+    Yields:
+        Its documents, sentences and pairs, sentences joined from words, or questions and contexts.
+
+    Example:
+        >>> list(texts_of(Dataset("x", "token-classification", "train", {"words": [["a", "b"]], "labels": [[0, 0]]})))
+        ['a b']
+    """
+    columns = data.columns
+    if data.task == TAGGING:
+        yield from (" ".join(words) for words in columns["words"])
+    elif data.task == QUESTIONS:
+        yield from columns["question"]
+        yield from dict.fromkeys(columns["context"])
+    else:
+        yield from columns["text"]
+        if data.task == CLASSIFICATION and "text_pair" in columns:
+            yield from columns["text_pair"]
+
+
+def held_out(count: int, fraction: float, seed: int, name: str) -> tuple[list[int], list[int]]:
+    """Divide rows at random into those to train on and those held out.
+
+    Args:
+        count: number of rows.
+        fraction: share to hold out, in (0, 1); at least one row is held out and one is kept.
+        seed: of the permutation.
+        name: of the data set, for the error.
+
+    Returns:
+        (rows kept, rows held out), each ascending.
+
+    Raises:
+        ArenaError: the fraction is outside (0, 1), or there are fewer than two rows.
+
+    Example:
+        >>> kept, out = held_out(10, 0.2, seed=0, name="mine")
+        >>> len(kept), len(out), sorted(kept + out) == list(range(10))
+        (8, 2, True)
+    """
+    import numpy as np
+
+    if not 0.0 < fraction < 1.0:
+        raise ArenaError(f"validation_fraction must lie between 0 and 1, not {fraction}")
+    if count < 2:
+        raise ArenaError(
+            f"data set '{name}' has no validation split and {count} example: nothing can be held out; "
+            "give more data or use split='all'"
+        )
+    size = min(max(1, round(count * fraction)), count - 1)
+    order = np.random.default_rng([seed, 0x5E1D]).permutation(count)
+    return sorted(order[size:].tolist()), sorted(order[:size].tolist())

@@ -1,0 +1,60 @@
+"""From examples to token arrays, for any task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, Dataset, data_task
+from arena_jax.data.encode_classification import encode_classification
+from arena_jax.data.encode_language import encode_language
+from arena_jax.data.encoded import Encoded
+from arena_jax.data.tokenizer import Tokenizer
+from arena_jax.errors import ArenaError
+
+
+def encode(
+    data: Dataset,
+    tokenizer: Tokenizer,
+    *,
+    task: str | None = None,
+    max_length: int = 128,
+    lengths: Sequence[int] | None = None,
+    stride: int = 128,
+) -> Encoded:
+    """Tokenise a data set for one model.
+
+    Args:
+        data: from `load` or one of the built-in sources.
+        tokenizer: of the model.
+        task: the model's task; None takes the data set's own (for a language model, masked-lm where the
+            tokenizer has a mask token, else causal-lm).
+        max_length: tokens per row at most, special tokens included.
+        lengths: allowed padded lengths (each is a compilation); None pads all rows to one length.
+        stride: tokens that neighbouring windows over one long context share (question answering).
+
+    Returns:
+        Rows from which `Batches` and `evaluation_batches` draw.
+
+    Raises:
+        ArenaError: the task does not fit the data or the tokenizer, or a length makes no sense.
+
+    Example:
+        >>> from arena_jax.data import synthetic_sentiment, train_tokenizer
+        >>> sentences = synthetic_sentiment()
+        >>> rows = encode(sentences, train_tokenizer(sentences, "bert"), max_length=32)
+        >>> rows.task, len(rows), rows.lengths
+        ('sequence-classification', 500, (16,))
+    """
+    if task is None:
+        task = data.task
+    if task == LANGUAGE:
+        task = "causal-lm" if tokenizer.mask_id is None else "masked-lm"
+    if data_task(task) != data.task:
+        raise ArenaError(f"data set '{data.name}' is for {data.task}, but a model is to be trained for {task}")
+    if max_length < 1:
+        raise ArenaError(f"max_length={max_length}: give the tokens per row, 1 or more")
+    if data.task == LANGUAGE:
+        return encode_language(data, tokenizer, task=task, max_length=max_length)
+    if data.task == CLASSIFICATION:
+        return encode_classification(data, tokenizer, max_length=max_length, lengths=lengths)
+    raise NotImplementedError

@@ -1,0 +1,69 @@
+"""Texts, or pairs of texts, with one class each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from arena_jax.data.dataset import CLASSIFICATION, Dataset
+from arena_jax.data.encoded import Encoded, Ragged, padded_lengths
+from arena_jax.data.tokenizer import Tokenizer, encodings
+
+
+def encode_classification(
+    data: Dataset, tokenizer: Tokenizer, *, max_length: int, lengths: Sequence[int] | None = None
+) -> Encoded:
+    """Tokenise texts for classification, cutting what is longer than `max_length` and counting it.
+
+    A text that gives no token at all (possible without special tokens, as for GPT-2) becomes a single
+    end-of-text token, so that no example is lost.
+
+    Args:
+        data: columns "text", perhaps "text_pair", and "label".
+        tokenizer: of the model.
+        max_length: tokens per row at most, special tokens included; pairs are cut longest first.
+        lengths: allowed padded lengths; None chooses one.
+
+    Returns:
+        Rows with "input_ids" (and "token_type_ids" where the family has them) and "labels" (rows,) int32.
+    """
+    texts: Sequence[object] = data.columns["text"]
+    if "text_pair" in data.columns:
+        texts = list(zip(data.columns["text"], data.columns["text_pair"], strict=True))
+    ids, types, counts = [], [], {"truncated": 0, "cut_tokens": 0, "empty": 0}
+    for encoding in encodings(tokenizer.configured(max_length), texts):
+        row, kinds = encoding.ids, encoding.type_ids
+        if encoding.overflowing:
+            counts["truncated"] += 1
+            counts["cut_tokens"] += sum(len(part.ids) - sum(part.special_tokens_mask) for part in encoding.overflowing)
+        if not len(row) > sum(encoding.special_tokens_mask):
+            counts["empty"] += 1
+            if not row:
+                stand_in = tokenizer.separator_id
+                row, kinds = [tokenizer.pad_id if stand_in is None else stand_in], [0]
+        ids.append(row)
+        types.append(kinds)
+    tokens = {"input_ids": Ragged.of(ids)}
+    fill = {"input_ids": tokenizer.pad_id}
+    if tokenizer.token_types:
+        tokens["token_type_ids"] = Ragged.of(types)
+        fill["token_type_ids"] = 0
+    notes = []
+    if counts["truncated"]:
+        notes.append(
+            f"{counts['truncated']:,} of {len(data):,} texts cut to {max_length} tokens "
+            f"({counts['cut_tokens']:,} tokens left out)"
+        )
+    if counts["empty"]:
+        notes.append(f"{counts['empty']:,} texts have no token of their own; kept with their label")
+    return Encoded(
+        task=CLASSIFICATION,
+        source=data,
+        tokens=tokens,
+        columns={"labels": np.asarray(data.columns["label"], np.int32)},
+        fill=fill,
+        lengths=padded_lengths(tokens["input_ids"].lengths, max_length, lengths),
+        counts={"examples": len(data), **counts},
+        notes=tuple(notes),
+    )
