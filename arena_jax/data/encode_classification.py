@@ -56,7 +56,8 @@ def encode_classification(
             f"({counts['cut_tokens']:,} tokens left out)"
         )
     if counts["empty"]:
-        notes.append(f"{counts['empty']:,} texts have no token of their own; kept with their label")
+        have = "text has" if counts["empty"] == 1 else "texts have"
+        notes.append(f"{counts['empty']:,} {have} no token of their own; kept with their label")
     return Encoded(
         task=CLASSIFICATION,
         source=data,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -41,7 +42,7 @@ class Ragged:
         np.cumsum([len(array) for array in arrays], out=offsets[1:])
         return cls(np.concatenate(arrays) if arrays else np.zeros((0, *width), np.int32), offsets)
 
-    @property
+    @functools.cached_property
     def lengths(self) -> np.ndarray:
         """(rows,) int64: values per row."""
         return np.diff(self.offsets)
@@ -100,7 +101,7 @@ class Encoded:
         """(rows,) int64: real tokens per row."""
         return self.tokens["input_ids"].lengths
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> int:
         """A checksum of the tokens, so that a position is never restored into other data."""
         checksum = zlib.crc32(np.ascontiguousarray(self.tokens["input_ids"].values).tobytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +230,7 @@ def _kind_by_tokens(source: Any) -> str:
 
 def describe(
     backend: tokenizers.Tokenizer,
-    ids: dict[str, int | None],
+    ids: Mapping[str, int | None],
     *,
     more_special: Iterable[int] = (),
     **fields: Any,
