@@ -2,7 +2,23 @@
 
 from arena_jax.models.config import TASKS, TransformerConfig
 from arena_jax.models.create import create
+from arena_jax.models.hf_config import config_from_hf, config_to_hf
+from arena_jax.models.hf_load import from_pretrained
+from arena_jax.models.hf_save import save_pretrained
 from arena_jax.models.presets import PRESETS, preset
 from arena_jax.models.transformer import Transformer, merge, split
 
-__all__ = ["TASKS", "PRESETS", "Transformer", "TransformerConfig", "create", "merge", "preset", "split"]
+__all__ = [
+    "TransformerConfig",
+    "TASKS",
+    "PRESETS",
+    "preset",
+    "Transformer",
+    "create",
+    "split",
+    "merge",
+    "from_pretrained",
+    "save_pretrained",
+    "config_from_hf",
+    "config_to_hf",
+]

@@ -13,6 +13,8 @@ TASKS = ("causal-lm", "masked-lm", "sequence-classification", "token-classificat
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 COMPUTE_TYPES = ("bfloat16", "float16", "float32", "float64")
+# A damaged configuration must be told before it asks for memory that no machine has.
+_LARGEST = {"num_layers": 2**12, "vocab_size": 2**26, "max_positions": 2**26}
 ATTENTIONS = ("xla", "dot_product")
 
 
@@ -161,8 +163,8 @@ def _wrong_numbers(c: TransformerConfig) -> list[str]:
     sizes = ["vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions"]
     for name in [*sizes, "num_labels"] + ([] if c.family == "gpt2" else ["type_vocab_size"]):
         value = getattr(c, name)
-        if not _is_count(value) or not 1 <= value < 2**31:
-            wrong.append(f"{name} must be a whole number of at least 1, not {value!r}")
+        if not _is_count(value) or not 1 <= value <= _LARGEST.get(name, 2**20):
+            wrong.append(f"{name} must be a whole number from 1 to {_LARGEST.get(name, 2**20)}, not {value!r}")
     rates = ["hidden_dropout", "attention_dropout"]
     rates += [name for name in ("embedding_dropout", "classifier_dropout") if getattr(c, name) is not None]
     for name in rates:

@@ -1,0 +1,152 @@
+"""Hugging Face folders from models: what transformers would have written, complete or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from arena_jax.errors import ArenaError
+from arena_jax.models import hf_rules
+from arena_jax.models.hf_config import config_to_hf
+from arena_jax.models.hf_files import CONFIG, INDEX, WEIGHTS
+from arena_jax.models.hf_load import flatten
+from arena_jax.models.hf_rules import SPLIT, TRANSPOSE
+from arena_jax.models.transformer import Transformer, split
+
+_OURS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def save_pretrained(model: Transformer, path: str | Path, *, max_shard_size: int | str = "50GB") -> None:
+    """Write a folder that ``transformers`` and :func:`from_pretrained` load.
+
+    Everything is written under another name first: an interrupted save leaves what was there before. A tied head is
+    not stored, as transformers does it.
+
+    Args:
+        model: any model of this package.
+        path: folder; made if it does not exist, its weights replaced if it does.
+        max_shard_size: bytes per weight file, or text such as "500MB"; more weights make several files and an index.
+
+    Raises:
+        ArenaError: the folder cannot be written, or the size cannot be read.
+
+    Example:
+        >>> import os, tempfile
+        >>> from arena_jax import models
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     models.save_pretrained(models.create("gpt2-tiny", task="causal-lm"), folder)
+        ...     sorted(os.listdir(folder))
+        ['config.json', 'model.safetensors']
+    """
+    limit = _bytes(max_shard_size)
+    folder = Path(path).expanduser()
+    tensors = to_tensors(model)
+    architecture = hf_rules.ARCHITECTURES[model.config.family, model.task]
+    text = json.dumps(config_to_hf(model.config, architecture), indent=2, sort_keys=True) + "\n"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = folder.parent / f".{folder.name}-{secrets.token_hex(8)}"
+        temporary.mkdir()
+        try:
+            names = _write_weights(temporary, tensors, limit)
+            (temporary / CONFIG).write_text(text, encoding="utf-8")
+            _move(temporary, folder, [*names, CONFIG])
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise ArenaError(
+            f"the model cannot be written to {folder} ({error.strerror or error}): choose a folder you can write to"
+        ) from None
+    except Exception as error:  # safetensors reports a full disk as its own type
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ArenaError(f"the model cannot be written to {folder} ({error}): make room or choose another") from None
+
+
+def to_tensors(model: Transformer) -> dict[str, np.ndarray]:
+    """Every tensor that transformers stores for this model, by its name there.
+
+    Args:
+        model: any model of this package.
+
+    Returns:
+        NumPy arrays in the parameters' type and transformers' layout.
+    """
+    config, task = model.config, model.task
+    values = {path: np.asarray(leaf) for path, leaf in flatten(split(model)[1])}
+    prefix = hf_rules.PREFIX[config.family]
+    tensors: dict[str, np.ndarray] = {}
+    for rule in hf_rules.rules_for(config, task):
+        parts = [values.pop(target) for target in rule.targets()]
+        whole = np.concatenate(parts, axis=-1) if rule.operation == SPLIT else parts[0]
+        name = prefix + rule.source if rule.base else rule.source
+        layers = range(config.num_layers) if rule.stacked else (None,)
+        for layer in layers:
+            tensor = whole if layer is None else whole[layer]
+            tensor = tensor.T if rule.operation == TRANSPOSE else tensor
+            tensors[name.replace("{layer}", str(layer))] = np.ascontiguousarray(tensor)
+    for spare, used in hf_rules.spare_biases(config, task).items():
+        tensors[spare] = tensors[used].copy()
+    if values:
+        raise AssertionError(f"parameters without a rule: {sorted(values)}")
+    return tensors
+
+
+def _bytes(size: int | str) -> int:
+    if isinstance(size, str):
+        found = re.fullmatch(r"(\d+) ?([KMGT]B)", size.upper())
+        size = int(found[1]) * _UNITS[found[2]] if found else 0
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ArenaError("max_shard_size must be a number of bytes, or text such as '500MB' or '5GB'")
+    return size
+
+
+def _write_weights(folder: Path, tensors: dict[str, np.ndarray], limit: int) -> list[str]:
+    """Write one file, or shards and their index; return the names."""
+    shards: list[dict[str, np.ndarray]] = [{}]
+    room = limit
+    for name, tensor in tensors.items():
+        if shards[-1] and tensor.nbytes > room:
+            shards.append({})
+            room = limit
+        shards[-1][name] = tensor
+        room -= tensor.nbytes
+    if len(shards) == 1:
+        _write_safetensors(folder / WEIGHTS, shards[0])
+        return [WEIGHTS]
+    names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        _write_safetensors(folder / name, shard)
+    places = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return [*names, INDEX]
+
+
+def _write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    save_file(tensors, path, metadata={"format": "pt"})
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _move(temporary: Path, folder: Path, names: list[str]) -> None:
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    if not folder.is_dir():
+        raise NotADirectoryError(20, "there is a file of this name")
+    # An index beside model.safetensors would be ambiguous: files of an earlier save that this one lacks go away.
+    for old in folder.iterdir():
+        if _OURS.fullmatch(old.name) and old.name not in names:
+            old.unlink()
+    for name in names:
+        os.replace(temporary / name, folder / name)
