@@ -1,1 +1,20 @@
-"""The arena room."""
+"""Models compete for memory: learning progress, allocation policies, the memory oracle, and the competition."""
+
+from arena_jax.arena.allocation import accumulation_steps, allocate, steps_per_round
+from arena_jax.arena.history import History
+from arena_jax.arena.policies import POLICIES, Policy, decide, policy
+from arena_jax.arena.progress import efficiency_by_phase, learning_progress, resource_utilization_efficiency
+
+__all__ = [
+    "POLICIES",
+    "History",
+    "Policy",
+    "accumulation_steps",
+    "allocate",
+    "decide",
+    "efficiency_by_phase",
+    "learning_progress",
+    "policy",
+    "resource_utilization_efficiency",
+    "steps_per_round",
+]

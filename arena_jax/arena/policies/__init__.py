@@ -1,0 +1,64 @@
+"""Who gets how much: policies look at a history and say the next shares.
+
+A policy is a pure function of a `History`, so it can be compiled, simulated and tested without a model. The ones here
+are frozen dataclasses whose fields are their parameters; any function of a history will do (see `decide`).
+"""
+
+import dataclasses
+
+from arena_jax.arena.policies.modelarena import ModelArena
+from arena_jax.arena.policies.multi_objective import MultiObjective
+from arena_jax.arena.policies.predictive import Predictive
+from arena_jax.arena.policies.protocol import Policy, decide
+from arena_jax.arena.policies.static import Static
+from arena_jax.arena.policies.successive_halving import SuccessiveHalving
+from arena_jax.errors import ArenaError, nearest
+
+POLICIES: dict[str, type] = {
+    "static": Static,
+    "modelarena": ModelArena,
+    "successive-halving": SuccessiveHalving,
+    "multi-objective": MultiObjective,
+    "predictive": Predictive,
+}
+
+
+def policy(name: str, **options: object) -> Policy:
+    """Make a policy from its name and the parameters that differ from their defaults.
+
+    Args:
+        name: one of ``POLICIES``.
+        **options: fields of that policy.
+
+    Returns:
+        The policy.
+
+    Raises:
+        ArenaError: there is no such policy or no such parameter.
+
+    Example:
+        >>> policy("modelarena", window=3)
+        ModelArena(window=3, smoothing=0.7, floor=0.05, epsilon=1e-06, variant='paper')
+    """
+    if name not in POLICIES:
+        raise ArenaError(f"unknown allocation policy {name!r}; {nearest(name, POLICIES)}")
+    kind = POLICIES[name]
+    known = [field.name for field in dataclasses.fields(kind)]
+    for option in options:
+        if option not in known:
+            raise ArenaError(f"policy {name!r} has no parameter {option!r}; {nearest(option, known)}")
+    made: Policy = kind(**options)
+    return made
+
+
+__all__ = [
+    "POLICIES",
+    "ModelArena",
+    "MultiObjective",
+    "Policy",
+    "Predictive",
+    "Static",
+    "SuccessiveHalving",
+    "decide",
+    "policy",
+]

@@ -1,0 +1,57 @@
+"""What a policy is, and how one is asked during a run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Protocol, cast
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from arena_jax.arena.history import History, pad
+from arena_jax.errors import ArenaError
+
+
+class Policy(Protocol):
+    """A pure function of the history: scores, shares, seconds and steps in, the next shares out."""
+
+    def __call__(self, history: History, /) -> ArrayLike:
+        """Say the shares [models] that hold from now on; they sum to 1."""
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(policy: Hashable) -> Callable[[History], jax.Array]:
+    return jax.jit(cast(Policy, policy))
+
+
+def decide(policy: Policy, history: History) -> np.ndarray:
+    """Ask a policy for the next shares, and hold it to its word.
+
+    The policies of this package are compiled, on a padded history, so that a growing record costs one compilation in
+    64 evaluations. A function of your own is called as it is, with numpy arrays.
+
+    Args:
+        policy: a policy of this package, or any function from a history to shares.
+        history: the record so far; the last row holds the shares in force.
+
+    Returns:
+        Shares [models], float64, summing to 1 to the last digit.
+
+    Raises:
+        ArenaError: the function gave something that is not shares of these models.
+
+    Example:
+        >>> from arena_jax.arena.history import start
+        >>> decide(lambda history: [0.25, 0.75], start([-4.0, -3.0]))
+        array([0.25, 0.75])
+    """
+    ours = getattr(type(policy), "__module__", "").startswith("arena_jax.")
+    shares = np.asarray(_compiled(cast(Hashable, policy))(pad(history)) if ours else policy(history), float)
+    models = history.scores.shape[-1]
+    if shares.shape != (models,) or not np.isfinite(shares).all() or (shares < 0).any():
+        raise ArenaError(f"policy {policy}: gave {shares.tolist()}; it must give {models} shares, none below 0")
+    if abs(shares.sum() - 1) > 1e-3:
+        raise ArenaError(f"policy {policy}: its shares {shares.tolist()} sum to {shares.sum():.6g}; they must sum to 1")
+    return shares / shares.sum()

@@ -1,0 +1,153 @@
+"""What every policy must keep, over a table of all of them, and what each is for."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from arena_jax.arena import POLICIES, History, decide, history, policy
+from arena_jax.arena import forecast as forecasts
+from arena_jax.errors import ArenaError
+
+ROWS, MODELS = 7, 4
+EQUAL = np.full(MODELS, 1 / MODELS)
+ALL = {
+    **{name: policy(name) for name in POLICIES},
+    "modelarena, published code": policy("modelarena", variant="published-code"),
+    "successive-halving by 3": policy("successive-halving", eta=3.0),
+    "predictive, power laws": policy("predictive", family="power-law", smoothing=0.0),
+}
+COMPILED = {name: jax.jit(each) for name, each in ALL.items()}
+floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
+
+
+@st.composite
+def histories(draw):
+    """Any scores at all, with the bookkeeping of a run that went on while they came in."""
+    scores = draw(hnp.arrays(np.float64, (ROWS, MODELS), elements=floats))
+    spent = draw(hnp.arrays(np.float64, (ROWS, MODELS), elements=st.floats(0, 1e4)))
+    shares = draw(hnp.arrays(np.float64, (ROWS, MODELS), elements=st.floats(0.05, 1)))
+    fraction = np.sort(draw(hnp.arrays(np.float64, ROWS, elements=st.floats(0, 1))))
+    return History(scores, shares / shares.sum(1, keepdims=True), spent.cumsum(0), np.floor(spent).cumsum(0), fraction)
+
+
+def a_run(scores, seconds=None):
+    """An undisturbed run: every model a second per evaluation, equal shares."""
+    scores = np.asarray(scores, float)
+    clock = np.arange(len(scores), dtype=float)[:, None] * np.ones_like(scores)
+    shares = np.full_like(scores, 1 / scores.shape[1])
+    return History(scores, shares, clock if seconds is None else seconds, 10 * clock, clock[:, 0] / (2 * len(scores)))
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=40, deadline=None)
+@given(record=histories(), order=st.permutations(range(MODELS)))
+def test_invariants_of_any_history(name, record, order):
+    shares = np.asarray(COMPILED[name](record))
+    assert np.isfinite(shares).all()
+    assert shares.sum() == pytest.approx(1, abs=1e-5)
+    floor = getattr(ALL[name], "floor", record.shares[-1].min())
+    assert shares.min() >= min(floor, record.shares[-1].min()) / (1 + MODELS * floor) - 1e-6
+    order = np.array(order)
+    moved = History(*(x[:, order] for x in record[:4]), record.fraction)
+    np.testing.assert_allclose(COMPILED[name](moved), shares[order], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_equal_curves_are_a_fixed_point(name):
+    curve = -4 + 2 * (1 - np.exp(-np.arange(ROWS) / 3))
+    record = a_run(curve[:, None] * np.ones(MODELS))
+    np.testing.assert_allclose(COMPILED[name](record), EQUAL, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_padding_changes_nothing(name):
+    rng = np.random.default_rng(1)
+    record = a_run(np.cumsum(rng.uniform(0, 1, (5, MODELS)), 0))
+    np.testing.assert_allclose(ALL[name](history.pad(record, 8)), ALL[name](record), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_evaluation_is_enough(name):
+    shares = decide(ALL[name], history.start([-4.0, -3.0, -2.0, np.nan]))
+    assert shares.dtype == np.float64
+    assert shares.sum() == pytest.approx(1, abs=1e-15)
+
+
+def test_static_keeps_what_there_is():
+    record = history.start([-1.0, -2.0], shares=[0.9, 0.1])
+    np.testing.assert_allclose(decide(policy("static"), record), [0.9, 0.1], rtol=1e-6)
+
+
+def test_successive_halving_drops_the_worse_half_at_each_rung():
+    scores = np.array([[0.0, 0, 0, 0], [4, 3, 2, 1], [5, 6, 9, 9], [5, 6, 9, 9]])
+    record = a_run(scores)._replace(fraction=np.array([0, 1 / 3, 2 / 3, 1.0]))
+    halving = policy("successive-halving", floor=0.0)
+
+    def shares_after(rows):
+        return decide(halving, History(*(x[:rows] for x in record))).tolist()
+
+    assert shares_after(1) == [0.25, 0.25, 0.25, 0.25]
+    assert shares_after(2) == [0.5, 0.5, 0, 0]  # the last two are out, and their later scores do not bring them back
+    assert shares_after(3) == shares_after(4) == [0, 1, 0, 0]
+
+
+def test_multi_objective_weighs_each_wish():
+    scores = np.array([[-4.0, -2.0, -3.0], [-2.0, -1.9, -3.0]])
+    seconds = np.array([[0, 0, 0], [8.0, 4.0, 1.0]])
+    record = a_run(scores, seconds)
+    only = {
+        wish: decide(policy("multi-objective", **{"progress": 0, "level": 0, "cost": 0, wish: 1}, smoothing=0), record)
+        for wish in ("progress", "level", "cost")
+    }
+    assert [int(np.argmax(shares)) for shares in only.values()] == [0, 1, 2]
+    np.testing.assert_allclose(only["cost"], np.array([1, 2, 8]) / 11, rtol=1e-5)
+
+
+def test_forecast_of_known_curves():
+    """The references are the curves themselves; the grid holds neither exactly."""
+    x = np.arange(1.0, 25)[:, None] * np.ones(2)
+    power, exponential = (lambda u: -2 - 3 * (1 + u / 4) ** -0.5), (lambda u: -2 - 3 * np.exp(-u / 9))
+    scores = np.stack([power(x[:, 0]), exponential(x[:, 1])], 1)
+    truth = np.array([power(48.0) - power(24.0), exponential(48.0) - exponential(24.0)])
+    mean, deviation = forecasts.gain(forecasts.fit(x, scores), np.full(2, 24.0))
+    assert np.abs(np.asarray(mean) - truth).max() < 0.05 * 3
+    noisy = scores + np.random.default_rng(0).normal(0, 0.1, scores.shape)
+    mean_noisy, deviation_noisy = forecasts.gain(forecasts.fit(x, noisy), np.full(2, 24.0))
+    assert (np.asarray(deviation_noisy) > np.asarray(deviation)).all()
+    assert (np.abs(np.asarray(mean_noisy) - truth) < 3 * np.asarray(deviation_noisy)).all()
+
+
+def test_your_own_function_is_held_to_its_word():
+    record = history.start([-4.0, -3.0])
+    np.testing.assert_array_equal(decide(lambda h: [0.25, 0.75], record), [0.25, 0.75])
+    for wrong, told in (([1.0], "2 shares"), ([np.nan, 1], "2 shares"), ([-0.5, 1.5], "none below 0"), ([1, 1], "sum")):
+        with pytest.raises(ArenaError, match=told):
+            decide(lambda h, w=wrong: w, record)
+
+
+def test_names_and_options_are_checked():
+    with pytest.raises(ArenaError, match="did you mean 'static'"):
+        policy("statik")
+    with pytest.raises(ArenaError, match="did you mean 'window'"):
+        policy("modelarena", windw=3)
+    for made in ALL.values():
+        assert dataclasses.replace(made) == made
+        assert hash(made) == hash(dataclasses.replace(made))
+
+
+def test_deciding_compiles_once_for_a_growing_history():
+    from arena_jax.arena.policies.protocol import _compiled
+
+    chosen = policy("modelarena", window=4)
+    record = history.start(np.zeros(MODELS))
+    for i in range(10):
+        shares = decide(chosen, record)
+        record = history.extend(
+            record, scores=np.arange(MODELS) * i, shares=shares, seconds=EQUAL, steps=EQUAL, fraction=i / 10
+        )
+    assert _compiled(chosen)._cache_size() == 1
