@@ -1,0 +1,222 @@
+"""What a run writes down: one JSON line per event, and the same numbers as TensorBoard events.
+
+Every record has ``kind``, ``step`` and ``time`` (seconds since 1970). The kinds, and what else they hold:
+
+=========== =========================================================================================================
+start       preset, task, run (folder), steps (in all), models {name: {"size", "parameters", "vocabulary"}},
+            derived [{"name", "value", "reason"}], versions, devices, flags
+resume      checkpoint; printed, and recorded only where the run wants it recorded
+note        text: something a person should know, e.g. how many examples were cut
+compile     program, seconds, bytes (of the program, per device)
+train       epoch, models {name: {"loss", "accuracy" or "perplexity", "learning_rate", "gradient_norm",
+            "examples_per_second"}}
+evaluation  epoch, split, seconds, models {name: {metric: value}}
+checkpoint  path, seconds
+end         epoch, seconds, reason ("finished" or "interrupted")
+=========== =========================================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from arena_jax.errors import ArenaError
+
+FILE = "records.jsonl"
+# JSON has no such numbers; these texts stand for them in the file and are turned back by `read`.
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class Records:
+    """The records of one run, open for writing. Each line is on its way to the disk when `write` returns.
+
+    Args:
+        folder: the run's folder; it must exist.
+        resume_at: go on where a checkpoint was taken: the `position` at that moment. What was written after it is cut
+            off, because it is about to happen again.
+        tensorboard: write TensorBoard events too, into ``folder/tensorboard``.
+
+    Raises:
+        ArenaError: the folder cannot be written, already holds records, or has lost some that the checkpoint saw.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with Records(folder, tensorboard=False) as records:
+        ...     _ = records.write("train", 1, epoch=0.1, models={"bert": {"loss": 0.7}})
+        >>> [(record["kind"], record["models"]["bert"]["loss"]) for record in read(folder)]
+        [('train', 0.7)]
+    """
+
+    def __init__(self, folder: str | Path, resume_at: int | None = None, *, tensorboard: bool = True) -> None:
+        self.path = Path(folder) / FILE
+        try:
+            self._file = open(self.path, "ab")  # noqa: SIM115 - it stays open as long as the run
+        except OSError as error:
+            raise ArenaError(f"cannot write records to {self.path}: {error.strerror or error}") from error
+        size = self._file.tell()
+        try:
+            self._check(size, resume_at)
+        except ArenaError:
+            self._file.close()
+            raise
+        if resume_at is not None:
+            self._file.truncate(resume_at)
+            self._file.seek(0, os.SEEK_END)
+        self._events: Any = self._open_events(resume_at) if tensorboard else None
+
+    def _check(self, size: int, resume_at: int | None) -> None:
+        if resume_at is None:
+            if size:
+                raise ArenaError(f"{self.path} already holds a run: resume it, or give another --output")
+            return
+        if not 0 <= resume_at <= size:
+            raise ArenaError(
+                f"{self.path} has {size} bytes, the checkpoint was taken at {resume_at}: records are lost;"
+                " put the whole file back"
+            )
+        if resume_at:
+            with open(self.path, "rb") as file:
+                file.seek(resume_at - 1)
+                if file.read(1) != b"\n":
+                    raise ArenaError(
+                        f"{self.path} does not end a line at byte {resume_at}: put the run's own file back"
+                    )
+
+    def _open_events(self, resume_at: int | None) -> Any:
+        from tensorboardX import SummaryWriter
+
+        purge = None
+        if resume_at:
+            steps = [record["step"] for record in read(self.path.parent)]
+            # TensorBoard drops what it has read from this step on: those steps are taken again.
+            purge = max(steps, default=0) + 1
+        folder = self.path.parent / "tensorboard"
+        # The file's name holds whole seconds: a run resumed within the second would overwrite its own events.
+        number = len(list(folder.glob("events.*")))
+        return SummaryWriter(str(folder), purge_step=purge, filename_suffix=f".{number}")
+
+    @property
+    def position(self) -> int:
+        """How many bytes are written; kept in a checkpoint and given back as `resume_at`."""
+        return self._file.tell()
+
+    def write(self, kind: str, step: int, **fields: Any) -> dict[str, Any]:
+        """Append one record.
+
+        Args:
+            kind: what happened; see the table above.
+            step: updates taken so far.
+            **fields: what belongs to it: numbers (arrays of one number too), texts, lists and dictionaries of them.
+
+        Returns:
+            The record as `read` will return it.
+        """
+        record = {"kind": kind, "step": int(step), "time": round(time.time(), 3), **_plain(fields)}
+        line = json.dumps(_finite(record), allow_nan=False, ensure_ascii=False) + "\n"
+        self._file.write(line.encode("utf-8", "backslashreplace"))
+        self._file.flush()
+        if self._events is not None:
+            self._write_events(record)
+        return record
+
+    def _write_events(self, record: Mapping[str, Any]) -> None:
+        prefix = {"train": "train", "evaluation": record.get("split", "validation")}.get(record["kind"])
+        models = record.get("models", {})
+        if prefix is None or not isinstance(models, dict):
+            return
+        for model, metrics in models.items():
+            for metric, value in metrics.items():
+                # TensorBoard draws no gap for NaN; the JSON lines keep it.
+                if isinstance(value, int | float) and math.isfinite(value):
+                    self._events.add_scalar(f"{prefix}_{metric}/{model}", value, record["step"], record["time"])
+
+    def close(self) -> None:
+        """Close the files; nothing more can be written."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+    def __enter__(self) -> Records:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(folder: str | Path) -> list[dict[str, Any]]:
+    """Read the records of a run.
+
+    A last line without its end was being written when the run was killed; it is left out.
+
+    Args:
+        folder: the run's folder, or the file itself.
+
+    Returns:
+        The records in the order in which they were written.
+
+    Raises:
+        ArenaError: there are none, or a line is damaged (with its number).
+    """
+    path = Path(folder)
+    path = path / FILE if path.is_dir() else path
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ArenaError(f"cannot read the records {path}: {error.strerror or error}") from error
+    records = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict) or not isinstance(record.get("kind"), str) or not _whole(record.get("step")):
+            raise ArenaError(f"{path}, line {number} is not a record: the file is damaged")
+        records.append(_restore(record))
+    return records
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays of one number to numbers, other arrays and tuples to lists."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise ArenaError(f"a record cannot hold {value!r}, a {type(value).__name__}; give numbers, texts, lists")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _restore(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _restore(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_restore(inner) for inner in value]
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
