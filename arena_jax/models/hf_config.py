@@ -215,7 +215,8 @@ def config_to_hf(config: TransformerConfig, architecture: str) -> dict[str, Any]
     """
     options: dict[str, Any] = {"architectures": [architecture], "model_type": config.family}
     for name, field in IMPLEMENTED[config.family].items():
-        options[name] = getattr(config, field)
+        value = getattr(config, field)
+        options[name] = list(value) if isinstance(value, tuple) else value
     if config.family == "gpt2":
         if config.embedding_dropout is None:
             options["embd_pdrop"] = config.hidden_dropout
