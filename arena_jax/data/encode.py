@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, Dataset, data_task
+from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, TAGGING, Dataset, data_task
 from arena_jax.data.encode_classification import encode_classification
 from arena_jax.data.encode_language import encode_language
+from arena_jax.data.encode_questions import encode_questions
+from arena_jax.data.encode_tagging import encode_tagging
 from arena_jax.data.encoded import Encoded
 from arena_jax.data.tokenizer import Tokenizer
 from arena_jax.errors import ArenaError
@@ -57,4 +59,6 @@ def encode(
         return encode_language(data, tokenizer, task=task, max_length=max_length)
     if data.task == CLASSIFICATION:
         return encode_classification(data, tokenizer, max_length=max_length, lengths=lengths)
-    raise NotImplementedError
+    if data.task == TAGGING:
+        return encode_tagging(data, tokenizer, max_length=max_length, lengths=lengths)
+    return encode_questions(data, tokenizer, max_length=max_length, lengths=lengths, stride=stride)
