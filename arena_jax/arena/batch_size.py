@@ -1,0 +1,219 @@
+"""The largest batch that fits a budget, in about three compilations: the paper's equation 7."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from arena_jax.arena.memory import Estimate, estimate, format_bytes, parse_bytes, too_large
+from arena_jax.errors import ArenaError
+
+
+class Choice(NamedTuple):
+    """A batch size that was compiled and fits, and how it was found.
+
+    Attributes:
+        batch: the size.
+        estimate: what it needs, with its executable.
+        compiled: every size this search compiled, with its executable; sizes the compiler refused are not in it.
+        compiles: how many compilations this search paid for, refused ones included.
+        reason: one line for the log.
+    """
+
+    batch: int
+    estimate: Estimate
+    compiled: dict[int, Estimate]
+    compiles: int
+    reason: str
+
+
+def largest_batch(
+    step: Callable[..., Any],
+    arguments_at: Callable[[int], Sequence[Any]],
+    budget: int | float | str,
+    *,
+    resident: int = 0,
+    name: str = "model",
+    sizes: Sequence[int] | None = None,
+    limit: int = 4096,
+    margin: float = 0.0,
+    known: dict[int, Estimate] | None = None,
+) -> Choice:
+    """Find the largest batch whose step fits into a memory budget, without running it.
+
+    b = max {b : (1 + margin)·μ(b) + resident ≤ budget}
+
+    A training step needs an amount that is affine in its batch. So a small batch is compiled first; a second size,
+    which fits if the line through the first starts at or above zero, gives the slope; a third confirms the answer.
+    Where the line bends, the interval between the largest size known to fit and the smallest known not to is divided
+    until it is closed, or until no size in it is 2 % larger. What is returned has always been compiled.
+
+    Args:
+        step: the step, jitted with its own donation, or a plain function.
+        arguments_at: gives the step's (abstract) arguments for a batch size.
+        budget: bytes, ``"40GB"``, or a fraction of the device's limit; see `memory.parse_bytes`.
+        resident: bytes on the device that are no arguments of this step: other models, optimizer states, other
+            executables.
+        name: the model, for messages.
+        sizes: the sizes to choose from, if not any up to ``limit``.
+        limit: the largest size to consider when ``sizes`` is not given.
+        margin: added to the estimate, as a part of it; 0.02 is enough on CPU, `memory.calibrate` measures it on a GPU.
+        known: estimates of sizes that are already compiled; they cost nothing.
+
+    Returns:
+        The choice. Its executables are the ones to train with.
+
+    Raises:
+        ArenaError: even the smallest size does not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> step = jax.jit(lambda w, x: jnp.sum(jnp.sort(jnp.tanh(x @ w), axis=-1)))
+        >>> def arguments_at(b):
+        ...     return jax.ShapeDtypeStruct((64, 64), jnp.float32), jax.ShapeDtypeStruct((b, 64), jnp.float32)
+        >>> choice = largest_batch(step, arguments_at, "1MB")
+        >>> choice.estimate.total <= 1_000_000, choice.compiles <= 3
+        (True, True)
+
+    Source: ModelArena, equation 7; the search is this project's.
+    """
+    whole = parse_bytes(budget)
+    ladder: Sequence[int] = sorted(set(sizes)) if sizes is not None else range(1, limit + 1)
+    if not ladder or ladder[0] < 1:
+        raise ArenaError(f"{name}: batch sizes {list(ladder)[:5]} hold nothing to choose from; give positive sizes")
+    search = _Search(step, arguments_at, ladder, (whole - resident) / (1 + margin), dict(known or {}))
+    place = search.run()
+    if place is None:
+        smallest = search.seen.get(ladder[0])
+        told = format_bytes(smallest.total * (1 + margin)) if smallest else "more than the compiler could place"
+        raise ArenaError(
+            f"{name}: its smallest batch ({ladder[0]}) needs {told}, but the budget of {format_bytes(whole)} leaves "
+            f"{format_bytes(whole - resident)} beside the {format_bytes(resident)} already resident; "
+            "raise the budget, shorten the sequences or train fewer models"
+        )
+    batch = ladder[place]
+    chosen = search.seen[batch]
+    assert chosen is not None
+    why = "the largest size allowed" if place == len(ladder) - 1 else search.why(place)
+    return Choice(
+        batch=batch,
+        estimate=chosen,
+        compiled=search.made,
+        compiles=search.compiles,
+        reason=(
+            f"{name}: batch {batch} needs {format_bytes(chosen.total)} of {format_bytes(whole - resident)}; {why}; "
+            f"{search.compiles} compilations (sizes {', '.join(map(str, search.order)) or 'known before'})"
+        ),
+    )
+
+
+class _Search:
+    """One search: what is known about each size, and where to look next. Positions are indices into the ladder."""
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        arguments_at: Callable[[int], Sequence[Any]],
+        ladder: Sequence[int],
+        allowance: float,
+        known: dict[int, Estimate],
+    ):
+        self.step, self.arguments_at, self.ladder = step, arguments_at, ladder
+        self.allowance = allowance * (1 + 1e-12)  # its own rounding must not cost a size
+        self.seen: dict[int, Estimate | None] = dict(known)
+        self.made: dict[int, Estimate] = {}
+        self.compiles = 0
+        self.order: list[int] = []
+
+    def need(self, place: int) -> float:
+        """Bytes at a place of the ladder; infinite where the compiler itself ran out."""
+        size = self.ladder[place]
+        if size not in self.seen:
+            self.compiles += 1
+            self.order.append(size)
+            try:
+                self.seen[size] = self.made[size] = estimate(self.step, *self.arguments_at(size))
+            except jax.errors.JaxRuntimeError as error:
+                if not too_large(error):
+                    raise
+                self.seen[size] = None
+        found = self.seen[size]
+        return math.inf if found is None else found.total
+
+    def fits(self, place: int) -> bool:
+        """Whether the budget allows a place of the ladder; compiles it if need be."""
+        return self.need(place) <= self.allowance
+
+    def place_of(self, size: float) -> int:
+        """The last place whose size is at most this; −1 when there is none."""
+        if isinstance(self.ladder, range):
+            return min(max(math.floor(size), 0), len(self.ladder)) - 1
+        return bisect.bisect_right(self.ladder, size) - 1
+
+    def lines(self, low: int, high: int) -> list[tuple[int, float, float]]:
+        """Straight lines (size, bytes, slope) from ``low``: to the answer's other side, and on from the size before."""
+        size = self.ladder[low]
+        here = self.seen[size]
+        assert here is not None
+        above = self.seen.get(self.ladder[high]) if high < len(self.ladder) else None
+        below = max((other for other, found in self.seen.items() if found and other < size), default=None)
+        others = [(self.ladder[high], above)] if above else []
+        if below is not None and (there := self.seen[below]) is not None:
+            others.append((below, there))
+        return [(size, here.total, (there.total - here.total) / (other - size)) for other, there in others]
+
+    def run(self) -> int | None:
+        """The last place that fits, or none."""
+        last = len(self.ladder) - 1
+        low, high = -1, last + 1  # the largest place known to fit, the smallest known not to
+        for size, found in self.seen.items():
+            place = self.place_of(size)
+            if found is not None and place >= 0 and self.ladder[place] == size:
+                low, high = (max(low, place), high) if self.fits(place) else (low, min(high, place))
+        while high - low > 1 and not (low >= 0 and self.settled(low, high)):
+            guess = min(max(self.next(low, high), low + 1), high - 1)
+            low, high = (guess, high) if self.fits(guess) else (low, guess)
+        return low if low >= 0 else None
+
+    def next(self, low: int, high: int) -> int:
+        """Where a line says the answer is, or the middle where no line helps."""
+        if low < 0:
+            # A batch of 1 is often compiled differently from all others, so 2 is the better first point of a line.
+            return min(1, len(self.ladder) - 1) if self.compiles == 0 else (low + high) // 2
+        lines = self.lines(low, high)
+        if not lines:
+            # Temporaries taken as proportional to the batch: this fits, unless the line starts below zero.
+            found = self.seen[self.ladder[low]]
+            assert found is not None
+            room = (self.allowance - found.total + found.temporaries) / max(found.temporaries, 1)
+            return self.place_of(self.ladder[low] * room)
+        size, here, slope = lines[0]
+        if slope <= 0 or (self.compiles > 5 and high < len(self.ladder)):
+            return (low + high) // 2  # the lines did not hold
+        return self.place_of(size + (self.allowance - here) / slope)
+
+    def settled(self, low: int, high: int) -> bool:
+        """Whether no size above ``low`` can be worth a compilation."""
+        size, above = self.ladder[low], self.ladder[low + 1]
+        if high < len(self.ladder) and self.ladder[high - 1] <= size * 1.02:
+            return True
+        expected = [here + slope * (above - size) for _, here, slope in self.lines(low, high)]
+        if not expected or min(expected) <= self.allowance:
+            return False
+        # Near the edge a line may err by a few sizes; that matters only where one size is much.
+        return above <= size * 1.05 or min(expected) > 1.01 * self.allowance
+
+    def why(self, place: int) -> str:
+        """Why the next size was not taken."""
+        above = self.ladder[place + 1]
+        found = self.seen.get(above)
+        if found is not None:
+            return f"{above} would need {format_bytes(found.total)}"
+        if above in self.seen:
+            return f"{above} does not compile within the device's memory"
+        size, here, slope = self.lines(place, len(self.ladder))[0]
+        return f"{above} would need about {format_bytes(here + slope * (above - size))}"

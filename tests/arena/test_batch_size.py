@@ -1,0 +1,145 @@
+"""The search against exhaustive answers, on needs that are straight, bent, stepped or refused, and on a real step."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arena_jax.arena import batch_size, memory
+from arena_jax.arena.batch_size import largest_batch
+from arena_jax.errors import ArenaError
+
+MB = 1_000_000
+
+
+def search(need, budget, *, refuse_from=None, **options):
+    """Run the search over a made-up need in bytes; returns the choice and the sizes that were compiled."""
+    asked = []
+
+    def compile_at(_step, size):
+        asked.append(size)
+        if refuse_from and size >= refuse_from:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        total = int(need(size))
+        return memory.Estimate(total // 4, 0, total - total // 4, 0, total, None, 0.0)
+
+    original, batch_size.estimate = batch_size.estimate, compile_at
+    try:
+        choice = largest_batch(None, lambda size: (size,), int(budget), **options)
+    finally:
+        batch_size.estimate = original
+    assert choice.batch in asked or choice.batch in options.get("known", {})
+    assert len(asked) == len(set(asked)) == choice.compiles
+    return choice, asked
+
+
+def truth(need, budget, sizes=range(1, 4097)):
+    return max(size for size in sizes if need(size) <= budget)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 1000 * MB), st.integers(100_000, 50 * MB), st.floats(1, 4000))
+def test_a_straight_line_takes_three_compilations(fixed, slope, reach):
+    def need(size):
+        return fixed + slope * size
+
+    budget = need(reach)
+    choice, asked = search(need, budget)
+    assert choice.batch == truth(need, budget)
+    assert len(asked) <= 4
+    # The fourth is paid only to be sure of one size more, where one is more than 5 %, or for a batch of 1.
+    assert len(asked) <= 3 or choice.batch < 22
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(0.6, 1.4), st.integers(0, 500 * MB), st.floats(2, 3000), st.integers(1, 40))
+def test_bent_and_stepped_needs_end_within_two_percent(power, fixed, reach, tread):
+    def need(size):
+        return fixed + MB * (-(-size // tread) * tread) ** power + 1000 * size
+
+    budget = need(reach)
+    choice, _ = search(need, budget)
+    assert need(choice.batch) <= budget
+    assert choice.batch >= 0.95 * truth(need, budget) - (tread if tread > 1 else 0)
+    assert choice.compiles <= 16
+
+
+def test_a_ladder_is_kept_to():
+    sizes = (1, 2, 4, 8, 16, 32, 64)
+    choice, asked = search(lambda b: (10 + 5 * b) * MB, 200 * MB, sizes=sizes)
+    assert choice.batch == 32
+    assert set(asked) <= set(sizes)
+    assert len(asked) <= 3
+    assert search(lambda b: (10 + 5 * b) * MB, 10**12, sizes=sizes)[0].batch == 64
+
+
+def test_the_compilers_refusal_means_it_does_not_fit():
+    choice, _ = search(lambda b: b * MB, 1000 * MB, refuse_from=40)
+    assert choice.batch == 39
+    with pytest.raises(ArenaError, match="more than the compiler could place"):
+        search(lambda b: b * MB, 1000 * MB, refuse_from=1)
+
+
+def test_too_small_a_budget_names_model_need_and_budget():
+    with pytest.raises(
+        ArenaError, match=r"bert-large: its smallest batch \(1\) needs 510 MB.*800 MB leaves 500 MB.*300 MB"
+    ):
+        search(lambda b: (500 + 10 * b) * MB, 800 * MB, resident=300 * MB, name="bert-large")
+    with pytest.raises(ArenaError, match="nothing to choose from"):
+        search(lambda b: b, 10, sizes=())
+
+
+def test_resident_bytes_and_margin_are_taken_off():
+    def need(b):
+        return (10 + b) * MB
+
+    assert search(need, 110 * MB)[0].batch == 100
+    assert search(need, 110 * MB, resident=50 * MB)[0].batch == 50
+    assert search(need, 110 * MB, margin=0.1)[0].batch == 90
+
+
+def test_known_sizes_cost_nothing():
+    def need(b):
+        return (10 + b) * MB
+
+    first, _ = search(need, 110 * MB)
+    again, asked = search(need, 110 * MB, known=first.compiled)
+    assert again.batch == first.batch
+    assert asked == []
+    assert "known before" in again.reason
+    lower, asked = search(need, 60 * MB, known=first.compiled)
+    assert lower.batch == 50
+    assert len(asked) <= 1
+
+
+def test_other_failures_of_the_compiler_are_not_swallowed(monkeypatch):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+    monkeypatch.setattr(batch_size, "estimate", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+        largest_batch(None, lambda b: (b,), "1GB")
+
+
+def test_a_real_step_against_every_size():
+    """The reference is the compiler, asked about every size."""
+
+    def loss(w, x):
+        h = jnp.tanh(x @ w)
+        return jnp.sum(jax.nn.softmax(h @ h.swapaxes(-1, -2)) @ x)
+
+    step = jax.jit(jax.value_and_grad(loss))
+
+    def arguments_at(b):
+        return jax.ShapeDtypeStruct((16, 16), jnp.float32), jax.ShapeDtypeStruct((b, 32, 16), jnp.float32)
+
+    sizes = range(1, 25)
+    needs = {b: memory.estimate(step, *arguments_at(b)).total for b in sizes}
+    budget = (needs[17] + needs[18]) // 2
+    choice = largest_batch(step, arguments_at, budget, limit=24)
+    assert choice.batch == max(b for b in sizes if needs[b] <= budget)
+    assert choice.estimate.total == needs[choice.batch]
+    assert choice.compiles <= 4
+    value, _ = choice.estimate.executable(jnp.ones((16, 16)), jnp.ones((choice.batch, 32, 16)))
+    assert jnp.isfinite(value)
