@@ -89,7 +89,7 @@ def convergence_rate(rate: float, history: Sequence[float], window: int, decay: 
 
 
 def convergence_factor(rate: float, low: float = 0.5, high: float = 1.5) -> float:
-    """f_conv: the paper leaves it open; the published scheduler clips 1/r, so that a converged model slows no more than by half."""
+    """f_conv: the paper leaves it open; the published scheduler clips 1/r."""
     return max(low, min(high, 1 / rate))
 
 
@@ -109,8 +109,7 @@ def decay_factor(t: int, warmup: int, total: int) -> float:
 def published_factor(step: int, warmup: int, horizon: int) -> float:
     """The published code's warm-up and cosine in one; ``step`` counts from 1 and the cosine never falls below a tenth.
 
-    Its cosine starts at the first step after the warm-up and never before one step of decay, and runs over a fixed horizon
-    instead of to the end of training.
+    The cosine has made one step at least when it begins, and runs over a horizon that no end of training sets.
     """
     if step < warmup:
         return step / max(1, warmup)

@@ -62,7 +62,7 @@ def allocate(
 def allocate_published(
     progress: Sequence[float], shares: Sequence[float], *, alpha: float = 0.7, delta: float = 0.05
 ) -> list[float]:
-    """The published code: equal shares when nobody progresses; otherwise ε is a tenth of the smallest positive progress.
+    """The published code: equal shares when nobody progresses, or ε is a tenth of the smallest positive progress.
 
     Equal shares are returned as they are, without smoothing.
     """

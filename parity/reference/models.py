@@ -1,7 +1,7 @@
 """Small random models of ``transformers``' own PyTorch classes, every parameter perturbed.
 
-Hugging Face initialises biases to 0 and LayerNorm scales to 1: a weight mapping that swaps two of them passes a test on a
-fresh model. Here every value of every parameter is drawn anew, so that no two parameters are alike.
+Hugging Face initialises biases to 0 and LayerNorm scales to 1: a weight mapping that swaps two of them passes a test on
+a fresh model. Here every value of every parameter is drawn anew, so that no two parameters are alike.
 
 The sizes are odd on purpose: no two axes of one array agree, except where they must (the D×D kernels).
 """
@@ -59,20 +59,20 @@ def configuration(family: str, task: str, **changes: object) -> transformers.Pre
 
 @torch.no_grad()
 def perturb(model: torch.nn.Module, seed: int) -> None:
-    """Draw every parameter anew: kernels and tables at 1/√fan-in, vectors with spread 0.3, LayerNorm scales around 1."""
+    """Draw every parameter anew: matrices at 1/√(shorter side), vectors with spread 0.3, LayerNorm scales around 1."""
     generator = torch.Generator().manual_seed(seed)
     for _, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        if parameter.ndim == 2:
-            value = noise * min(parameter.shape) ** -0.5
-        else:
-            value = 0.3 * noise
+        value = noise * min(parameter.shape) ** -0.5 if parameter.ndim == 2 else 0.3 * noise
         if parameter.ndim == 1 and bool((parameter == 1).all()):
             value = 1 + value
-        parameter.copy_(value)
+        # Rounded to float32, so that a float32 folder and a float64 model hold the same numbers.
+        parameter.copy_(value.float())
 
 
-def create(family: str, task: str, *, seed: int = 0, dtype: torch.dtype = torch.float64, **changes: object) -> torch.nn.Module:
+def create(
+    family: str, task: str, *, seed: int = 0, dtype: torch.dtype = torch.float64, **changes: object
+) -> torch.nn.Module:
     """A perturbed model in evaluation mode, with plain ("eager") attention."""
     torch.manual_seed(seed)
     config = configuration(family, task, **changes)

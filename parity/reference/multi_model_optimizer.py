@@ -19,7 +19,7 @@ class MultiModelOptimizer(torch.optim.Optimizer):
 
     * the weights are normalised to sum to 1;
     * a group of one parameter shares with nobody;
-    * gradients are clipped per model before they are shared (``clip``);
+    * gradients are clipped per model before they are shared (``clip``), as ``torch.nn.utils.clip_grad_norm_`` does;
     * the learning rate is multiplied by 0.5 + 0.5·w_i;
     * warm-up starts at 1/N and not at 0, and the cosine never falls below a tenth;
     * Adam adds ε to √v before the bias correction: √(1−β₂ᵗ)/(1−β₁ᵗ) · m/(√v + ε);
@@ -42,7 +42,7 @@ class MultiModelOptimizer(torch.optim.Optimizer):
         eps: Adam's.
         weight_decay: decoupled.
         clip: largest norm of one model's gradient, or None.
-        amsgrad: keep the largest second moment.
+        amsgrad: keep the largest second moment, before its bias correction, as ``torch.optim.AdamW`` does.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class MultiModelOptimizer(torch.optim.Optimizer):
             for parameters in self.literal.values():
                 norm = math.sqrt(sum(float((p.grad**2).sum()) for p in parameters if p.grad is not None))
                 for p in parameters:
-                    if p.grad is not None and norm > self.clip:
-                        p.grad.mul_(self.clip / norm)
+                    if p.grad is not None:
+                        p.grad.mul_(min(1.0, self.clip / (norm + 1e-6)))  # torch.nn.utils.clip_grad_norm_
         published = self.mode == "published-code"
         algorithms.share_gradients(self.literal, self.weights, self.alpha, skip_single=published)
         for group in self.param_groups:
@@ -132,8 +132,8 @@ class MultiModelOptimizer(torch.optim.Optimizer):
                 v = state["largest"] = torch.maximum(state["largest"], v)
             direction = math.sqrt(1 - beta2**t) / (1 - beta1**t) * state["m"] / (v.sqrt() + group["eps"])
         else:
-            v = v / (1 - beta2**t)
             if self.amsgrad:
                 v = state["largest"] = torch.maximum(state["largest"], v)
+            v = v / (1 - beta2**t)
             direction = state["m"] / (1 - beta1**t) / (v.sqrt() + group["eps"])
         p.data.copy_(p.data - rate * group["weight_decay"] * p.data - rate * direction)

@@ -11,9 +11,10 @@ re-parameterisation* of a model: a list of views into its parameters, changed in
 
 A tied head is one parameter, the word embedding. A layer's parameter is one parameter: nothing is stacked.
 
-The six types, first match wins:
-normalisation (both vectors of every LayerNorm, wherever it stands), head (everything behind the encoder: pooler,
-prediction transform, classifier, vocabulary bias), embedding, bias (of attention and feed-forward), attention, feed-forward.
+The six types, first match wins; where the paper is silent this is what we read into it:
+head (everything behind the encoder: pooler, prediction transform with its norm, classifier, vocabulary bias),
+normalisation (both vectors of every LayerNorm), embedding, bias (of attention and feed-forward), attention,
+feed-forward.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FEED_FORWARD = ("intermediate", "output", "mlp")
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A view of one of a model's parameters: PyTorch's name, the type, and how to see it in a tensor of its base's shape."""
+    """A view of one of a model's parameters: PyTorch's name, the type, and how to see it in a tensor like its base."""
 
     name: str
     kind: str
@@ -57,10 +58,10 @@ class Parameter:
 def kind_of(name: str) -> str:
     """The type of a parameter, from its PyTorch name."""
     parts = name.split(".")
-    if any("LayerNorm" in part or part.startswith("ln_") or part == "layer_norm" for part in parts):
-        return "normalisation"
     if any(part in HEADS for part in parts):
         return "head"
+    if any("LayerNorm" in part or part.startswith("ln_") for part in parts):
+        return "normalisation"
     if any(part in EMBEDDINGS for part in parts):
         return "embedding"
     if parts[-1] == "bias":
