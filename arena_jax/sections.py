@@ -29,6 +29,7 @@ MODEL_PRESETS = (
 # "paper" is Algorithms 1 to 3 to the letter, "published" what the authors' code does instead.
 FORMS: dict[str, dict[str, Any]] = {
     "default": {
+        "max_gradient_norm": 1.0,
         "share_alpha": 0.2,
         "share_reduce": "mean",
         "correspondence": "by_role",
@@ -36,6 +37,7 @@ FORMS: dict[str, dict[str, Any]] = {
         "convergence_signed": True,
     },
     "paper": {
+        "max_gradient_norm": 0.0,
         "share_alpha": 0.2,
         "share_reduce": "sum",
         "correspondence": "by_kind",
@@ -43,6 +45,7 @@ FORMS: dict[str, dict[str, Any]] = {
         "convergence_signed": False,
     },
     "published": {
+        "max_gradient_norm": 0.0,
         "share_alpha": 0.2,
         "share_reduce": "sum",
         "correspondence": "by_kind",
@@ -189,7 +192,7 @@ class OptimizerConfig:
     weight_decay: float = option(0.01, "decoupled weight decay, times the learning rate", unit="per step", low=0)
     amsgrad: bool = option(False, "use the largest mean of squares so far")
     max_gradient_norm: float | None = option(
-        1.0, "clip each model's gradient to this norm; none: no clipping", unit="gradient norm", above=0
+        None, "clip each model's gradient to this norm, before sharing; 0: no clipping", unit="gradient norm", low=0
     )
     warmup_steps: int = option(100, "steps over which the learning rate rises from 0", unit="steps", low=0)
     decay: str = option(

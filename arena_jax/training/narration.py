@@ -10,12 +10,23 @@ WIDTH = 100
 # The first that a model reports is its score; True: more is better.
 SCORES = {
     "f1": True,
+    "entity_f1": True,
     "accuracy": True,
     "perplexity": False,
     "bits_per_byte": False,
     "loss": False,
 }
-_HEADINGS = {"f1": "F1 %", "accuracy": "acc %", "perplexity": "ppl", "bits_per_byte": "bits/B", "loss": ""}
+_HEADINGS = {
+    "f1": "F1 %",
+    "entity_f1": "F1 %",
+    "accuracy": "acc %",
+    "perplexity": "ppl",
+    "bits_per_byte": "bits/B",
+    "loss": "",
+}
+_SHARES = ("accuracy", "f1", "exact_match", "entity_f1", "entity_precision", "entity_recall")
+# What stands beside the loss, in training and evaluation lines alike.
+_SHOWN = {"language-model": "perplexity"}
 # A column heading is repeated after so many lines, about a screen.
 _HEADING_EVERY = 40
 _GAP = "   "
@@ -124,6 +135,8 @@ class Narrator:
     def _score(self, record: Record) -> str:
         """Name the metric in the score column: the same one for training and evaluation lines."""
         reported = set().union(*[set(metrics) for metrics in record["models"].values()])
+        if self.start.get("task") in _SHOWN:
+            return _SHOWN[self.start["task"]]
         column = self._layout[-1] if self._layout else ""
         return column if column in reported else next((score for score in SCORES if score in reported), "loss")
 
@@ -193,6 +206,18 @@ def summary(records: Sequence[Record]) -> list[str]:
     return lines
 
 
+def scores_table(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lay out scores, a row per model and a column per metric.
+
+    Example:
+        >>> scores_table({"bert": {"loss": 0.25, "accuracy": 0.9}})[-1].split()
+        ['bert', '0.250', '90.0', '%']
+    """
+    metrics = list(dict.fromkeys(metric for row in scores.values() for metric in row))
+    rows = [(short(name), *[score_text(row, metric) for metric in metrics]) for name, row in scores.items()]
+    return _columns([("model", *map(words, metrics)), *rows], right=range(1, len(metrics) + 1), rule=True)
+
+
 def _summary_row(name: str, evaluations: Sequence[Record], trains: Sequence[Record]) -> tuple[str, ...]:
     scored = [(r["step"], r["models"][name]) for r in evaluations if name in r["models"]]
     trained = [r["models"][name] for r in trains if name in r["models"]]
@@ -222,7 +247,7 @@ def short(name: str) -> str:
 
 def words(metric: str) -> str:
     """A metric's name as people write it."""
-    return {"f1": "F1", "bits_per_byte": "bits/byte"}.get(metric, metric.replace("_", " "))
+    return {"bits_per_byte": "bits/byte"}.get(metric, metric.replace("_", " ").replace("f1", "F1"))
 
 
 def score_text(metrics: Mapping[str, Any], score: str, width: int = 0) -> str:
@@ -233,9 +258,11 @@ def score_text(metrics: Mapping[str, Any], score: str, width: int = 0) -> str:
         ('91.2 %', '31.42')
     """
     value = metrics.get(score)
+    if value is None and score == "perplexity" and isinstance(metrics.get("loss"), int | float):
+        value = math.exp(min(metrics["loss"], 700.0))
     if not isinstance(value, int | float):
         return ""
-    if score in ("accuracy", "f1", "exact_match") and math.isfinite(value):
+    if score in _SHARES and math.isfinite(value):
         return f"{100 * value:.1f}" + ("" if width else " %")
     return number(value, width or 5)
 

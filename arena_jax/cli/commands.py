@@ -1,0 +1,95 @@
+"""What each command does: a few lines that call the library.
+
+What is slow to import is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from pathlib import Path
+
+from arena_jax import config, presets
+from arena_jax.cli import options
+from arena_jax.errors import ArenaError
+
+INTERRUPTED = 128 + 2  # what a shell reports for a program that Ctrl-C ended
+
+
+def base(preset: str | None, file: str | None) -> config.RunConfig:
+    """The configuration to start from: a preset's or a file's.
+
+    Raises:
+        ArenaError: neither or both are given, or there is no such preset or file.
+    """
+    if preset and file:
+        raise ArenaError(f"both the preset '{preset}' and --config {file} are given: give one of the two")
+    if file:
+        return config.load(file)
+    if not preset:
+        raise ArenaError(f"nothing to train: give a preset ({', '.join(presets.PRESETS)}) or --config FILE")
+    return presets.get(preset)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """`arena-jax train`: train the models of a preset or a file together."""
+    run = options.apply(base(arguments.preset, arguments.config), vars(arguments))
+    return _train(run, None, resume=False)
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """`arena-jax resume`: go on where a run stopped."""
+    from arena_jax.training import loop
+
+    folder = Path(arguments.run)
+    return _train(loop.load_run(folder), folder, resume=True)
+
+
+def _train(run: config.RunConfig, folder: Path | None, *, resume: bool) -> int:
+    from arena_jax.training import interrupts, loop
+
+    try:
+        loop.train(run, folder, resume=resume)
+    except interrupts.Stopped as stopped:
+        print(stopped)
+        return INTERRUPTED
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """`arena-jax evaluate`: score a run's models on a data set."""
+    from arena_jax.training import loop
+    from arena_jax.training.narration import scores_table
+
+    scores = loop.evaluate(Path(arguments.run), arguments.data, arguments.split)
+    if arguments.json:
+        print(json.dumps(scores, indent=2))
+    else:
+        print("\n".join(scores_table(scores)))
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """`arena-jax export`: write one model as a Hugging Face folder."""
+    from arena_jax.training import loop
+
+    loop.export(Path(arguments.run), arguments.model, Path(arguments.directory))
+    print(f"{arguments.model} is in {arguments.directory}")
+    return 0
+
+
+def show_presets(arguments: argparse.Namespace) -> int:
+    """`arena-jax presets`: list the presets, or print one as a file to edit."""
+    if arguments.preset:
+        json.dump(config.to_dict(presets.get(arguments.preset)), sys.stdout, indent=2)
+        print()
+        return 0
+    for name, make in presets.PRESETS.items():
+        print(f"{name}\n{_indented(inspect.getdoc(make) or '')}\n")
+    return 0
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())

@@ -1,0 +1,266 @@
+"""The command line's options, one per field of the configuration, and how they change a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import textwrap
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from arena_jax.errors import ArenaError, nearest
+from arena_jax.fields import hints, optional, plain
+from arena_jax.sections import MODEL_PRESETS
+
+SECTIONS: dict[str, type] = {"data": DataConfig, "optimizer": OptimizerConfig, "training": TrainingConfig}
+_TITLES = {
+    "data": "what is learnt from",
+    "optimizer": "how the models are updated, alone and together",
+    "training": "how long, in what pieces, and what is written",
+}
+# A checkpoint brings its own sizes.
+_SIZES = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
+
+
+def flags() -> dict[str, tuple[str, dataclasses.Field[Any]]]:
+    """Every field that has an option of its own.
+
+    Returns:
+        ``{flag: (section, field)}``; a name that two sections use carries its section's in the later one.
+    """
+    found: dict[str, tuple[str, dataclasses.Field[Any]]] = {}
+    for section, kind in SECTIONS.items():
+        for field in dataclasses.fields(kind):
+            flag = "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
+            if flag in found:
+                flag = f"--{section}-{flag[2:]}"
+            found[flag] = (section, field)
+    return found
+
+
+def add_options(parser: argparse.ArgumentParser, shown: RunConfig | None) -> None:
+    """Add an option per field.
+
+    Args:
+        parser: of the train command.
+        shown: the configuration whose values the help shows; None shows what a field is when nothing is given.
+    """
+    models = parser.add_argument_group("models")
+    models.add_argument(
+        "--models",
+        metavar="NAME=SOURCE,…",
+        help="which models train together: NAME of the preset's, or NAME=SOURCE with a size"
+        f" ({', '.join(MODEL_PRESETS)}) or a Hugging Face folder or id" + _current(shown, _models_text),
+    )
+    models.add_argument(
+        "--model",
+        metavar="NAME.FIELD=VALUE",
+        action="append",
+        help="change one model, e.g. bert.weight=1.2; can be repeated; the fields stand at the end of this page",
+    )
+    task = next(field for field in dataclasses.fields(RunConfig) if field.name == "task")
+    models.add_argument(
+        "--task",
+        choices=task.metadata["choices"],
+        metavar="TASK",
+        help=f"{', '.join(task.metadata['choices'])}" + _current(shown, lambda run: run.task),
+    )
+    groups = {section: parser.add_argument_group(f"{section}: {title}") for section, title in _TITLES.items()}
+    for flag, (section, field) in flags().items():
+        _add(groups[section], flag, section, field, shown)
+
+
+def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], shown: RunConfig | None) -> None:
+    hint, _ = optional(hints(SECTIONS[section])[field.name])
+    dest = f"{section}.{field.name}"
+    values = SECTIONS[section] if shown is None else getattr(shown, section)
+    if isinstance(values, OptimizerConfig):
+        values = values.resolved()
+    default = getattr(values, field.name, "must be given" if field.name == "name" else None)
+    help = f"{_about(field)} [{_text(default)}]".replace("%", "%%")
+    if hint is bool:
+        group.add_argument(flag, dest=dest, default=None, action=argparse.BooleanOptionalAction, help=help)
+        return
+    choices = field.metadata["choices"]
+    metavar = "{" + ",".join(choices) + "}" if choices else _METAVARS.get(hint, "N,…")
+    group.add_argument(flag, dest=dest, default=None, metavar=metavar, help=help)
+
+
+_METAVARS = {int: "N", float: "X", str: "TEXT", tuple[tuple[str, str], ...]: "NAME=COLUMN,…"}
+
+
+def _about(field: dataclasses.Field[Any]) -> str:
+    unit = field.metadata["unit"]
+    return field.metadata["help"] + (f" ({unit})" if unit else "")
+
+
+def model_fields() -> str:
+    """The page's end: every field of a model, a line or two each."""
+    lines = ["fields of a model, for --model NAME.FIELD=VALUE:"]
+    for field in dataclasses.fields(ModelConfig)[1:]:
+        about = _about(field) + ("" if field.default is None else f" [{_text(field.default)}]")
+        lines += textwrap.wrap(
+            about, 92, initial_indent=f"  {field.name:20}  ", subsequent_indent=" " * 24, break_on_hyphens=False
+        )
+    return "\n".join(lines)
+
+
+def _current(shown: RunConfig | None, text: typing.Callable[[RunConfig], str]) -> str:
+    return "" if shown is None else f" [{text(shown)}]"
+
+
+def _models_text(run: RunConfig) -> str:
+    return ",".join(f"{model.name}={model.preset or model.checkpoint}" for model in run.models)
+
+
+def _text(value: Any) -> str:
+    """Write a value as it would be given."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return ",".join("=".join(one) if isinstance(one, tuple) else str(one) for one in value)
+    return str(value)
+
+
+def parse(text: str, hint: Any, where: str) -> Any:
+    """Read a value of a field's type from the command line.
+
+    Args:
+        text: as it was given; "none" leaves a field open that may be left open.
+        hint: the field's type.
+        where: the option, for an error.
+
+    Returns:
+        The value, still to be checked by the configuration.
+
+    Raises:
+        ArenaError: text of another form.
+
+    Example:
+        >>> parse("1e-3", float, "--learning-rate"), parse("none", int | None, "--steps")
+        (0.001, None)
+        >>> parse("text=sentence", tuple[tuple[str, str], ...], "--columns")
+        (('text', 'sentence'),)
+    """
+    inner, may_be_none = optional(hint)
+    if may_be_none and text == "none":
+        return None
+    if inner is str:
+        return text
+    if inner is bool:
+        if text not in ("yes", "no", "true", "false"):
+            raise ArenaError(f"{where} is '{text}': it must be yes or no")
+        return text in ("yes", "true")
+    if typing.get_origin(inner) is tuple:
+        member = inner.__args__[0]
+        parts = [] if text in ("", "none") else [part.strip() for part in text.split(",")]
+        if typing.get_origin(member) is tuple:
+            return tuple(_pair(part, where) for part in parts)
+        return tuple(parse(part, member, where) for part in parts)
+    try:
+        value = inner(text)
+    except ValueError:
+        raise ArenaError(f"{where} is '{text}': it must be {_WORDS[inner]}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ArenaError(f"{where} is '{text}': it must be a finite number")
+    return value
+
+
+_WORDS = {int: "a whole number", float: "a number"}
+
+
+def _pair(text: str, where: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ArenaError(f"{where} holds '{text}': write NAME=VALUE, several with commas between")
+    return name.strip(), value.strip()
+
+
+def apply(run: RunConfig, given: Mapping[str, Any]) -> RunConfig:
+    """Change a configuration by the options of a command line.
+
+    Args:
+        run: from a preset or a file.
+        given: the parsed options by destination; None for those that were not given.
+
+    Returns:
+        The changed configuration, checked.
+
+    Raises:
+        ArenaError: naming the option that does not fit.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for flag, (section, field) in flags().items():
+        text = given.get(f"{section}.{field.name}")
+        if text is not None:
+            hint = hints(SECTIONS[section])[field.name]
+            value = text if isinstance(text, bool) else parse(text, hint, flag)
+            changes.setdefault(section, {})[field.name] = value
+    training = changes.get("training", {})
+    # Who gives one length of training replaces the other; who gives both is told.
+    for one, other in (("steps", "epochs"), ("epochs", "steps")):
+        if training.get(one) is not None and other not in training:
+            training[other] = None
+            break
+    sections = {section: dataclasses.replace(getattr(run, section), **values) for section, values in changes.items()}
+    if given.get("task"):
+        sections["task"] = given["task"]
+    models = _choose(run.models, given["models"]) if given.get("models") else run.models
+    return dataclasses.replace(run, models=_change(models, given.get("model") or ()), **sections)
+
+
+def _choose(models: Sequence[ModelConfig], text: str) -> tuple[ModelConfig, ...]:
+    """The models of `--models`; one that is there already keeps what is known of it."""
+    known = {model.name: model for model in models}
+    chosen = []
+    for part in (part.strip() for part in text.split(",")):
+        name, equals, source = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            if name not in known:
+                raise ArenaError(f"--models names '{name}', which the preset does not have; {nearest(name, known)}")
+            chosen.append(known[name])
+            continue
+        if name in known and source in (known[name].preset, known[name].checkpoint):
+            chosen.append(known[name])
+        elif source in MODEL_PRESETS:
+            chosen.append(ModelConfig(name, preset=source))
+        elif "/" in source or Path(source).is_dir():
+            chosen.append(ModelConfig(name, checkpoint=source))
+        else:
+            raise ArenaError(
+                f"--models: '{source}' is neither a size nor a folder nor an id like owner/name;"
+                f" {nearest(source, MODEL_PRESETS)}"
+            )
+    return tuple(chosen)
+
+
+def _change(models: Sequence[ModelConfig], changes: Sequence[str]) -> tuple[ModelConfig, ...]:
+    values: dict[str, dict[str, Any]] = {model.name: {} for model in models}
+    kinds = hints(ModelConfig)
+    for text in changes:
+        where, equals, value = text.partition("=")
+        name, dot, field = where.partition(".")
+        if not equals or not dot:
+            raise ArenaError(f"--model is '{text}': write NAME.FIELD=VALUE, e.g. bert.weight=1.2")
+        if name not in values:
+            raise ArenaError(f"--model {where}: this run has no model '{name}'; {nearest(name, values)}")
+        if field not in kinds:
+            raise ArenaError(f"--model {where}: a model has no field '{field}'; {nearest(field, kinds)}")
+        values[name][field] = parse(value, kinds[field], f"--model {where}")
+    changed = []
+    for model in models:
+        new = values[model.name]
+        if new.get("checkpoint"):
+            new = {"preset": None, **dict.fromkeys(_SIZES), **new}
+        elif new.get("preset"):
+            new = {"checkpoint": None, **new}
+        changed.append(ModelConfig(**{**plain(model), **new}))
+    return tuple(changed)

@@ -1,0 +1,221 @@
+"""Figures of a run, drawn from its records alone: loss, score and effective learning rate, one PNG each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from arena_jax.errors import ArenaError
+from arena_jax.training.narration import score_of, words
+from arena_jax.training.records import read
+
+# Okabe and Ito's colours, told apart with any colour vision; the pale yellow is left out: it vanishes on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_INK, _FAINT = "#333333", "#e4e4e4"
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "font.size": 10,
+    "axes.edgecolor": "#999999",
+    "axes.labelcolor": _INK,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 12,
+    "axes.titlepad": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _FAINT,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "savefig.dpi": 150,
+}
+_LABELS = {
+    "loss": "loss (nats)",
+    "accuracy": "accuracy (%)",
+    "f1": "F1 (%)",
+    "entity_f1": "entity F1 (%)",
+    "perplexity": "perplexity (log scale)",
+    "bits_per_byte": "bits per byte of text",
+}
+_PERCENT = ("accuracy", "f1", "entity_f1")
+_SIZE = (7.0, 4.2)  # inches; 1050 × 630 pixels
+
+Record = Mapping[str, Any]
+
+
+def draw(run: str | Path) -> list[Path]:
+    """Draw every figure that a run's records hold something for, into its folder ``figures``.
+
+    Args:
+        run: the run's folder.
+
+    Returns:
+        The files: ``loss.png``, one per score (``accuracy.png``, ``perplexity.png``, …), ``learning_rate.png`` and, if
+        there are two or more, ``overview.png`` with the three first side by side.
+
+    Raises:
+        ArenaError: no records, or a folder that cannot be written.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    records = [record for record in read(run) if record["kind"] in ("start", "train", "evaluation")]
+    metrics = _metrics(records)
+    folder = Path(run) / "figures"
+    paths = []
+    try:
+        folder.mkdir(exist_ok=True)
+        with rc_context(_STYLE):
+            for metric in metrics:
+                figure = Figure(figsize=_SIZE, layout="constrained")
+                panel(figure.subplots(), records, metric)
+                paths.append(folder / f"{metric}.png")
+                figure.savefig(paths[-1])
+            if len(metrics) > 1:
+                shown = [metrics[0], *metrics[1:-1][:1], metrics[-1]]
+                figure = Figure(figsize=(4.8 * len(shown), 3.9), layout="constrained")
+                figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
+                for axes, metric in zip(figure.subplots(1, len(shown)), shown, strict=True):
+                    panel(axes, records, metric)
+                paths.append(folder / "overview.png")
+                figure.savefig(paths[-1])
+    except OSError as error:
+        raise ArenaError(f"cannot write figures to {folder}: {error.strerror or error}") from error
+    return paths
+
+
+def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
+    """Draw one metric over the steps: validation strong, training thin behind it, one colour per model.
+
+    Args:
+        axes: of matplotlib.
+        records: of kinds train and evaluation.
+        metric: its name in the records.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    names = model_names(records)
+    drawn = []
+    for colour, name in zip(_cycle(len(names)), names, strict=True):
+        training = series(records, name, metric, "train")
+        validation = series(records, name, metric, "evaluation")
+        alone = not validation[0]
+        if training[0]:
+            strength = {"linewidth": 1.8} if alone else {"linewidth": 0.9, "alpha": 0.45}
+            axes.plot(*training, color=colour, **strength, label=name if alone else None)
+        if validation[0]:
+            dots = {"marker": "o", "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
+            # Where dots would touch they hide the line.
+            axes.plot(*validation, color=colour, linewidth=2.0, label=name, **dots if len(validation[0]) <= 25 else {})
+        drawn.append((training[0], validation[0]))
+    axes.set_title(_title(metric))
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    axes.set_ylabel(_LABELS.get(metric, words(metric)))
+    axes.margins(x=0.02)
+    if metric == "perplexity":
+        _perplexity_axis(axes)
+    if metric == "learning_rate":
+        _rate_axis(axes)
+    low, high = axes.get_ylim()
+    # From 0 where the curves come near it: elsewhere that would only flatten them.
+    if metric in ("loss", "learning_rate", *_PERCENT) and low < 0.3 * high:
+        axes.set_ylim(bottom=0.0)
+    both = any(training and validation for training, validation in drawn)
+    _legend(axes, both)
+
+
+def _title(metric: str) -> str:
+    return {"f1": "F1", "entity_f1": "Entity F1", "learning_rate": "Effective learning rate"}.get(
+        metric, words(metric).capitalize()
+    )
+
+
+def _rate_axis(axes: Any) -> None:
+    """Put the power of ten into the label: above the axis it would push the title up."""
+    from matplotlib.ticker import FuncFormatter
+
+    power = math.floor(math.log10(max(axes.get_ylim()[1], 1e-30)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**power:.3g}"))
+    axes.set_ylabel(f"learning rate ($10^{{{power}}}$ per step)")
+
+
+def _perplexity_axis(axes: Any) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(axes: Any, both: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles, labels = axes.get_legend_handles_labels()
+    if both:
+        handles.append(Line2D([], [], color="#777777", linewidth=2.0, marker="o", markersize=5))
+        handles.append(Line2D([], [], color="#777777", linewidth=0.9, alpha=0.6))
+        labels += ["validation", "training"]
+    if handles:
+        axes.legend(handles, labels)
+
+
+def model_names(records: Sequence[Record]) -> list[str]:
+    """The models in the order of the run, which is the order of their colours in every figure."""
+    names: dict[str, None] = {}
+    for record in records:
+        names.update(dict.fromkeys(record.get("models") or ()))
+    return list(names)
+
+
+def series(records: Sequence[Record], name: str, metric: str, kind: str) -> tuple[list[int], list[float]]:
+    """One model's metric over the steps.
+
+    Args:
+        records: of a run.
+        name: of the model.
+        metric: its name in the records; the perplexity of a training record is exp(loss).
+        kind: "train" or "evaluation".
+
+    Returns:
+        Steps and values, shares in percent; NaN where the value is not finite, so that the line has a gap there.
+
+    Example:
+        >>> records = [{"kind": "train", "step": 4, "models": {"bert": {"accuracy": 0.5}}}]
+        >>> series(records, "bert", "accuracy", "train")
+        ([4], [50.0])
+    """
+    steps, values = [], []
+    for record in records:
+        metrics = record.get("models", {}).get(name, {})
+        value = metrics.get(metric)
+        if metric == "perplexity" and value is None and "loss" in metrics:
+            value = math.exp(min(metrics["loss"], 700.0))
+        if record["kind"] == kind and isinstance(value, int | float):
+            steps.append(record["step"])
+            values.append((100.0 if metric in _PERCENT else 1.0) * value if math.isfinite(value) else math.nan)
+    return steps, values
+
+
+def _metrics(records: Sequence[Record]) -> list[str]:
+    """What there is to draw: the loss first, then the scores, the learning rate last."""
+    reported: set[str] = set()
+    scores: dict[str, None] = {}
+    for record in records:
+        for metrics in record["models"].values() if record["kind"] != "start" else ():
+            reported |= set(metrics)
+            if record["kind"] == "evaluation":
+                scores[score_of(metrics)] = None
+    found = ["loss", *scores, *[m for m in ("accuracy", "perplexity", "bits_per_byte") if m in reported]]
+    return list(dict.fromkeys(m for m in [*found, "learning_rate"] if m in reported))
+
+
+def _cycle(count: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]

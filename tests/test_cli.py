@@ -1,0 +1,246 @@
+"""The command line says what it would do, does it through the library, and tells a mistake in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import arena_jax
+from arena_jax import ArenaError, config, presets
+from arena_jax.cli import main, options
+from arena_jax.config import ModelConfig
+from arena_jax.fields import hints
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    """A loop that notes what it is asked to do."""
+    calls = []
+
+    def train(run, output=None, *, resume=False):
+        calls.append(("train", run, output, resume))
+        return output
+
+    def evaluate(run, dataset=None, split="validation"):
+        calls.append(("evaluate", run, dataset, split))
+        return {"bert": {"loss": 0.25, "accuracy": 0.9}}
+
+    def export(run, model, directory):
+        calls.append(("export", run, model, directory))
+
+    def load_run(run):
+        return config.load(Path(run) / "config.json")
+
+    fake = types.SimpleNamespace(train=train, evaluate=evaluate, export=export, load_run=load_run, calls=calls)
+    monkeypatch.setitem(sys.modules, "arena_jax.training.loop", fake)
+    monkeypatch.setattr("arena_jax.training.loop", fake, raising=False)
+    return fake
+
+
+def trained(loop, *words):
+    """The configuration that `arena-jax train …` would train."""
+    assert main(["train", *words]) == 0
+    return loop.calls[-1][1]
+
+
+def test_a_preset_is_trained_as_it_is(loop):
+    assert trained(loop, "joint-synthetic") == presets.joint_synthetic()
+    assert loop.calls[-1][2:] == (None, False)
+
+
+def test_every_field_has_an_option_that_sets_it(loop):
+    values = {int: "6", float: "0.25", str: "abc", bool: None, tuple[int, ...]: "8,16"}
+    particular = {"max_length": "40", "convergence_high": "2.5", "accumulation": "2"}
+    changed = set()
+    for flag, (section, field) in options.flags().items():
+        kind = hints(options.SECTIONS[section])[field.name]
+        inner = options.optional(kind)[0]
+        text = field.metadata["choices"][-1] if field.metadata["choices"] else values.get(inner, "a=b")
+        text = particular.get(field.name, text)
+        before = getattr(getattr(presets.joint_synthetic(), section), field.name)
+        words = [flag.replace("--", "--no-", 1) if before else flag] if inner is bool else [flag, text]
+        after = getattr(getattr(trained(loop, "joint-synthetic", *words), section), field.name)
+        assert after != before, flag
+        changed.add((section, field.name))
+    fields = {(section, field.name) for section, kind in options.SECTIONS.items() for field in dataclasses.fields(kind)}
+    assert changed == fields
+
+
+def test_the_length_that_is_given_replaces_the_other(loop):
+    run = trained(loop, "joint-synthetic", "--steps", "7")
+    assert (run.training.steps, run.training.epochs) == (7, None)
+
+
+def test_models_are_chosen_and_changed(loop, tmp_path):
+    run = trained(
+        loop, "joint-synthetic", "--models", f"bert,mine={tmp_path},big=gpt2-medium", "--model", "bert.weight=2"
+    )
+    bert = dataclasses.replace(presets.joint_synthetic().model("bert"), weight=2.0)
+    assert run.models == (
+        bert,
+        ModelConfig("mine", checkpoint=str(tmp_path)),
+        ModelConfig("big", preset="gpt2-medium"),
+    )
+    run = trained(loop, "joint-synthetic", "--model", f"gpt2.checkpoint={tmp_path}", "--model", "gpt2.dropout=none")
+    assert run.model("gpt2").checkpoint == str(tmp_path)
+    assert run.model("gpt2").hidden_size is None
+
+
+def test_a_saved_configuration_can_be_given_back(loop, tmp_path):
+    run = trained(loop, "joint-sst2", "--batch-size", "16", "--columns", "text=sentence,label=label")
+    config.save(run, tmp_path / "config.json")
+    assert trained(loop, "--config", str(tmp_path / "config.json")) == run
+
+
+def test_resume_evaluate_and_export_reach_the_library(loop, tmp_path, capsys):
+    config.save(presets.joint_synthetic(), tmp_path / "config.json")
+    assert main(["resume", str(tmp_path)]) == 0
+    assert loop.calls[-1] == ("train", presets.joint_synthetic(), tmp_path, True)
+    assert main(["evaluate", str(tmp_path), "--data", "x.tsv", "--split", "test"]) == 0
+    assert loop.calls[-1] == ("evaluate", tmp_path, "x.tsv", "test")
+    assert "bert   0.250    90.0 %" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"bert": {"loss": 0.25, "accuracy": 0.9}}
+    assert main(["export", str(tmp_path), "bert", "out"]) == 0
+    assert loop.calls[-1] == ("export", tmp_path, "bert", Path("out"))
+
+
+def test_presets_are_listed_and_printed_as_files(capsys):
+    assert main(["presets"]) == 0
+    listed = capsys.readouterr().out
+    for name in presets.PRESETS:
+        assert f"arena-jax train {name}" in listed
+    assert main(["presets", "joint-sst2"]) == 0
+    assert config.from_dict(json.loads(capsys.readouterr().out)) == presets.joint_sst2()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("tran", "unknown command 'tran'; did you mean 'train'?"),
+        ("train joint-sst3", "unknown preset 'joint-sst3'; did you mean 'joint-sst2'?"),
+        ("train", "nothing to train: give a preset"),
+        ("train joint-sst2 --config x.json", "give one of the two"),
+        ("train --config nowhere.json", "cannot read the configuration nowhere.json"),
+        ("train joint-sst2 --batchsize 3", "unknown option '--batchsize'; did you mean '--batch-size'?"),
+        ("train joint-sst2 --xyz", "unknown option '--xyz'; --help lists all"),
+        ("train joint-sst2 more", "'more' is one word too many"),
+        ("train joint-sst2 --steps", "--steps: expected one argument"),
+        ("train joint-sst2 --steps many", "--steps is 'many': it must be a whole number"),
+        ("train joint-sst2 --steps 1 --epochs 1", "both are given"),
+        ("train joint-sst2 --learning-rate nan", "--learning-rate is 'nan': it must be a finite number"),
+        ("train joint-sst2 --learning-rate -1", "optimizer.learning_rate is -1.0: it must be above 0"),
+        ("train joint-sst2 --lengths 8,x", "--lengths is 'x': it must be a whole number"),
+        ("train joint-sst2 --columns text", "--columns holds 'text': write NAME=VALUE"),
+        ("train joint-sst2 --decay linaer", "did you mean 'linear'?"),
+        ("train joint-sst2 --task language", "invalid choice: 'language'"),
+        ("train joint-sst2 --models brt", "did you mean 'bert'?"),
+        ("train joint-sst2 --models a=brt-tiny", "did you mean 'bert-tiny'?"),
+        ("train joint-sst2 --models a=bert-tiny,a=gpt2", "two models are called 'a'"),
+        ("train joint-sst2 --model bert.wieght=1", "did you mean 'weight'?"),
+        ("train joint-sst2 --model brt.weight=1", "did you mean 'bert'?"),
+        ("train joint-sst2 --model weight=1", "write NAME.FIELD=VALUE"),
+        ("train joint-sst2 --model bert.weight=heavy", "--model bert.weight is 'heavy': it must be a number"),
+        ("resume", "the following arguments are required: RUN"),
+        ("resume nowhere", "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(words, told, loop, capsys):
+    assert main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert err.startswith("arena-jax: error: ")
+    assert err.count("\n") == 1
+    assert loop.calls == []
+
+
+def test_a_traceback_is_shown_with_debug_alone(loop, capsys, monkeypatch):
+    assert main(["--debug", "train", "joint-sst3"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+    def broken(*_, **__):
+        raise KeyError("lost")
+
+    monkeypatch.setattr(loop, "train", broken)
+    assert main(["train", "joint-sst2"]) == 1
+    err = capsys.readouterr().err
+    assert err == "arena-jax: error: this is a bug (KeyError: 'lost'); --debug shows where\n"
+    assert main(["train", "joint-sst2", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (ArenaError("two\nlines"), 2)])
+def test_interruptions_and_errors_have_their_exit_codes(error, code, loop, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise error
+
+    monkeypatch.setattr(loop, "train", stop)
+    assert main(["train", "joint-sst2"]) == code
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_that_was_asked_to_stop_says_how_to_go_on(loop, capsys, monkeypatch):
+    interrupts = pytest.importorskip("arena_jax.training.interrupts")
+
+    def stop(*_, **__):
+        raise interrupts.Stopped(Path("runs/x-1"), 3, 9)
+
+    monkeypatch.setattr(loop, "train", stop)
+    assert main(["train", "joint-sst2"]) == 130
+    assert "arena-jax resume runs/x-1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["train", "joint-sst2", "--help"]])
+def test_help_explains_every_option_with_its_unit_and_value(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 0
+    page = " ".join(capsys.readouterr().out.split())
+    for flag, (_, field) in options.flags().items():
+        assert flag in page
+        assert " ".join(field.metadata["help"].split()[:3]) in page
+    for field in dataclasses.fields(ModelConfig)[1:]:
+        assert f" {field.name} {field.metadata['help'][:10]}" in page
+    shown = presets.get(words[1]).training.epochs if len(words) == 3 else "none"
+    assert f"give this or steps (epochs) [{shown}]" in page
+
+
+def test_without_a_command_the_page_is_shown(capsys):
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().out
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"arena-jax {arena_jax.__version__}\n"
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    """Seconds would be measured on a machine that is busy; modules are the cause and can be counted."""
+    code = (
+        "import sys\nfrom arena_jax.cli import main\n"
+        "try:\n    main(['train', 'joint-sst2', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'jax', 'numpy', 'flax', 'transformers', 'matplotlib', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    """As `arena-jax presets | head -1`."""
+    code = "import sys; from arena_jax.cli import main; sys.exit(main(['presets']))"
+    with subprocess.Popen([sys.executable, "-uc", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == b""
