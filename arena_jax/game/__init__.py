@@ -1,0 +1,81 @@
+"""The parts of a model as players: what each is worth, what they do together, and what the game is good for.
+
+``value`` functions map (m, n) booleans to (m,) numbers; payoff entry (i, j) is what i earns against j.
+"""
+
+from arena_jax.game import scaling
+from arena_jax.game.alpha_rank import alpha_rank
+from arena_jax.game.budget import BudgetEquilibrium, budget_equilibrium
+from arena_jax.game.coalitions import Values, coalitions, with_names
+from arena_jax.game.dynamics import Basins, basins, replicator
+from arena_jax.game.gradients import attention_entropy, aumann_shapley, second_order, sensitivity
+from arena_jax.game.logit import logit_equilibrium
+from arena_jax.game.nash import ZeroSum, bimatrix_equilibria, nash_gap, symmetric_equilibria, zero_sum
+from arena_jax.game.payoffs import (
+    UpdateGame,
+    directed_payoff,
+    potential_payoff,
+    protocol_payoffs,
+    pure_equilibria,
+    quadratic_gains,
+    update_game,
+)
+from arena_jax.game.report import Bootstrap, EquilibriumReport, analyze, bootstrap, select_equilibrium
+from arena_jax.game.stability import (
+    Stability,
+    cyclic_ratio,
+    evolutionarily_stable_strategies,
+    is_evolutionarily_stable,
+    jacobian_eigenvalues,
+)
+from arena_jax.game.worth import banzhaf, interactions, leave_one_out, shapley
+
+__all__ = [
+    # what players are worth
+    "Values",
+    "leave_one_out",
+    "shapley",
+    "banzhaf",
+    "interactions",
+    "coalitions",
+    "with_names",
+    "aumann_shapley",
+    "sensitivity",
+    "second_order",
+    "attention_entropy",
+    # the games
+    "UpdateGame",
+    "update_game",
+    "quadratic_gains",
+    "potential_payoff",
+    "directed_payoff",
+    "protocol_payoffs",
+    "pure_equilibria",
+    # equilibria
+    "nash_gap",
+    "symmetric_equilibria",
+    "bimatrix_equilibria",
+    "ZeroSum",
+    "zero_sum",
+    "BudgetEquilibrium",
+    "budget_equilibrium",
+    "logit_equilibrium",
+    "select_equilibrium",
+    # stability and dynamics
+    "Stability",
+    "is_evolutionarily_stable",
+    "evolutionarily_stable_strategies",
+    "cyclic_ratio",
+    "jacobian_eigenvalues",
+    "Basins",
+    "basins",
+    "replicator",
+    "alpha_rank",
+    # all of it
+    "Bootstrap",
+    "bootstrap",
+    "EquilibriumReport",
+    "analyze",
+    # scaling laws
+    "scaling",
+]

@@ -1,0 +1,110 @@
+"""The questions every function of this room asks of its input, answered in one line when the answer is no."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from arena_jax.errors import ArenaError
+
+Array = np.ndarray[Any, Any]
+
+
+def finite_array(values: Any, what: str, ndim: int | tuple[int, ...]) -> Array:
+    """Read numbers as float64, or say which axis count or which number is wrong.
+
+    Args:
+        values: anything numpy reads as an array of real numbers.
+        what: the argument's name, for the message.
+        ndim: how many axes it may have.
+
+    Returns:
+        A float64 copy.
+
+    Raises:
+        ArenaError: not real numbers, not finite, or another number of axes.
+    """
+    allowed = (ndim,) if isinstance(ndim, int) else ndim
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArenaError(f"{what} is not an array of real numbers ({error}); give a rectangular one") from None
+    if array.ndim not in allowed:
+        axes = " or ".join(str(d) for d in allowed)
+        raise ArenaError(f"{what} has shape {array.shape}; give an array with {axes} axes")
+    if array.size == 0:
+        raise ArenaError(f"{what} is empty; give at least one number")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ArenaError(f"{what} holds {array[where]} at {where}; remove or repair it first")
+    return array
+
+
+def square(payoff: Any, what: str = "payoff", *, symmetric: bool = False) -> Array:
+    """Read a square matrix, and a symmetric one if that is needed.
+
+    Args:
+        payoff: (n, n); entry (i, j) is what i earns against j.
+        what: the argument's name, for the message.
+        symmetric: whether A must equal its transpose (to 1e-8 of its largest entry).
+
+    Returns:
+        A float64 copy.
+
+    Raises:
+        ArenaError: it is not square, or not symmetric where it must be.
+    """
+    matrix = finite_array(payoff, what, 2)
+    if matrix.shape[0] != matrix.shape[1]:
+        raise ArenaError(f"{what} has shape {matrix.shape}; a game within one population needs a square matrix")
+    if symmetric:
+        gap = float(np.abs(matrix - matrix.T).max())
+        if gap > 1e-8 * max(1.0, float(np.abs(matrix).max())):
+            raise ArenaError(f"{what} is not symmetric (largest difference {gap:.3g}); pass ({what} + {what}.T) / 2")
+    return matrix
+
+
+def distribution(x: Any, n: int, what: str = "x") -> Array:
+    """Read shares: n non-negative numbers that sum to 1 (rows of them, if there is a leading axis).
+
+    Args:
+        x: (n,) or (m, n).
+        n: number of strategies.
+        what: the argument's name, for the message.
+
+    Returns:
+        A float64 copy whose rows sum to 1 exactly (they must do so to 1e-6 already).
+
+    Raises:
+        ArenaError: a wrong length, a negative share or a wrong sum.
+    """
+    shares = finite_array(x, what, (1, 2))
+    if shares.shape[-1] != n:
+        raise ArenaError(f"{what} has {shares.shape[-1]} shares for {n} strategies; give one share per strategy")
+    if shares.min() < -1e-9:
+        raise ArenaError(f"{what} has a negative share ({shares.min():.3g}); shares are probabilities")
+    total = shares.sum(axis=-1, keepdims=True)
+    if np.abs(total - 1).max() > 1e-6:
+        raise ArenaError(f"{what} sums to {float(total.ravel()[0]):.6g}; divide it by its sum")
+    shares = np.maximum(shares, 0.0)
+    return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
+
+
+def labels(names: Any, n: int) -> tuple[str, ...]:
+    """Return the given names, or 0 … n−1 when there are none.
+
+    Raises:
+        ArenaError: there are more or fewer names than strategies.
+    """
+    if names is None:
+        return tuple(str(i) for i in range(n))
+    chosen = tuple(str(name) for name in names)
+    if len(chosen) != n:
+        raise ArenaError(f"names has {len(chosen)} entries for {n} strategies; give one name each")
+    return chosen
+
+
+def random(seed: int) -> np.random.Generator:
+    """Return the generator of a seed: the same seed gives the same result everywhere in this room."""
+    return np.random.default_rng(seed)

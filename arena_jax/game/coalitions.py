@@ -1,0 +1,147 @@
+"""A coalition game: its value function, asked carefully, and the answers it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from arena_jax.errors import ArenaError
+from arena_jax.game._checks import Array
+
+Value = Callable[[Any], Any]
+EXACT_LIMIT = 16
+
+
+@dataclass(frozen=True)
+class Values:
+    """What each player is worth, how surely, and what it cost to find out.
+
+    Attributes:
+        values: (n,) in the unit of the value function; (n, n) for interactions.
+        standard_errors: same shape; 0 where the number is exact, NaN where one sample cannot tell.
+        evaluations: coalitions (forward passes) evaluated.
+        method: the name of the estimator.
+        samples: independent samples behind each standard error; 0 for exact methods.
+        gradients: backward passes.
+    """
+
+    values: Array
+    standard_errors: Array
+    evaluations: int
+    method: str
+    samples: int = 0
+    gradients: int = 0
+    names: tuple[str, ...] = field(default=())
+
+    def interval(self, width: float = 1.96) -> tuple[Array, Array]:
+        """Return lower and upper bounds, ``width`` standard errors away from the values."""
+        return self.values - width * self.standard_errors, self.values + width * self.standard_errors
+
+    def ranking(self) -> Array:
+        """Return the players' indices, the most valuable first; ties keep the order of the players."""
+        return np.argsort(-self.values, kind="stable")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able content; a NaN standard error becomes None."""
+        errors = self.standard_errors.astype(object)
+        errors[np.isnan(self.standard_errors)] = None
+        return {
+            "method": self.method,
+            "values": self.values.tolist(),
+            "standard_errors": errors.tolist(),
+            "evaluations": self.evaluations,
+            "gradients": self.gradients,
+            "samples": self.samples,
+        }
+
+    def __str__(self) -> str:
+        head = f"{self.method}: {self.evaluations} evaluations, {self.gradients} gradients"
+        if self.values.ndim != 1:
+            return head + "\n" + np.array2string(self.values, precision=4, suppress_small=True)
+        names = self.names or tuple(f"player {i}" for i in range(len(self.values)))
+        width = max(map(len, names))
+        rows = [
+            f"  {name:<{width}}  {value:+.6g} ± {error:.2g}"
+            for name, value, error in zip(names, self.values, self.standard_errors, strict=True)
+        ]
+        return "\n".join([head, *rows])
+
+
+class Oracle:
+    """A value function that is checked and counted at every call."""
+
+    def __init__(self, value: Value, n: int) -> None:
+        if not callable(value):
+            raise ArenaError("value must be a function: (m, n) booleans -> (m,) numbers")
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise ArenaError(f"n is {n!r}; give the number of players, at least 1")
+        self.value = value
+        self.n = int(n)
+        self.evaluations = 0
+
+    def __call__(self, members: Any) -> Array:
+        """Evaluate coalitions; (m, n) booleans → (m,) float64."""
+        members = np.ascontiguousarray(members, dtype=bool)
+        m = len(members)
+        answer = self.value(members)
+        try:
+            worth = np.asarray(answer, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ArenaError("the value function did not return real numbers; return an array (m,)") from None
+        if worth.shape != (m,):
+            raise ArenaError(
+                f"the value function returned shape {worth.shape} for {m} coalitions of {self.n} players; "
+                f"return one number per coalition, shape ({m},)"
+            )
+        bad = ~np.isfinite(worth)
+        if bad.any():
+            first = np.flatnonzero(members[bad.argmax()]).tolist()
+            raise ArenaError(
+                f"the value function returned {worth[bad][0]} for {int(bad.sum())} of {m} coalitions, "
+                f"first for the players {first}; every coalition needs a finite value"
+            )
+        self.evaluations += m
+        return worth
+
+
+def coalitions(n: int) -> Array:
+    """List all coalitions of n players; bit i of the row's number says whether player i takes part.
+
+    Args:
+        n: number of players, at most 16.
+
+    Returns:
+        (2ⁿ, n) booleans; row 0 is nobody, the last row everybody.
+
+    Raises:
+        ArenaError: n is above 16, where 2ⁿ evaluations are no longer sensible.
+
+    Example:
+        >>> coalitions(2).astype(int).tolist()
+        [[0, 0], [1, 0], [0, 1], [1, 1]]
+    """
+    if n > EXACT_LIMIT:
+        raise ArenaError(
+            f"an exact method needs 2^{n} coalitions for {n} players; the limit is {EXACT_LIMIT}: "
+            "group the players, or use the sampled method (exact=False)"
+        )
+    return (np.arange(2**n)[:, None] >> np.arange(n)) & 1 == 1
+
+
+def table(oracle: Oracle) -> Array:
+    """Evaluate every coalition; (2ⁿ,) in the order of ``coalitions``."""
+    return oracle(coalitions(oracle.n))
+
+
+def with_names(result: Values, names: Sequence[str]) -> Values:
+    """Return the same result with the players' names, which are used when it is printed.
+
+    Raises:
+        ArenaError: there are more or fewer names than players.
+    """
+    if len(names) != len(result.values):
+        raise ArenaError(f"{len(names)} names for {len(result.values)} players; give one name each")
+    return Values(**{**result.__dict__, "names": tuple(names)})

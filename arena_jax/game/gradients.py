@@ -1,0 +1,154 @@
+"""Utilities that backward passes give: Aumann–Shapley, Michel's sensitivity, second order; and attention entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arena_jax.errors import ArenaError
+from arena_jax.game.coalitions import Values
+
+Gates = jax.Array
+
+
+def aumann_shapley(value: Callable[[Gates], Any], n: int, *, points: int = 16) -> Values:
+    """Integrate the gates' gradients along the diagonal: φᵢ = ∫₀¹ ∂v/∂gᵢ(t·1) dt.
+
+    A cheap relative of the Shapley value (equal to it for polynomials of degree 2 in which each gate is linear);
+    the values sum to v(1) − v(0) as soon as the quadrature is exact.
+
+    Args:
+        value: gates (n,) → scalar, differentiable by jax.
+        n: number of gates.
+        points: Gauss–Legendre nodes; exact for polynomials of degree 2·points along the diagonal.
+
+    Returns:
+        Values with ``points`` gradients; the standard errors are 0 (the error is the quadrature's alone).
+
+    Raises:
+        ArenaError: points below 1, or a value or gradient that is not one finite number.
+
+    Example:
+        >>> v = lambda g: 3 * g[0] + g[1] * g[2]
+        >>> aumann_shapley(v, 3, points=4).values.round(5).tolist()
+        [3.0, 0.5, 0.5]
+
+    Source: Aumann and Shapley 1974; with a straight path it is integrated gradients (Sundararajan et al. 2017).
+    """
+    if points < 1:
+        raise ArenaError(f"points is {points}; give at least 1 quadrature node")
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+
+    def one(t: jax.Array) -> jax.Array:
+        return jax.grad(lambda gates: _scalar(value(gates)))(jnp.full((n,), t))
+
+    # One point at a time: a vmap over passes of a model is slower on a CPU and holds `points` activations.
+    gradients = np.asarray(jax.jit(lambda ts: jax.lax.map(one, ts))(jnp.asarray((nodes + 1) / 2)), np.float64)
+    values = _finite(weights / 2 @ gradients, "the gates' gradient")
+    return Values(values, np.zeros(n), points, "Aumann–Shapley", gradients=points)
+
+
+def sensitivity(losses: Callable[[Gates], Any], n: int) -> Values:
+    """Average each gate's absolute effect on each example: Iᵢ = mean over x of |∂L(x)/∂gᵢ| at g = 1.
+
+    Args:
+        losses: gates (n,) → losses (examples,), differentiable by jax.
+        n: number of gates.
+
+    Returns:
+        Values in loss per unit of gate; standard errors over examples, NaN for one example.
+
+    Raises:
+        ArenaError: the function does not return a vector, or a gradient is not finite.
+
+    Example:
+        >>> sensitivity(lambda g: jnp.array([1.0, -1.0]) * g[0] + g[1], 2).values.tolist()
+        [1.0, 1.0]
+
+    Source: Michel, Levy and Neubig 2019 (arXiv 1905.10650), equation 2.
+    """
+    shape = jax.eval_shape(losses, jnp.ones(n)).shape
+    if len(shape) != 1:
+        raise ArenaError(f"losses returned shape {shape}; return one loss per example, shape (examples,)")
+    rows = _finite(np.abs(np.asarray(jax.jit(jax.jacrev(losses))(jnp.ones(n)), np.float64)), "a gate's gradient")
+    m = len(rows)
+    errors = rows.std(axis=0, ddof=1) / np.sqrt(m) if m > 1 else np.full(n, np.nan)
+    return Values(rows.mean(axis=0), errors, 1, "sensitivity", samples=m, gradients=1)
+
+
+def second_order(loss: Callable[[Gates], Any], n: int) -> Values:
+    """Predict the loss when one gate closes, to second order: L(g − eᵢ) − L(g) ≈ −∂L/∂gᵢ + ½ ∂²L/∂gᵢ² at g = 1.
+
+    Args:
+        loss: gates (n,) → scalar, twice differentiable by jax.
+        n: number of gates.
+
+    Returns:
+        Values in units of the loss, high for a gate that matters; n + 1 gradients.
+
+    Raises:
+        ArenaError: the function does not return a scalar, or a derivative is not finite.
+
+    Example:
+        >>> second_order(lambda g: (g[0] - 3) ** 2 + g[1], 2).values.tolist()
+        [5.0, -1.0]
+
+    Source: LeCun, Denker and Solla 1989 (optimal brain damage), applied to gates.
+    """
+    ones = jnp.ones(n)
+    slope = jax.grad(lambda gates: _scalar(loss(gates)))
+
+    def entry(direction: jax.Array) -> jax.Array:
+        return jnp.vdot(direction, jax.jvp(slope, (ones,), (direction,))[1])
+
+    diagonal = jax.jit(lambda: jax.lax.map(entry, jnp.eye(n)))()
+    values = np.asarray(-slope(ones) + diagonal / 2, np.float64)
+    return Values(_finite(values, "a gate's derivative"), np.zeros(n), 1, "second order", gradients=n + 1)
+
+
+def attention_entropy(attention: Any) -> np.ndarray:
+    """Describe how evenly each head looks around: mean over queries of −Σ a ln a / ln(visible keys).
+
+    A description, not a utility: no sign of it says that a head is useful.
+
+    Args:
+        attention: (..., heads, queries, keys) probabilities; a key of weight exactly 0 counts as not visible.
+
+    Returns:
+        (heads,) in [0, 1]: 0 looks at one key, 1 at all alike. Queries that see one key are left out.
+
+    Raises:
+        ArenaError: fewer than three axes, or rows that do not sum to 1.
+
+    Example:
+        >>> attention_entropy([[[0.5, 0.5], [1.0, 0.0]]]).tolist()
+        [1.0]
+    """
+    a = np.asarray(attention, np.float64)
+    if a.ndim < 3:
+        raise ArenaError(f"attention has shape {a.shape}; give (..., heads, queries, keys)")
+    if not np.allclose(a.sum(axis=-1), 1, atol=1e-3):
+        raise ArenaError("attention rows do not sum to 1; give probabilities after the softmax")
+    visible = (a > 0).sum(axis=-1)
+    entropy = -(a * np.log(np.where(a > 0, a, 1.0))).sum(axis=-1)
+    counted = visible > 1
+    relative = np.where(counted, entropy / np.log(np.maximum(visible, 2)), 0.0)
+    axes = tuple(i for i in range(relative.ndim) if i != a.ndim - 3)
+    return relative.sum(axis=axes) / np.maximum(counted.sum(axis=axes), 1)
+
+
+def _scalar(value: Any) -> jax.Array:
+    value = jnp.asarray(value)
+    if value.shape != ():
+        raise ArenaError(f"the function of the gates returned shape {value.shape}; return one number")
+    return value
+
+
+def _finite(values: np.ndarray, what: str) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ArenaError(f"{what} is not finite for gate {int(np.argwhere(~np.isfinite(values))[0][-1])}")
+    return values
