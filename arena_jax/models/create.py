@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from arena_jax.errors import ArenaError
@@ -40,7 +41,8 @@ def create(config: TransformerConfig | str | Any, task: str, seed: int = 0) -> T
     check_precision(config)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ArenaError(f"seed must be a whole number, not {seed!r}")
-    structure, state = _new(config, task, seed % 2**32)
+    # As jit reads a Python integer it must fit int32; a seed may use all 32 bits.
+    structure, state = _new(config, task, np.uint32(seed % 2**32))
     return nnx.merge(structure, state)
 
 
@@ -69,9 +71,9 @@ def abstract(config: TransformerConfig, task: str) -> Transformer:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw(config: TransformerConfig, task: str, seed: int) -> Any:
+def _draw(config: TransformerConfig, task: str, seed: np.uint32) -> Any:
     return nnx.split(Transformer(config, task, rngs=nnx.Rngs(params=jax.random.key(seed))))[1]
 
 
-def _new(config: TransformerConfig, task: str, seed: int) -> tuple[Any, Any]:
+def _new(config: TransformerConfig, task: str, seed: np.uint32) -> tuple[Any, Any]:
     return nnx.split(abstract(config, task))[0], _draw(config, task, seed)

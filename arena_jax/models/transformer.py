@@ -218,19 +218,10 @@ class Transformer(nnx.Module):
         mask = attention_pattern(config, input_ids.shape[1], attention_mask)
 
         graph, stack = nnx.split(self.blocks)
-
-        def run(x: Array, layer: tuple[Params, Array, Array | None]) -> tuple[Array, Array | None]:
-            params, number, layer_key = layer
-            y = nnx.merge(graph, params)(x, mask, number, layer_key)
-            return y, y if return_blocks else None
-
-        keys = None if stack_key is None else jax.random.split(stack_key, config.num_layers)
-        numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
-        body = jax.checkpoint(run, prevent_cse=False) if config.remat else run
-        hidden, outputs = jax.lax.scan(body, x, (nnx.to_pure_dict(stack), numbers, keys))
+        hidden, outputs = _run_blocks(graph, config, return_blocks, nnx.to_pure_dict(stack), x, mask, stack_key)
         if self.final_norm is not None:
             hidden = self.final_norm(hidden)
-        return (hidden, jnp.concatenate([x[None], outputs])) if return_blocks else hidden
+        return hidden if outputs is None else (hidden, jnp.concatenate([x[None], outputs]))
 
     def predict_tokens(self, hidden: Array) -> Array:
         """The language-model head on any hidden states, for example at masked positions only.
@@ -247,6 +238,29 @@ class Transformer(nnx.Module):
         if self.task not in heads.LANGUAGE_MODELS:
             raise ArenaError(f"predict_tokens needs a language model; this model's task is {self.task!r}")
         return heads.token_logits(self, hidden)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))  # so that calls outside of jit do not compile each time
+def _run_blocks(
+    graph: nnx.GraphDef[Block],
+    config: TransformerConfig,
+    return_blocks: bool,
+    stack: Params,
+    x: Array,
+    mask: Array | None,
+    key: Array | None,
+) -> tuple[Array, Array | None]:
+    """The stacked blocks one after the other; the compiled program holds one block whatever the depth."""
+
+    def run(x: Array, layer: tuple[Params, Array, Array | None]) -> tuple[Array, Array | None]:
+        params, number, layer_key = layer
+        y = nnx.merge(graph, params)(x, mask, number, layer_key)
+        return y, y if return_blocks else None
+
+    keys = None if key is None else jax.random.split(key, config.num_layers)
+    numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
+    body = jax.checkpoint(run, prevent_cse=False) if config.remat else run
+    return jax.lax.scan(body, x, (stack, numbers, keys))
 
 
 def attention_pattern(config: TransformerConfig, length: int, attention_mask: Array | None) -> Array | None:
