@@ -99,7 +99,7 @@ class Checkpoints:
         """Read a checkpoint back.
 
         Args:
-            like: a state of the same structure; its arrays say shapes, dtypes and shardings, their values do not matter.
+            like: a state of the same structure; its arrays say shapes, dtypes and shardings, not values.
             step: which one; the newest if not given.
 
         Returns:

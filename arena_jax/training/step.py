@@ -19,6 +19,7 @@ from arena_jax.training.state import TrainState, model_key
 
 Batches = Mapping[str, Mapping[str, Any]]
 Metrics = dict[str, dict[str, jax.Array]]
+Report = Callable[[jax.Array, Any], Mapping[str, Mapping[str, jax.Array]]]
 # Evaluation masks tokens too, always the same ones, and never with a key that a training step has used.
 _EVALUATION = 0x45564C
 
@@ -31,12 +32,14 @@ class Compilation(NamedTuple):
         shapes: the batch shapes it was compiled for.
         seconds: how long the compiler took.
         bytes: temporaries + arguments + outputs − aliased, as the compiler allots them; per device.
+        temporary_bytes: the temporaries alone.
     """
 
     program: str
     shapes: tuple[Any, ...]
     seconds: float
     bytes: int
+    temporary_bytes: int
 
 
 class Step:
@@ -58,6 +61,7 @@ class Step:
         mesh: Mesh,
         seed: int,
         gradient_norms: bool,
+        report: Report | None,
     ) -> None:
         self.names = tuple(sorted(models))
         self.mesh = mesh
@@ -67,6 +71,7 @@ class Step:
         self.compilations: list[Compilation] = []
         self._objectives = dict(objectives)
         self._gradient_norms = gradient_norms
+        self._report = report
         self._executables: dict[Any, Any] = {}
         split = {name: model_room.split(models[name]) for name in self.names}
         self.structures = {name: structure for name, (structure, _) in split.items()}
@@ -165,7 +170,11 @@ class Step:
             if self._gradient_norms:
                 metrics[name]["gradient_norm"] = optax.tree.norm(gradient)
         losses = {name: metrics[name]["loss"] for name in self.names}
-        return self.update(state, gradients, losses, **extra), metrics
+        after = self.update(state, gradients, losses, **extra)
+        if self._report is not None:
+            for name, reported in self._report(state.step, after.opt_state).items():
+                metrics[name].update(reported)
+        return after, metrics
 
     def place(self, batches: Batches) -> dict[str, dict[str, jax.Array]]:
         """Move ``{model: batch}`` to the devices as (microbatches, examples, …), spread over the data axis."""
@@ -229,11 +238,9 @@ class Step:
             compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
             memory = compiled.memory_analysis()
             # Not peak_memory_in_bytes: it was measured to be 15 times too low (DESIGN.md).
-            total = 0
-            if memory is not None:
-                total = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-                total += memory.output_size_in_bytes - memory.alias_size_in_bytes
-            self.compilations.append(Compilation(program, shapes, time.perf_counter() - start, total))
+            temporary = memory.temp_size_in_bytes
+            total = temporary + memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+            self.compilations.append(Compilation(program, shapes, time.perf_counter() - start, total, temporary))
             self._executables[cache_key] = compiled
         return self._executables[cache_key]
 
@@ -247,6 +254,7 @@ def make_step(
     mesh: Mesh | None = None,
     seed: int = 0,
     gradient_norms: bool = False,
+    report: Report | None = None,
 ) -> Step:
     """Compile the training of several models into one program.
 
@@ -261,6 +269,8 @@ def make_step(
         mesh: from :func:`arena_jax.training.make_mesh`; one device if not given.
         seed: dropout and masking are folded from it.
         gradient_norms: also report each model's ``gradient_norm`` (before sharing and clipping).
+        report: ``report(step, opt_state) -> {name: {metric: scalar}}``, computed inside the program from the new state
+            of the optimizer and added to the metrics: how effective learning rates get out.
 
     Returns:
         A :class:`Step`: ``state = step.init()``, then ``state, metrics = step(state, batches)``.
@@ -299,4 +309,5 @@ def make_step(
         mesh=make_mesh(1) if mesh is None else mesh,
         seed=seed,
         gradient_norms=gradient_norms,
+        report=report,
     )

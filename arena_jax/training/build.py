@@ -1,0 +1,157 @@
+"""From a configuration to what trains: token rows, models and objectives, one of each per model."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from arena_jax import data, models
+from arena_jax.config import ModelConfig, RunConfig
+from arena_jax.errors import ArenaError
+from arena_jax.training.objectives import Objective, objective_for
+
+
+class Parts(NamedTuple):
+    """What a run is made of.
+
+    Attributes:
+        models: ``{name: model}``.
+        objectives: ``{name: objective}``.
+        tokenizers: ``{name: tokenizer}``.
+        train: ``{name: rows}`` to learn from.
+        validation: ``{name: rows}`` to be scored on.
+        notes: what a person should know of the data, a line each.
+    """
+
+    models: dict[str, Any]
+    objectives: dict[str, Objective]
+    tokenizers: dict[str, data.Tokenizer]
+    train: dict[str, data.Encoded]
+    validation: dict[str, data.Encoded]
+    notes: list[str]
+
+
+def model_task(task: str, family: str) -> str:
+    """What a model of a family does in a run: a language model is causal in GPT-2 and masked in the others.
+
+    Example:
+        >>> model_task("language-model", "gpt2"), model_task("language-model", "bert")
+        ('causal-lm', 'masked-lm')
+    """
+    if task != "language-model":
+        return task
+    return "causal-lm" if family == "gpt2" else "masked-lm"
+
+
+def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
+    """Read the data, get the tokenizers and make the models.
+
+    Args:
+        config: of the run.
+        tokenizers: a folder of this run's own tokenizers, one per model: read where they are, written where they are
+            not, so that a resumed run has the same ones.
+
+    Returns:
+        All parts.
+
+    Raises:
+        ArenaError: data, tokenizers and models do not fit each other, or cannot be read.
+    """
+    wanted = config.data
+    splits = {
+        split: data.load(
+            wanted.name,
+            task=config.task,
+            split=split,
+            columns=dict(wanted.columns),
+            subset=wanted.subset,
+            validation_fraction=wanted.validation_fraction,
+            seed=config.training.seed,
+            limit=limit,
+        )
+        for split, limit in (("train", wanted.train_limit), ("validation", wanted.validation_limit))
+    }
+    parts = Parts({}, {}, {}, {}, {}, [note for dataset in splits.values() for note in dataset.report()])
+    for model in config.models:
+        tokenizer = get_tokenizer(model, splits["train"], tokenizers)
+        made = make_model(model, config, tokenizer, splits["train"])
+        encoded = {split: encode(made, model.name, config, dataset, tokenizer) for split, dataset in splits.items()}
+        parts.models[model.name] = made
+        parts.tokenizers[model.name] = tokenizer
+        parts.objectives[model.name] = objective_for(
+            made.task, mask_token_id=tokenizer.mask_id, vocab_size=tokenizer.vocab_size
+        )
+        parts.train[model.name], parts.validation[model.name] = encoded["train"], encoded["validation"]
+        parts.notes.extend(f"{model.name}: {note}" for note in (*tokenizer.report(), *encoded["train"].report()))
+    return parts
+
+
+def get_tokenizer(model: ModelConfig, train: data.Dataset, folder: Path | None) -> data.Tokenizer:
+    """A model's tokenizer: the run's own if it is there, else the one asked for, else one trained on the data."""
+    own = None if folder is None else folder / model.name
+    if own is not None and own.is_dir():
+        return data.load_tokenizer(own)
+    source = model.tokenizer or model.checkpoint
+    if source is not None:
+        tokenizer = data.load_tokenizer(source)
+    else:
+        assert model.family is not None
+        tokenizer = data.train_tokenizer(train, model.family, vocab_size=model.vocab_size)
+    if own is not None:
+        tokenizer.save(own)
+    return tokenizer
+
+
+def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer, train: data.Dataset) -> Any:
+    """A model from its preset, or from its checkpoint, with the head that the data needs."""
+    seed = config.training.seed ^ zlib.crc32(model.name.encode())
+    options: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
+    if train.label_names:
+        options |= {"num_labels": len(train.label_names), "label_names": train.label_names}
+    if model.checkpoint is not None:
+        return models.from_pretrained(model.checkpoint, task=_checkpoint_task(model, config.task), seed=seed, **options)
+    family, length = model.family, config.data.max_length
+    assert family is not None
+    assert model.preset is not None
+    shape = models.preset(model.preset)
+    for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
+        if getattr(model, field) is not None:
+            options[field] = getattr(model, field)
+    if model.dropout is not None:
+        options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
+        if family == "gpt2":
+            options["embedding_dropout"] = model.dropout
+    # A model that starts from random weights is made as long as its data; RoBERTa's positions start after the pad id.
+    reserved = tokenizer.pad_id + 1 if family == "roberta" else 0
+    options["max_positions"] = max(shape.max_positions, length + reserved)
+    options |= {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
+    return models.create(dataclasses.replace(shape, **options), task=model_task(config.task, family), seed=seed)
+
+
+def _checkpoint_task(model: ModelConfig, task: str) -> str:
+    assert model.checkpoint is not None
+    return model_task(task, models.family_of(model.checkpoint))
+
+
+def encode(model: Any, name: str, config: RunConfig, dataset: data.Dataset, tokenizer: data.Tokenizer) -> data.Encoded:
+    """A data set as a model's token rows, refused if the model cannot take them."""
+    shape, length = model.config, config.data.max_length
+    reserved = (shape.pad_token_id or 0) + 1 if shape.family == "roberta" else 0
+    data.check_fits(
+        length,
+        tokenizer.vocab_size,
+        positions=shape.max_positions - reserved,
+        embeddings=shape.vocab_size,
+        model=name,
+    )
+    rows = data.encode(
+        dataset, tokenizer, task=model.task, max_length=length, lengths=config.data.padded_lengths or None
+    )
+    if dataset.label_names and len(dataset.label_names) != shape.num_labels:
+        raise ArenaError(
+            f"model '{name}' has {shape.num_labels} labels, the data has {len(dataset.label_names)}; "
+            "start from a checkpoint without this head, or use data with the same labels"
+        )
+    return rows

@@ -1,0 +1,51 @@
+"""Scores of one model on a whole data set: sums over its examples, every example once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from arena_jax import data
+from arena_jax.training import metrics
+from arena_jax.training.step import Step
+
+
+def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> dict[str, float]:
+    """Score one model.
+
+    Args:
+        step: knows the model and its objective.
+        params: the model's parameter tree.
+        name: the model's name.
+        rows: the data set as its tokens.
+        batch_size: examples at a time; raised to what the devices divide.
+
+    Returns:
+        ``loss`` (nats) and what the task has: ``accuracy``; ``perplexity`` and ``bits_per_byte``; ``entity_f1``;
+        ``exact_match`` and ``f1``.
+    """
+    totals: dict[str, float] = {}
+    predicted: list[Any] = []
+    for batch, result in _results(step, params, name, rows, batch_size):
+        for key, value in result.sums.items():
+            totals[key] = totals.get(key, 0.0) + float(value)
+        if result.outputs:
+            predicted.append((batch, jax.tree.map(np.asarray, result.outputs)))
+    return metrics.finalize(rows, totals, predicted)
+
+
+def _results(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> Iterator[tuple[Any, Any]]:
+    """Each batch with its result; one batch is computed while the last one is read."""
+    devices = step.mesh.shape["data"]
+    size = -(-batch_size // devices) * devices
+    waiting = None
+    for index, batch in enumerate(data.evaluation_batches(rows, size)):
+        result = step.evaluate(name, params, batch, index)
+        if waiting is not None:
+            yield waiting
+        waiting = (batch, result)
+    if waiting is not None:
+        yield waiting

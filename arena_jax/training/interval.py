@@ -1,0 +1,86 @@
+"""What happened between two printed lines: sums over steps, and the seconds that were training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+
+class Interval:
+    """Sums of steps' metrics until the next line.
+
+    The metrics of a step are read when the next step has been started, so that reading never makes the device wait.
+    Seconds spent compiling or evaluating are not counted as training.
+
+    Args:
+        state: from :meth:`state` of an interrupted run, so that a resumed one prints the same line.
+    """
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        self._sums: dict[str, dict[str, float]] = {name: dict(s) for name, s in (state or {}).get("sums", {}).items()}
+        self._steps = int((state or {}).get("steps", 0))
+        self._waiting: Any = None
+        self._rows = 0
+        self._seconds = 0.0
+        self._since: float = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of an unfinished interval; call :meth:`flush` before."""
+        return {"sums": {name: dict(sums) for name, sums in self._sums.items()}, "steps": self._steps}
+
+    def add(self, metrics: Any, *, rows: int, compiled: Sequence[Any] = ()) -> None:
+        """Take a step's metrics, which may still be being computed."""
+        self._read()
+        self._waiting = metrics
+        self._rows += rows
+        self._seconds -= sum(one.seconds for one in compiled)
+
+    def flush(self) -> None:
+        """Wait for the last step's metrics."""
+        self._read()
+
+    def pause(self) -> None:
+        """Stop the clock; the device is made to finish first."""
+        self._read()
+        self._seconds += time.perf_counter() - self._since
+
+    def go_on(self) -> None:
+        """Start the clock again."""
+        self._since = time.perf_counter()
+
+    def summary(self) -> dict[str, Any]:
+        """Say what happened since the last summary, and begin anew.
+
+        Returns:
+            ``models``: ``{name: {"loss", "learning_rate", "gradient_norm", "examples_per_second", …}}``, means over the
+            steps, the loss weighted by what each step's was averaged over; ``seconds`` of training; ``steps``.
+        """
+        self._read()
+        self._seconds += time.perf_counter() - self._since
+        said = {}
+        for name, sums in self._sums.items():
+            count = max(sums["count"], 1.0)
+            said[name] = {
+                "loss": sums["loss_sum"] / count,
+                **({"accuracy": sums["correct"] / count} if "correct" in sums else {}),
+                "learning_rate": sums["learning_rate"] / self._steps,
+                "gradient_norm": sums["gradient_norm"] / self._steps,
+                "examples_per_second": self._rows / max(self._seconds, 1e-9),
+            }
+        result = {"models": said, "seconds": self._seconds, "steps": self._steps}
+        self._sums, self._steps, self._rows, self._seconds = {}, 0, 0, 0.0
+        self._since = time.perf_counter()
+        return result
+
+    def _read(self) -> None:
+        if self._waiting is None:
+            return
+        for name, values in jax.device_get(self._waiting).items():
+            sums = self._sums.setdefault(name, {})
+            for key, value in values.items():
+                sums[key] = sums.get(key, 0.0) + float(value)
+        self._steps += 1
+        self._waiting = None

@@ -1,0 +1,330 @@
+"""Joint training from start to end: what `arena-jax train`, `resume`, `evaluate` and `export` do."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import arena_jax
+from arena_jax import config as configuration
+from arena_jax import data, models
+from arena_jax.config import RunConfig
+from arena_jax.errors import ArenaError, nearest
+from arena_jax.training import interrupts
+from arena_jax.training.build import Parts, build, encode
+from arena_jax.training.checkpoint import Checkpoints
+from arena_jax.training.devices import make_mesh
+from arena_jax.training.display import Display
+from arena_jax.training.evaluation import score
+from arena_jax.training.interval import Interval
+from arena_jax.training.optimizer import make_optimizer
+from arena_jax.training.records import Records, read
+from arena_jax.training.state import TrainState
+from arena_jax.training.step import Step, make_step
+
+
+def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
+    """Train a run's models together.
+
+    Args:
+        config: of the run.
+        output: its folder; ``runs/PRESET-NUMBER`` if not given.
+        resume: go on from the newest checkpoint in ``output``, to the bit as if the run had never stopped.
+
+    Returns:
+        The run's folder: ``config.json``, ``records.jsonl``, ``checkpoints/``, ``tokenizers/``, ``figures/`` and
+        ``tensorboard/``.
+
+    Raises:
+        ArenaError: something in the configuration, the data or the folder does not work; the message says what to do.
+    """
+    began = time.perf_counter()
+    folder = _open_folder(config, output, resume=resume)
+    wanted = config.training
+
+    # ---- data and models ----
+    parts = build(config, folder / "tokenizers")
+    streams = {name: data.Batches(rows, seed=wanted.seed, **_process()) for name, rows in parts.train.items()}
+    steps_per_epoch = max(stream.steps_per_epoch(wanted.batch_size) for stream in streams.values())
+    total_steps = wanted.steps or (wanted.epochs or 1) * steps_per_epoch
+    evaluate_every = wanted.evaluate_every or steps_per_epoch
+
+    # ---- devices, optimizer, step ----
+    mesh = make_mesh(wanted.devices)
+    optimizer = make_optimizer(config, total_steps)
+    step = make_step(
+        parts.models,
+        optimizer.transformation,
+        parts.objectives,
+        accumulation=wanted.accumulation,
+        mesh=mesh,
+        seed=wanted.seed,
+        gradient_norms=True,
+        report=optimizer.learning_rates,
+    )
+    state = step.init()
+
+    # ---- where to begin ----
+    with Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints) as checkpoints, interrupts.Stop() as stop:
+        position: dict[str, Any] = {}
+        if resume:
+            state, position = checkpoints.load(state)
+            for name, stream in streams.items():
+                stream.restore(position["streams"][name])
+        first_step = int(state.step)
+        interval = Interval(position.get("interval"))
+        records = Records(folder, resume_at=position.get("records"), tensorboard=wanted.tensorboard)
+        with records, Display(earlier=read(folder) if resume else ()) as screen:
+            compiled = 0
+
+            def emit(kind: str, at: int, **fields: Any) -> None:
+                screen.show(records.write(kind, at, **fields))
+
+            if resume:
+                # Shown, not recorded: the records are those of a run that was never stopped.
+                screen.show({"kind": "resume", "step": first_step, "time": time.time()})
+            else:
+                emit(
+                    "start",
+                    0,
+                    preset=config.preset,
+                    task=config.task,
+                    run=str(folder),
+                    steps=total_steps,
+                    models=_described(parts),
+                    derived=_derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every),
+                    **_surroundings(),
+                )
+                for note in parts.notes:
+                    emit("note", 0, text=note)
+
+            def emit_compilations(at: int) -> None:
+                nonlocal compiled
+                for one in step.compilations[compiled:]:
+                    emit("compile", at, program=one.program, seconds=one.seconds, bytes=one.bytes)
+                compiled = len(step.compilations)
+
+            def evaluate_all(at: int) -> None:
+                start = time.perf_counter()
+                scores = {
+                    name: score(step, state.params[name], name, rows, wanted.evaluation_batch_size)
+                    for name, rows in parts.validation.items()
+                }
+                seconds = time.perf_counter() - start - sum(one.seconds for one in step.compilations[compiled:])
+                emit_compilations(at)
+                emit("evaluation", at, epoch=at / steps_per_epoch, split="validation", seconds=seconds, models=scores)
+
+            def save(at: int) -> None:
+                emit("checkpoint", at, path=str(folder / "checkpoints" / str(at)))
+                kept = {
+                    "streams": {name: stream.state() for name, stream in streams.items()},
+                    "interval": interval.state(),
+                    "records": records.position,
+                }
+                checkpoints.save(at, state, kept)
+
+            # ---- the loop ----
+            at = first_step
+            while at < total_steps and not stop:
+                # Drawn and placed while the last step is still being computed.
+                batches = step.place({name: stream.next(wanted.batch_size) for name, stream in streams.items()})
+                known = len(step.compilations)
+                state, metrics = step.run(state, batches)
+                interval.add(metrics, rows=wanted.batch_size, compiled=step.compilations[known:])
+                emit_compilations(at)
+                at += 1
+                screen.advance(at)
+                if at % wanted.log_every == 0 or at == total_steps:
+                    emit("train", at, epoch=at / steps_per_epoch, **interval.summary())
+                if at % evaluate_every == 0 or at == total_steps:
+                    interval.pause()
+                    evaluate_all(at)
+                    interval.go_on()
+                if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or at == total_steps or stop:
+                    interval.flush()
+                    save(at)
+            checkpoints.wait()
+            if at < total_steps:
+                raise interrupts.Stopped(folder, at, total_steps)
+            if first_step < total_steps:
+                emit("end", at, epoch=at / steps_per_epoch, seconds=time.perf_counter() - began, reason="finished")
+    if wanted.figures:
+        from arena_jax import reports
+
+        reports.draw(folder)
+    return folder
+
+
+def evaluate(run: Path, dataset: str | None = None, split: str = "validation") -> dict[str, dict[str, float]]:
+    """Score a run's newest checkpoint.
+
+    Args:
+        run: the run's folder.
+        dataset: another data set than the run's (name, file, folder or id); the run's own if not given.
+        split: which split of it.
+
+    Returns:
+        ``{model: {metric: value}}``, the metrics of :func:`arena_jax.training.evaluation.score`.
+
+    Raises:
+        ArenaError: no such run or split, or data that the models cannot take.
+    """
+    config = load_run(run)
+    parts, step, state = restore(run, config)
+    wanted = config.data if dataset is None else dataclasses.replace(config.data, name=dataset)
+    source = data.load(
+        wanted.name,
+        task=config.task,
+        split=split,
+        columns=dict(wanted.columns),
+        subset=wanted.subset,
+        validation_fraction=wanted.validation_fraction,
+        seed=config.training.seed,
+        limit=wanted.validation_limit,
+    )
+    scores = {}
+    for name, model in parts.models.items():
+        rows = encode(model, name, config, source, parts.tokenizers[name])
+        scores[name] = score(step, state.params[name], name, rows, config.training.evaluation_batch_size)
+    return scores
+
+
+def export(run: Path, model: str, directory: Path) -> None:
+    """Write one model of a run's newest checkpoint as a Hugging Face folder, tokenizer included.
+
+    Args:
+        run: the run's folder.
+        model: the model's name in the run.
+        directory: made if it is not there.
+
+    Raises:
+        ArenaError: no such run or model, or a folder that cannot be written.
+    """
+    config = load_run(run)
+    config.model(model)
+    parts, step, state = restore(run, config)
+    models.save_pretrained(models.merge(step.structures[model], state.params[model]), directory)
+    parts.tokenizers[model].save(directory)
+
+
+def load_run(run: Path) -> RunConfig:
+    """The configuration of a run's folder.
+
+    Raises:
+        ArenaError: it is not one.
+    """
+    if not (run / "config.json").is_file():
+        beside = [p.name for p in run.parent.glob("*") if (p / "config.json").is_file()] if run.parent.is_dir() else []
+        raise ArenaError(f"'{run}' is not a run's folder: it has no config.json; {nearest(run.name, beside)}")
+    return configuration.load(run / "config.json")
+
+
+def restore(run: Path, config: RunConfig) -> tuple[Parts, Step, TrainState]:
+    """The parts of a run, its step, and the state of its newest checkpoint."""
+    parts = build(config, run / "tokenizers")
+    optimizer = make_optimizer(config, 1)
+    step = make_step(
+        parts.models, optimizer.transformation, parts.objectives, mesh=make_mesh(1), seed=config.training.seed
+    )
+    with Checkpoints(run / "checkpoints", keep=config.training.keep_checkpoints) as checkpoints:
+        state, _ = checkpoints.load(step.init())
+    return parts, step, state
+
+
+def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path:
+    """Make a new run's folder and write its configuration, or check an old one's."""
+    given = output or (Path(config.training.output) if config.training.output else None)
+    if resume:
+        assert given is not None
+        changed = configuration.differences(load_run(given), config)
+        if changed:
+            raise ArenaError(f"'{given}' was begun with another configuration: {'; '.join(changed)}; start a new run")
+        return given
+    if given is None:
+        number = 1
+        while (given := Path("runs") / f"{config.preset}-{number}").exists():
+            number += 1
+    if given.is_dir() and any(given.iterdir()):
+        raise ArenaError(
+            f"'{given}' is not empty; go on with `arena-jax resume {given}`, or give another folder with --output"
+        )
+    try:
+        given.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArenaError(f"cannot make the run's folder '{given}': {error.strerror}; choose another --output") from None
+    configuration.save(config, given / "config.json")
+    return given
+
+
+def _process() -> dict[str, int]:
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+
+def _surroundings() -> dict[str, Any]:
+    """What a number depends on beside the configuration."""
+    import flax
+    import jaxlib
+    import optax
+
+    return {
+        "versions": {
+            "arena-jax": arena_jax.__version__,
+            "jax": jax.__version__,
+            "jaxlib": jaxlib.__version__,
+            "flax": flax.__version__,
+            "optax": optax.__version__,
+            "python": platform.python_version(),
+        },
+        "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
+    }
+
+
+def _described(parts: Parts) -> dict[str, dict[str, Any]]:
+    described = {}
+    for name, model in parts.models.items():
+        _, params = models.split(model)
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        shape = model.config
+        size = f"{shape.num_layers} layers × {shape.hidden_size}, {shape.num_heads} heads"
+        described[name] = {
+            "family": shape.family,
+            "task": model.task,
+            "size": f"{shape.family}, {size}",
+            "parameters": count,
+            "vocabulary": f"{shape.vocab_size:,} tokens",
+        }
+    return described
+
+
+def _derived(
+    config: RunConfig, parts: Parts, mesh: Any, steps_per_epoch: int, total_steps: int, evaluate_every: int
+) -> list[dict[str, Any]]:
+    """Every value that was not simply given, with its reason."""
+    wanted = config.training
+    devices, kind = mesh.shape["data"], mesh.devices.flat[0].device_kind
+    rows = max(len(train) for train in parts.train.values())
+    per_device = wanted.batch_size // devices // wanted.accumulation
+    said: list[tuple[str, str, str]] = [
+        ("devices", f"{devices} × {kind}", "all there are" if wanted.devices is None else "given"),
+        (
+            "batch",
+            f"{wanted.batch_size} per model",
+            f"{wanted.accumulation} microbatch{'es' if wanted.accumulation > 1 else ''} of {per_device} per device",
+        ),
+        (
+            "steps",
+            str(total_steps),
+            "given"
+            if wanted.steps
+            else f"{wanted.epochs} epochs × {steps_per_epoch} ({rows:,} rows / {wanted.batch_size})",
+        ),
+        ("evaluation", f"every {evaluate_every} steps", "given" if wanted.evaluate_every else "once an epoch"),
+        ("precision", wanted.dtype, "computation; parameters and optimizer state are float32"),
+    ]
+    return [{"name": name, "value": value, "reason": reason} for name, value, reason in said]

@@ -1,0 +1,302 @@
+"""The price of joint training: against no sharing, separate steps, PyTorch, and the machine's own peak.
+
+    python benchmarks/joint_step.py                 # everything; about 25 minutes on 2 cores
+    python benchmarks/joint_step.py --only a b d    # some parts
+    python benchmarks/joint_step.py --dtype bfloat16
+
+Part (c) needs the extra `parity` (torch). Each part prints a Markdown table; ratios are medians over interleaved rounds
+with their quartiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # parity/ is not part of the installed package
+
+from arena_jax import models, training, transforms
+from benchmarks.measure import interleaved, machine, ratio, table, verdict
+
+TASKS = {"bert": "masked-lm", "gpt2": "causal-lm", "roberta": "masked-lm"}
+WEIGHTS = {"bert": 1.0, "gpt2": 0.8, "roberta": 1.2}
+
+
+def make_models(hidden: int, layers: int, vocabulary: int, length: int, dtype: str, only: str | None = None) -> dict:
+    shape = {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "num_layers": layers,
+        "num_heads": max(1, hidden // 64),
+        "intermediate_size": 4 * hidden,
+        "max_positions": length + 2,
+        "dtype": dtype,
+    }
+    return {
+        family: models.create(models.preset(f"{family}-tiny", **shape), task=task)
+        for family, task in TASKS.items()
+        if only in (None, family)
+    }
+
+
+def make_batches(made: dict, rows: int, length: int) -> dict:
+    random = np.random.default_rng(0)
+    return {
+        name: {
+            "input_ids": random.integers(5, model.config.vocab_size, (rows, length)).astype(np.int32),
+            "attention_mask": np.ones((rows, length), np.int32),
+        }
+        for name, model in made.items()
+    }
+
+
+def objectives(made: dict) -> dict:
+    return {name: training.objective_for(model.task, mask_token_id=4) for name, model in made.items()}
+
+
+def stepper(made: dict, optimizer: optax.GradientTransformation, batches: dict):
+    """A function that takes one step and waits for it, and the step itself."""
+    step = training.make_step(made, optimizer, objectives(made))
+    state = [step.init()]
+    placed = step.place(batches)
+
+    def run() -> None:
+        state[0], _ = step.run(state[0], placed)
+        jax.block_until_ready(state[0])
+
+    run()
+    return run, step
+
+
+def everything() -> optax.GradientTransformation:
+    return transforms.multi_model_adamw(1e-4, WEIGHTS)
+
+
+def nothing() -> optax.GradientTransformation:
+    return transforms.multi_model_adamw(1e-4, WEIGHTS, alpha=0.0, beta=0.0, window=None)
+
+
+def part_a(options: argparse.Namespace) -> None:
+    """Sharing, synchronisation and convergence scaling against the same step without them."""
+    rows = []
+    for hidden, layers in ((256, 4), (512, 4)):
+        made = make_models(hidden, layers, 8192, 64, options.dtype)
+        batches = make_batches(made, 16, 64)
+        with_all, full = stepper(made, everything(), batches)
+        without, plain = stepper(made, nothing(), batches)
+        seconds = interleaved({"with": with_all, "without": without}, repeats=options.repeats)
+        time_ratio, low, high = ratio(seconds["with"], seconds["without"])
+        memory = full.compilations[0].temporary_bytes / plain.compilations[0].temporary_bytes
+        rows.append(
+            (
+                f"hidden {hidden}, {layers} layers, 3 × 16 × 64 tokens",
+                f"{time_ratio:.3f} ({low:.3f}–{high:.3f})",
+                verdict(time_ratio, 1.03, at_least=False),
+                f"{memory:.4f}",
+                verdict(memory, 1.01, at_least=False),
+            )
+        )
+        del with_all, without, full, plain
+        gc.collect()
+    print("\n(a) everything on / everything off\n")
+    print(table(("size", "time", "limit", "temporary bytes", "limit"), rows), flush=True)
+
+
+def part_b(options: argparse.Namespace) -> None:
+    """One program against three separately jitted steps."""
+    rows = []
+    on_gpu = jax.devices()[0].platform != "cpu"
+    for hidden, layers in ((64, 2), (512, 4)):
+        made = make_models(hidden, layers, 8192, 64, options.dtype)
+        batches = make_batches(made, 16, 64)
+        joint, _ = stepper(made, nothing(), batches)
+        separate = [stepper({name: made[name]}, nothing_for(name), {name: batches[name]})[0] for name in made]
+
+        def three(separate=separate) -> None:
+            for run in separate:
+                run()
+
+        repeats = options.repeats * (4 if hidden == 64 else 1)
+        seconds = interleaved({"joint": joint, "three": three}, repeats=repeats)
+        speed, low, high = ratio(seconds["three"], seconds["joint"])
+        limit = 1.2 if on_gpu and hidden == 64 else 0.98
+        rows.append(
+            (
+                f"hidden {hidden}, {layers} layers",
+                f"{speed:.3f} ({low:.3f}–{high:.3f})",
+                verdict(speed, limit, at_least=True),
+            )
+        )
+        del joint, separate, three
+        gc.collect()
+    print("\n(b) speed of the joint step / three separately jitted steps\n")
+    print(table(("size", "speed", "limit"), rows), flush=True)
+
+
+def nothing_for(name: str) -> optax.GradientTransformation:
+    return transforms.multi_model_adamw(1e-4, {name: WEIGHTS[name]}, alpha=0.0, beta=0.0, window=None)
+
+
+def part_c(options: argparse.Namespace) -> None:
+    """Against Hugging Face PyTorch models trained by a literal PyTorch MultiModelOptimizer, same everything."""
+    import torch
+    import transformers
+
+    from parity.reference.multi_model_optimizer import MultiModelOptimizer
+
+    torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
+    rows = []
+    sizes = [(64, 2, 8192, 16, 64), (256, 4, 8192, 16, 64)]
+    if not options.quick:
+        sizes.append((768, 12, 50257, 8, 128))
+    for hidden, layers, vocabulary, batch, length in sizes:
+        made = make_models(hidden, layers, vocabulary, length, options.dtype)
+        batches = make_batches(made, batch, length)
+        mine, _ = stepper(made, everything(), batches)
+        common = {"vocab_size": vocabulary}
+        encoder = {
+            **common,
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": max(1, hidden // 64),
+            "intermediate_size": 4 * hidden,
+            "max_position_embeddings": length + 2,
+        }
+        theirs = {
+            "bert": transformers.BertForMaskedLM(transformers.BertConfig(**encoder)),
+            "gpt2": transformers.GPT2LMHeadModel(
+                transformers.GPT2Config(
+                    **common, n_embd=hidden, n_layer=layers, n_head=max(1, hidden // 64), n_positions=length
+                )
+            ),
+            "roberta": transformers.RobertaForMaskedLM(transformers.RobertaConfig(**encoder)),
+        }
+        optimizer = MultiModelOptimizer(theirs, mode="paper", lr=1e-4, weights=WEIGHTS)
+        generator = torch.Generator().manual_seed(0)
+
+        def torch_step(theirs=theirs, optimizer=optimizer, batches=batches, generator=generator) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            losses = {}
+            for name, model in theirs.items():
+                ids = torch.from_numpy(batches[name]["input_ids"].astype(np.int64))
+                mask = torch.from_numpy(batches[name]["attention_mask"].astype(np.int64))
+                labels = ids
+                if TASKS[name] == "masked-lm":
+                    chosen = torch.rand(ids.shape, generator=generator) < 0.15
+                    labels, ids = torch.where(chosen, ids, -100), torch.where(chosen, 4, ids)
+                loss = model.train()(input_ids=ids, attention_mask=mask, labels=labels).loss
+                loss.backward()
+                losses[name] = loss.item()
+            optimizer.step(losses=losses)
+
+        repeats = max(3, options.repeats // 4) if hidden == 768 else options.repeats
+        seconds = interleaved({"ours": mine, "PyTorch": torch_step}, repeats=repeats)
+        speed, low, high = ratio(seconds["PyTorch"], seconds["ours"])
+        tokens = 3 * batch * length
+        rows.append(
+            (
+                f"hidden {hidden}, {layers} layers, vocabulary {vocabulary}, 3 × {batch} × {length}",
+                f"{tokens / np.median(seconds['ours']):,.0f}",
+                f"{tokens / np.median(seconds['PyTorch']):,.0f}",
+                f"{speed:.2f} ({low:.2f}–{high:.2f})",
+                verdict(speed, 2.0, at_least=True),
+            )
+        )
+        del mine, theirs, optimizer, torch_step, made
+        gc.collect()
+    print(f"\n(c) tokens/s against transformers {transformers.__version__} on PyTorch {torch.__version__}\n")
+    print(table(("size", "ours", "PyTorch", "ratio", "limit"), rows), flush=True)
+
+
+def part_d(options: argparse.Namespace) -> None:
+    """Compile seconds at 24 layers against 6."""
+    seconds: dict[int, list[float]] = {6: [], 24: []}
+    for _ in range(3):
+        for layers in seconds:
+            jax.clear_caches()
+            made = make_models(64, layers, 1024, 32, options.dtype, only="gpt2")
+            _, step = stepper(made, nothing_for("gpt2"), make_batches(made, 4, 32))
+            seconds[layers].append(step.compilations[0].seconds)
+    value, low, high = ratio(seconds[24], seconds[6])
+    print("\n(d) compile seconds, 24 layers / 6 layers\n")
+    print(
+        table(
+            ("24 layers", "6 layers", "ratio", "limit"),
+            [
+                (
+                    f"{np.median(seconds[24]):.2f} s",
+                    f"{np.median(seconds[6]):.2f} s",
+                    f"{value:.2f} ({low:.2f}–{high:.2f})",
+                    verdict(value, 1.3, at_least=False),
+                )
+            ],
+        ),
+        flush=True,
+    )
+
+
+def part_e(options: argparse.Namespace) -> None:
+    """Achieved FLOP/s at GPT-2-small size, batch 8, length 128, over the machine's own matrix-product peak."""
+    hidden, layers, vocabulary, rows, length = 768, 12, 50257, 8, 128
+    made = make_models(hidden, layers, vocabulary, length, options.dtype, only="gpt2")
+    run, _ = stepper(made, nothing_for("gpt2"), make_batches(made, rows, length))
+    size, dtype = (4096, jnp.float32) if jax.devices()[0].platform == "cpu" else (8192, jnp.dtype(options.dtype))
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
+    product = jax.jit(lambda x: x @ x)
+
+    def peak() -> None:
+        jax.block_until_ready(product(a))
+
+    seconds = interleaved({"step": run, "product": peak}, repeats=max(3, options.repeats // 2))
+    tokens = rows * length
+    # Forward and backward of every matrix product: 6 FLOP per weight and token, and 12·L·D per token for attention.
+    weights = layers * 12 * hidden**2 + vocabulary * hidden * (length - 1) / length
+    flop = tokens * (6 * weights + 12 * layers * length * hidden)
+    achieved = flop / np.median(seconds["step"])
+    best = 2 * size**3 / np.min(seconds["product"])
+    typical = 2 * size**3 / np.median(seconds["product"])
+    share = achieved / best
+    print(f"\n(e) GPT-2 small, batch {rows} × {length}, one training step, {options.dtype}\n")
+    print(
+        table(
+            ("seconds", "tokens/s", "GFLOP/s", f"{size}³ product: best (median)", "share of the best", "limit"),
+            [
+                (
+                    f"{np.median(seconds['step']):.2f}",
+                    f"{tokens / np.median(seconds['step']):,.0f}",
+                    f"{achieved / 1e9:,.0f}",
+                    f"{best / 1e9:,.0f} ({typical / 1e9:,.0f}) GFLOP/s",
+                    f"{share:.2f}",
+                    verdict(share, 0.6, at_least=True),
+                )
+            ],
+        ),
+        flush=True,
+    )
+
+
+PARTS = {"a": part_a, "b": part_b, "c": part_c, "d": part_d, "e": part_e}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=sorted(PARTS), help="parts to run")
+    parser.add_argument("--repeats", type=int, default=12, help="rounds of each measurement (default 12)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+    parser.add_argument("--quick", action="store_true", help="leave out GPT-2-small size in part c")
+    options = parser.parse_args()
+    print(f"{machine()}; {options.dtype}; {time.strftime('%Y-%m-%d')}; {' '.join(sys.argv)}")
+    for part in options.only:
+        PARTS[part](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Whole runs, tiny: what is written, and that stopping and going on changes no bit."""
+
+import dataclasses
+import json
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from arena_jax import models, presets
+from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from arena_jax.errors import ArenaError
+from arena_jax.training import interrupts, loop
+from arena_jax.training.checkpoint import Checkpoints
+from arena_jax.training.records import read
+
+SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
+
+
+def tiny(**training):
+    """Two models with dropout, everything that has a state switched on, a log interval that checkpoints cut through."""
+    return dataclasses.replace(
+        presets.get("joint-synthetic"),
+        models=(ModelConfig("bert", preset="bert-tiny", **SIZES), ModelConfig("gpt2", preset="gpt2-tiny", **SIZES)),
+        data=DataConfig(name="synthetic-sentiment", max_length=16, train_limit=40, validation_limit=12),
+        optimizer=OptimizerConfig(convergence_window=3, synchronize_every=2, warmup_steps=2),
+        training=TrainingConfig(
+            steps=8,
+            batch_size=8,
+            accumulation=2,
+            evaluation_batch_size=8,
+            log_every=4,
+            evaluate_every=4,
+            checkpoint_every=3,
+            tensorboard=False,
+            figures=False,
+            devices=1,
+            **training,
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return loop.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
+
+
+def state_of(run: Path):
+    config = loop.load_run(run)
+    _, _, state = loop.restore(run, config)
+    return jax.tree.map(np.asarray, state)
+
+
+def without_times(run: Path):
+    """The records less what a clock says."""
+    clocks = {"time", "seconds", "examples_per_second", "run", "path"}
+
+    def strip(value):
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if k not in clocks}
+        return [strip(v) for v in value] if isinstance(value, list) else value
+
+    return [strip(record) for record in read(run) if record["kind"] != "compile"]
+
+
+def test_a_run_writes_what_it_promises(finished):
+    kinds = [record["kind"] for record in read(finished)]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "end"
+    assert kinds.count("train") == 2
+    assert kinds.count("evaluation") == 2
+    assert kinds.count("checkpoint") == 3
+    start = read(finished)[0]
+    assert start["versions"]["jax"] == jax.__version__
+    assert start["steps"] == 8
+    assert loop.load_run(finished) == tiny(), "the resolved configuration can be given back"
+    last = [record for record in read(finished) if record["kind"] == "evaluation"][-1]
+    assert set(last["models"]) == {"bert", "gpt2"}
+    assert loop.evaluate(finished)["bert"] == pytest.approx(last["models"]["bert"], rel=1e-6)
+
+
+def test_a_stopped_run_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
+    """SIGTERM after the fifth step, between a log interval's ends; then resume; against the run that never stopped."""
+    original, steps = loop.Step.run, []
+
+    def run_and_stop(self, *arguments, **extra):
+        steps.append(1)
+        if len(steps) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *arguments, **extra)
+
+    monkeypatch.setattr(loop.Step, "run", run_and_stop)
+    with pytest.raises(interrupts.Stopped, match=r"stopped after step 5 of 8; go on with: arena-jax resume .*run"):
+        loop.train(tiny(), tmp_path / "run")
+    monkeypatch.undo()
+    run = loop.train(tiny(), tmp_path / "run", resume=True)
+
+    expected, got = state_of(finished), state_of(run)
+    assert jax.tree.structure(expected) == jax.tree.structure(got)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=True):
+        np.testing.assert_array_equal(a, b)
+    records, whole = without_times(run), without_times(finished)
+    assert [r for r in records if r["kind"] != "checkpoint"] == [r for r in whole if r["kind"] != "checkpoint"]
+
+
+def test_a_killed_run_repeats_what_its_checkpoint_did_not_see(finished, tmp_path, monkeypatch):
+    """An exception in step 8 stands for kill -9: the checkpoint of step 6 is the newest; nothing is doubled."""
+    original, steps = loop.Step.run, []
+
+    def run_and_die(self, *arguments, **extra):
+        steps.append(1)
+        if len(steps) == 8:
+            raise RuntimeError("power cut")
+        return original(self, *arguments, **extra)
+
+    monkeypatch.setattr(loop.Step, "run", run_and_die)
+    with pytest.raises(RuntimeError, match="power cut"):
+        loop.train(tiny(), tmp_path / "run")
+    monkeypatch.undo()
+    run = loop.train(tiny(), tmp_path / "run", resume=True)
+    for a, b in zip(jax.tree.leaves(state_of(finished)), jax.tree.leaves(state_of(run)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert without_times(run) == without_times(finished)
+
+
+def test_export_gives_the_trained_model(finished, tmp_path):
+    loop.export(finished, "gpt2", tmp_path / "out")
+    loaded = models.from_pretrained(tmp_path / "out")
+    assert loaded.task == "sequence-classification"
+    _, params = models.split(loaded)
+    expected = state_of(finished).params["gpt2"]
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+
+
+def test_refusals(finished, tmp_path):
+    with pytest.raises(ArenaError, match="is not empty; go on with `arena-jax resume"):
+        loop.train(tiny(), finished)
+    with pytest.raises(ArenaError, match=r"another configuration: training\.seed: 0 → 1"):
+        loop.train(tiny(seed=1), finished, resume=True)
+    with pytest.raises(ArenaError, match="is not a run's folder"):
+        loop.evaluate(tmp_path / "nothing")
+    with pytest.raises(ArenaError, match=r"no model 'gpt'; did you mean 'gpt2'"):
+        loop.export(finished, "gpt", tmp_path / "x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArenaError, match="cannot make the run's folder"):
+        loop.train(tiny(), tmp_path / "file" / "run")
+
+
+def test_checkpoints_name_what_differs(tmp_path):
+    state = {"a": jax.numpy.ones((2, 3)), "b": jax.numpy.zeros(2)}
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+        with pytest.raises(ArenaError, match="no checkpoint in"):
+            checkpoints.load(state)
+        for step in (1, 2, 3):
+            checkpoints.save(step, state, {"step": step})
+        checkpoints.wait()
+        assert checkpoints.latest == 3
+        assert checkpoints.load(state, 2)[1] == {"step": 2}
+        with pytest.raises(ArenaError, match=r"no checkpoint of step 1 .* there are \[2, 3\]"):
+            checkpoints.load(state, 1)
+        with pytest.raises(
+            ArenaError, match=r"'c' is missing; 'b' is not of this run; 'a' has shape \(2, 3\), not \(4,\)"
+        ):
+            checkpoints.load({"a": jax.numpy.ones(4), "c": jax.numpy.ones(1)})
