@@ -4,6 +4,7 @@ from arena_jax.data.batches import Batches, evaluation_batches
 from arena_jax.data.dataset import Dataset, data_task, held_out, texts_of
 from arena_jax.data.encode import encode
 from arena_jax.data.encoded import Batch, Encoded, Ragged, check_fits
+from arena_jax.data.sources import load
 from arena_jax.data.stdlib_text import python_docs
 from arena_jax.data.synthetic import synthetic_sentiment
 from arena_jax.data.tokenizer import Tokenizer, load_tokenizer
@@ -11,6 +12,7 @@ from arena_jax.data.tokenizer_training import train_tokenizer
 
 __all__ = [
     "Dataset",
+    "load",
     "data_task",
     "held_out",
     "texts_of",
