@@ -140,8 +140,9 @@ class Step:
             jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), sums_shape),
         )
         (gradient, sums), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(count), batch))
-        scale = 1 / jnp.maximum(sums["count"], 1)
-        gradient = jax.tree.map(lambda g, s: (g * scale.astype(g.dtype)).astype(s.dtype), gradient, gradient_shape)
+        # The number of targets is a float32 whole number, exact; its reciprocal would not be: in float64 that is 1e-8 off.
+        targets = jnp.maximum(sums["count"], 1)
+        gradient = jax.tree.map(lambda g, s: (g * (1 / targets.astype(g.dtype))).astype(s.dtype), gradient, gradient_shape)
         return gradient, sums
 
     def update(self, state: TrainState, gradients: Any, losses: Mapping[str, jax.Array], **extra: Any) -> TrainState:
