@@ -1,6 +1,6 @@
 """Sources, tokenizers and seeded, resumable batches. NumPy only: nothing here needs jax."""
 
-from arena_jax.data.batches import Batches, evaluation_batches
+from arena_jax.data.batches import Batches, Padding, common_padding, evaluation_batches
 from arena_jax.data.dataset import Dataset, data_task, held_out, texts_of
 from arena_jax.data.encode import encode
 from arena_jax.data.encoded import Batch, Encoded, Ragged, check_fits
@@ -27,5 +27,7 @@ __all__ = [
     "check_fits",
     "Batch",
     "Batches",
+    "Padding",
+    "common_padding",
     "evaluation_batches",
 ]

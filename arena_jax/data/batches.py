@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from arena_jax.data.encoded import Batch, Encoded
 from arena_jax.errors import ArenaError
+
+
+class Padding(NamedTuple):
+    """By which lengths rows are grouped and padded, where their own are not to decide.
+
+    Attributes:
+        lengths: the padded lengths there may be, ascending, in tokens.
+        row_lengths: (rows,) the length by which each row counts; at least its own.
+    """
+
+    lengths: tuple[int, ...]
+    row_lengths: np.ndarray
+
+
+def common_padding(models: Mapping[str, Encoded]) -> Padding | None:
+    """Let several models draw the same examples in the same order, padded to the same length.
+
+    Models cut one text into different numbers of tokens. If each went by its own lengths, a joint step would meet every
+    combination of padded lengths, and compile each; by the longest of them it meets each length once.
+
+    Args:
+        models: `{name: rows}`.
+
+    Returns:
+        A padding for all of them, or None where their rows are not the same examples (packed text, windows over
+        contexts).
+
+    Example:
+        >>> from arena_jax.data import encode, synthetic_sentiment, train_tokenizer
+        >>> texts = synthetic_sentiment()
+        >>> rows = {f: encode(texts, train_tokenizer(texts, f), lengths=[8, 16]) for f in ("bert", "gpt2")}
+        >>> padding = common_padding(rows)
+        >>> one, other = (Batches(r, seed=3, padding=padding).next(5) for r in rows.values())
+        >>> one["input_ids"].shape == other["input_ids"].shape, bool((one["labels"] == other["labels"]).all())
+        (True, True)
+    """
+    kinds = list(models.values())
+    if len({len(rows) for rows in kinds}) > 1 or any(len(rows) != len(rows.source) for rows in kinds):
+        return None
+    lengths = tuple(sorted(set().union(*(rows.lengths for rows in kinds))))
+    return Padding(lengths, np.max([rows.row_lengths for rows in kinds], axis=0))
 
 
 class Batches:
@@ -26,6 +69,7 @@ class Batches:
         process_index: which slice, from 0.
         process_count: number of processes.
         run: rows of one padded length that stay together; irrelevant when there is one length.
+        padding: lengths to go by instead of the rows' own, from `common_padding`.
 
     Raises:
         ArenaError: an impossible process index.
@@ -46,7 +90,14 @@ class Batches:
     """
 
     def __init__(
-        self, rows: Encoded, *, seed: int = 0, process_index: int = 0, process_count: int = 1, run: int = 256
+        self,
+        rows: Encoded,
+        *,
+        seed: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+        run: int = 256,
+        padding: Padding | None = None,
     ) -> None:
         if not 0 <= process_index < process_count:
             raise ArenaError(
@@ -58,6 +109,7 @@ class Batches:
             raise ArenaError(f"seed={seed}: give 0 or more")
         self.rows = rows
         self.seed = seed
+        self._padding = Padding(rows.lengths, rows.row_lengths) if padding is None else padding
         self._process = (process_index, process_count)
         self._run = run
         self._epoch = 0
@@ -111,7 +163,9 @@ class Batches:
                 self._order = self._order_of(self._epoch)
         rows = np.concatenate(parts)
         share = batch_size // count
-        return self.rows.batch(rows[index * share : (index + 1) * share], self.rows.padded_length(rows))
+        lengths, row_lengths = self._padding
+        length = lengths[bisect.bisect_left(lengths, int(row_lengths[rows].max()))]
+        return self.rows.batch(rows[index * share : (index + 1) * share], length)
 
     def state(self) -> dict[str, int]:
         """Say where the stream is.
@@ -156,11 +210,12 @@ class Batches:
     def _order_of(self, epoch: int) -> np.ndarray:
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.rows))
-        if len(self.rows.lengths) == 1:
+        lengths, row_lengths = self._padding
+        if len(lengths) == 1:
             return order
-        bucket = np.searchsorted(self.rows.lengths, self.rows.row_lengths[order])
+        bucket = np.searchsorted(lengths, row_lengths[order])
         runs = []
-        for kind in range(len(self.rows.lengths)):
+        for kind in range(len(lengths)):
             members = order[bucket == kind]
             runs += [members[at : at + self._run] for at in range(0, len(members), self._run)]
         return np.concatenate([runs[run] for run in random.permutation(len(runs))])

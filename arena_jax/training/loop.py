@@ -49,7 +49,10 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
 
     # ---- data and models ----
     parts = build(config, folder / "tokenizers")
-    streams = {name: data.Batches(rows, seed=wanted.seed, **_process()) for name, rows in parts.train.items()}
+    padding = data.common_padding(parts.train)
+    streams = {
+        name: data.Batches(rows, seed=wanted.seed, padding=padding, **_process()) for name, rows in parts.train.items()
+    }
     steps_per_epoch = max(stream.steps_per_epoch(wanted.batch_size) for stream in streams.values())
     total_steps = wanted.steps or (wanted.epochs or 1) * steps_per_epoch
     evaluate_every = wanted.evaluate_every or steps_per_epoch
