@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,14 @@ def data_task(task: str) -> str:
     return _DATA_TASK[task]
 
 
+_COLUMNS = {
+    LANGUAGE: ("text",),
+    CLASSIFICATION: ("text", "label"),
+    TAGGING: ("words", "labels"),
+    QUESTIONS: ("question", "context", "answers"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Examples of one split, as columns of equal length, before any tokenizer has seen them.
@@ -79,13 +88,24 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.task not in (LANGUAGE, CLASSIFICATION, TAGGING, QUESTIONS):
-            raise ArenaError(f"a data set's task is one of the four kinds of examples, not '{self.task}'")
+        if self.task not in _COLUMNS:
+            raise ArenaError(f"a data set's task is one of {', '.join(_COLUMNS)}, not '{self.task}'")
+        for column in _COLUMNS[self.task]:
+            if column not in self.columns:
+                raise ArenaError(f"data set '{self.name}' for {self.task} lacks the column '{column}'")
         sizes = {column: len(values) for column, values in self.columns.items()}
         if len(set(sizes.values())) > 1:
             raise ArenaError(f"data set '{self.name}': columns of different lengths {sizes}")
         if not sizes or not next(iter(sizes.values())):
             raise ArenaError(f"data set '{self.name}' ({self.split}) has no examples; check the source and its limits")
+        if self.task in (CLASSIFICATION, TAGGING):
+            rows = [self.columns["label"]] if self.task == CLASSIFICATION else self.columns["labels"]
+            wrong = next((label for row in rows for label in row if not 0 <= label < len(self.label_names)), None)
+            if wrong is not None:
+                raise ArenaError(
+                    f"data set '{self.name}' ({self.split}): label {wrong} is out of range,"
+                    f" it has {len(self.label_names)} label names"
+                )
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -141,13 +161,11 @@ class Dataset:
         """
         count = f"{len(self):,} example" + ("s" if len(self) != 1 else "")
         if self.task == CLASSIFICATION:
-            counts = dict.fromkeys(range(len(self.label_names)), 0)
-            for label in self.columns["label"]:
-                counts[label] += 1
-            if len(counts) <= 10:
-                count += " (" + ", ".join(f"{self.label_names[k]}: {n:,}" for k, n in counts.items()) + ")"
+            counts = Counter(self.columns["label"])
+            if len(self.label_names) <= 10:
+                count += " (" + ", ".join(f"{name}: {counts[k]:,}" for k, name in enumerate(self.label_names)) + ")"
             else:
-                count += f" of {len(counts)} classes"
+                count += f" of {len(self.label_names)} classes"
         elif self.task == TAGGING:
             words = sum(len(row) for row in self.columns["words"])
             count += f" of {words:,} words, {len(self.label_names)} tags"
@@ -170,7 +188,8 @@ def texts_of(data: Dataset) -> Iterator[str]:
         Its documents, sentences and pairs, sentences joined from words, or questions and contexts.
 
     Example:
-        >>> list(texts_of(Dataset("x", "token-classification", "train", {"words": [["a", "b"]], "labels": [[0, 0]]})))
+        >>> columns = {"words": [["a", "b"]], "labels": [[0, 0]]}
+        >>> list(texts_of(Dataset("x", "token-classification", "train", columns, ("O",))))
         ['a b']
     """
     columns = data.columns

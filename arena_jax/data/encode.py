@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, TAGGING, Dataset, data_task
+from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, QUESTIONS, TAGGING, Dataset, data_task
 from arena_jax.data.encode_classification import encode_classification
 from arena_jax.data.encode_language import encode_language
 from arena_jax.data.encode_questions import encode_questions
@@ -57,6 +57,9 @@ def encode(
         raise ArenaError(f"max_length={max_length}: give the tokens per row, 1 or more")
     if data.task == LANGUAGE:
         return encode_language(data, tokenizer, task=task, max_length=max_length)
+    smallest = tokenizer.backend.num_special_tokens_to_add("text_pair" in data.columns) + 2
+    if data.task != QUESTIONS and max_length < smallest:
+        raise ArenaError(f"max_length={max_length} leaves no room for text; give {smallest} or more")
     if data.task == CLASSIFICATION:
         return encode_classification(data, tokenizer, max_length=max_length, lengths=lengths)
     if data.task == TAGGING:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from arena_jax.data import Batches, encode, load, train_tokenizer
+from arena_jax.data import Batches, Dataset, encode, load, train_tokenizer
 from arena_jax.errors import ArenaError
 
 SQUAD = {"data": [{"paragraphs": [{"context": "a b c", "qas": [{"id": "1", "question": "?", "answers": []}]}]}]}
@@ -100,6 +100,31 @@ def test_labels_of_another_split_that_training_does_not_have(tmp_path):
     (tmp_path / "train.tsv").write_text("text\tlabel\na\t0\nb\t1\n")
     (tmp_path / "dev.tsv").write_text("text\tlabel\na\t2\n")
     assert "label 2 is out of range" in refused(lambda: load(tmp_path, split="validation"))
+
+
+def test_rows_too_short_for_any_text(tokenizer):
+    pair = {"text": ["a"], "text_pair": ["b"], "label": [0]}
+    for task, columns in (
+        ("sequence-classification", {"text": ["a"], "label": [0]}),
+        ("sequence-classification", pair),
+        ("token-classification", {"words": [["a"]], "labels": [[0]]}),
+        ("question-answering", {"question": ["?"], "context": ["a"], "answers": [[]]}),
+    ):
+        data = Dataset("short", task, "train", columns, ("only",))
+        assert "max_length=2" in refused(lambda data=data: encode(data, tokenizer, max_length=2))
+
+
+def test_examples_made_by_hand_are_checked():
+    assert "lacks the column 'label'" in refused(
+        lambda: Dataset("m", "sequence-classification", "train", {"text": ["a"]})
+    )
+    assert "different lengths" in refused(
+        lambda: Dataset("m", "sequence-classification", "train", {"text": ["a"], "label": []})
+    )
+    assert "label 2 is out of range" in refused(
+        lambda: Dataset("m", "token-classification", "train", {"words": [["a"]], "labels": [[2]]}, ("x", "y"))
+    )
+    assert "task is one of" in refused(lambda: Dataset("m", "masked-lm", "train", {"text": ["a"]}))
 
 
 def test_a_huge_line_is_read_whole(tmp_path):

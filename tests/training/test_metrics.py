@@ -21,14 +21,14 @@ SENTENCES = st.lists(
 )
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(tags=st.lists(st.sampled_from(TAGS), max_size=14))
 def test_entities_are_seqevals(tags):
     reference = pytest.importorskip("seqeval.metrics.sequence_labeling")
     assert metrics.entities(tags) == reference.get_entities(tags)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(sentences=SENTENCES, ignored=st.integers(0, 3), split=st.integers(0, 6))
 def test_entity_scores_are_seqevals_in_batches_of_any_size(sentences, ignored, split):
     reference = pytest.importorskip("seqeval.metrics")
