@@ -35,6 +35,7 @@ def multi_model_adamw(
     alpha: float = 0.2,
     share_every: int = 1,
     reduce: Literal["sum", "mean"] = "sum",
+    alone: bool = False,
     beta: float = 0.1,
     sync_every: int = 10,
     correspondence: Correspondence = by_kind,
@@ -82,6 +83,7 @@ def multi_model_adamw(
         alpha: part of a gradient that is taken from the pool; 0 turns sharing off.
         share_every: share on every so many updates.
         reduce: ``"sum"`` (the paper) or ``"mean"``: see ``share_gradients``.
+        alone: pool a parameter with itself where nothing corresponds to it, as Algorithm 1 is printed.
         beta: how far parameters are drawn to their average; 0 turns synchronisation off.
         sync_every: synchronise after every so many updates.
         correspondence: which parameters belong together.
@@ -117,10 +119,12 @@ def multi_model_adamw(
         schedule = learning_rate
     else:
         _check_steps("multi_model_adamw", warmup_steps, decay_steps)
-        schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, warmup_steps + decay_steps)
+        schedule = _paper_schedule(learning_rate, warmup_steps, decay_steps)
     links = [] if max_norm is None else [clip_by_model_norm(max_norm)]
     links += [
-        share_gradients(weights, alpha=alpha, every=share_every, correspondence=correspondence, reduce=reduce),
+        share_gradients(
+            weights, alpha=alpha, every=share_every, correspondence=correspondence, reduce=reduce, alone=alone
+        ),
         per_model(
             optax.chain(
                 scale_by_adam(b1, b2, eps, amsgrad=amsgrad),
@@ -222,11 +226,24 @@ def published_multi_model_adamw(
     return optax.chain(*links)
 
 
+def _paper_schedule(rate: float, warmup_steps: int, decay_steps: int) -> optax.Schedule:
+    """Linear from 0, then half a cosine to 0; ``count`` is the number of updates made before."""
+
+    def schedule(count: Any) -> Any:
+        # Optax's own schedule is float32 whatever JAX is set to: too coarse beside float64 parameters.
+        t = jnp.asarray(count, float)
+        rising = t / max(1, warmup_steps)
+        falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((t - warmup_steps) / decay_steps, 0, 1)))
+        return rate * jnp.where(t < warmup_steps, rising, falling)
+
+    return schedule
+
+
 def _published_schedule(rate: float, warmup_steps: int, decay_steps: int) -> optax.Schedule:
     """Linear from step/N, then a cosine that is never below a tenth; ``count`` is from 0, its t from 1."""
 
     def schedule(count: Any) -> Any:
-        t = count + 1
+        t = jnp.asarray(count + 1, float)
         rising = t / max(1, warmup_steps)
         falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.maximum(1, t - warmup_steps) / decay_steps))
         return rate * jnp.where(t < warmup_steps, rising, jnp.maximum(0.1, falling))

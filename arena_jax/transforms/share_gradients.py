@@ -30,6 +30,7 @@ def share_gradients(
     correspondence: Correspondence = by_kind,
     reduce: Literal["sum", "mean"] = "sum",
     normalize: bool = False,
+    alone: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Mix every gradient with the pooled gradients of the parameters it corresponds to.
 
@@ -38,7 +39,8 @@ def share_gradients(
 
     where k is a group of corresponding parameters of one shape over all models, and w the weight of the model a
     parameter is in. A stacked leaf counts as one parameter per layer. A group of one parameter is left untouched, and
-    so is a tree of one model: there is nobody to share with.
+    so is a tree of one model: there is nobody to share with. (Algorithm 1 as printed makes no such exception, and
+    scales that gradient by :math:`1 - \alpha + \alpha w`; ``alone=True`` does as it says.)
 
     With the paper's ``reduce="sum"`` the pool grows with the group: 12 layers of query, key, value and output kernels
     in three models are 144 terms, so that the "20 % shared" outweigh the own gradient. ``reduce="mean"`` divides by
@@ -52,6 +54,7 @@ def share_gradients(
         correspondence: ``(path, shape) -> key or None``; ``by_kind``, ``by_role``, ``by_layer`` or your own.
         reduce: ``"sum"`` (the paper) or ``"mean"``.
         normalize: divide the weights by their sum over all models first (the published code).
+        alone: pool a parameter with itself where nothing corresponds to it, as printed.
 
     Returns:
         A transformation over ``{model: gradients}``. Its update understands ``weights={model: w}`` and
@@ -104,16 +107,19 @@ def share_gradients(
         mask = current_active(active, models, "share_gradients")
         count = optax.safe_increment(state.count)
 
-        if alpha > 0:
+        def mix(updates: Any) -> Any:
             gradients, treedef, leaves = read(updates)
-            pools = pooled(gradients, leaves, plan(leaves, correspondence), current, mask, mean=reduce == "mean")
-            for index, pool in pools.items():
-                own = gradients[index]
-                wide = own.astype(pool.value.dtype)
-                mixed = select(pool, (1 - alpha) * wide + alpha * pool.value, own)
-                gradients[index] = mixed if every == 1 else jnp.where(count % every == 0, mixed, own)
-            updates = jax.tree.unflatten(treedef, gradients)
+            groups = plan(leaves, correspondence)
+            values = [(gradient,) for gradient in gradients]
+            for index, pool in pooled(values, leaves, groups, current, mask, mean=reduce == "mean").items():
+                own = gradients[index].astype(pool.value.dtype)
+                gradients[index] = select(pool, (1 - alpha) * own + alpha * pool.value, gradients[index])
+            return jax.tree.unflatten(treedef, gradients)
 
+        if alpha > 0 and every == 1:
+            updates = mix(updates)
+        elif alpha > 0:
+            updates = jax.lax.cond(count % every == 0, mix, lambda same: same, updates)
         if mask is not None:
             trees, definition = branches(updates)
             updates = jax.tree.unflatten(definition, [silence(trees[m], mask, m) for m in trees])

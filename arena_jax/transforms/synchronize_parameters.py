@@ -102,23 +102,21 @@ def synchronize_parameters(
             trees, definition = branches(updates)
             updates = jax.tree.unflatten(definition, [silence(trees[m], mask, m) for m in trees])
 
-        if beta > 0:
+        def draw(updates: Any) -> Any:
             steps, treedef, leaves = read(updates)
-            wide = [jnp.result_type(jnp.float32, step) for step in steps]
-            moved = [
-                p.astype(dtype) + u.astype(dtype)
-                for p, u, dtype in zip(jax.tree.leaves(params), steps, wide, strict=True)
-            ]
-            pools = pooled(moved, leaves, plan(leaves, correspondence), current, mask, mean=True)
-            for index, pool in pools.items():
-                own, new = steps[index], moved[index].astype(pool.value.dtype)
-                # The difference to the average, not the new parameter less the old: nothing cancels.
-                drawn = select(pool, own.astype(new.dtype) + beta * (pool.value - new), own)
-                now = count % every == 0
-                if mask is not None:
-                    now = now & mask[leaves[index].model]
-                steps[index] = jnp.where(now, drawn, own)
-            updates = jax.tree.unflatten(treedef, steps)
+            groups = plan(leaves, correspondence)
+            moved = list(zip(jax.tree.leaves(params), steps, strict=True))
+            for index, pool in pooled(moved, leaves, groups, current, mask, mean=True).items():
+                old, step = (part.astype(pool.value.dtype) for part in moved[index])
+                # The way to the average, not the new parameter less the old: nothing cancels.
+                drawn = select(pool, step + beta * (pool.value - (old + step)), steps[index])
+                steps[index] = silence(drawn, mask, leaves[index].model)
+            return jax.tree.unflatten(treedef, steps)
+
+        if beta > 0 and every == 1:
+            updates = draw(updates)
+        elif beta > 0:  # the whole of it in one branch: no pool is held on the updates between
+            updates = jax.lax.cond(count % every == 0, draw, lambda same: same, updates)
         return updates, SynchronizeParametersState(count)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
