@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from arena_jax.training.narration import Narrator
 
 # How a kind of line looks on a terminal; anywhere else the text is plain.
-_STYLES = {"evaluation": "bold", "compile": "dim", "note": "yellow", "checkpoint": "dim"}
+_STYLES = {"evaluation": "bold", "compile": "dim", "checkpoint": "dim"}
 
 
 class Display:
@@ -23,7 +23,7 @@ class Display:
     Example:
         >>> with Display() as display:
         ...     display.show({"kind": "note", "step": 0, "time": 0.0, "text": "3 of 500 examples were cut"})
-        note: 3 of 500 examples were cut
+          · 3 of 500 examples were cut
     """
 
     def __init__(self, stream: TextIO | None = None, earlier: Iterable[Mapping[str, Any]] = ()) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -85,7 +86,14 @@ class Narrator:
         return [f"resumed at step {record['step']:,} from {record.get('checkpoint', 'the last checkpoint')}"]
 
     def _note(self, record: Record) -> list[str]:
-        return [f"note: {record.get('text', '')}"]
+        return textwrap.wrap(
+            str(record.get("text", "")),
+            WIDTH,
+            initial_indent="  · ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
     def _compile(self, record: Record) -> list[str]:
         self._origin = record

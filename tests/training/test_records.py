@@ -162,6 +162,12 @@ def test_no_line_is_wider_than_the_terminal(count):
             assert len(line) <= WIDTH, line
 
 
+def test_a_long_note_is_wrapped():
+    lines = Narrator()({"kind": "note", "step": 0, "time": 0.0, "text": "examples are many " * 20})
+    assert all(line.startswith("  · " if i == 0 else "    ") and len(line) <= WIDTH for i, line in enumerate(lines))
+    assert " ".join(" ".join(lines).split()[1:]) == ("examples are many " * 20).strip()
+
+
 def test_an_interrupted_run_says_how_to_go_on():
     assert "arena-jax resume runs/joint-synthetic-1" in summary(list(a_run(reason="interrupted")))[-1]
 
