@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -110,6 +111,10 @@ class Batches:
         self.rows = rows
         self.seed = seed
         self._padding = Padding(rows.lengths, rows.row_lengths) if padding is None else padding
+        # The order depends on which padded length each row counts by, so that is part of what must be the same.
+        lengths, row_lengths = self._padding
+        buckets = np.searchsorted(lengths, row_lengths).astype(np.int32)
+        self._fingerprint = zlib.crc32(buckets.tobytes(), rows.fingerprint)
         self._process = (process_index, process_count)
         self._run = run
         self._epoch = 0
@@ -179,7 +184,7 @@ class Batches:
             "seed": self.seed,
             "run": self._run,
             "rows": len(self.rows),
-            "fingerprint": self.rows.fingerprint,
+            "fingerprint": self._fingerprint,
         }
 
     def restore(self, state: Mapping[str, int]) -> None:

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena_jax.data import Batches, Dataset, encode, evaluation_batches, synthetic_sentiment, train_tokenizer
+from arena_jax.data import (
+    Batches,
+    Dataset,
+    common_padding,
+    encode,
+    evaluation_batches,
+    synthetic_sentiment,
+    train_tokenizer,
+)
 from arena_jax.errors import ArenaError
 
 ROWS = 37
@@ -125,6 +133,39 @@ def test_filled_rows_carry_no_bytes(tokenizer):
     total = sum(float(batch["bytes"].sum()) for batch in evaluation_batches(rows, 4))
     assert len(rows) % 4
     assert total == len("good movie " * 30)
+
+
+@pytest.fixture(scope="module")
+def shared(rows):
+    """The same examples in the tokens of two families."""
+    other = encode(rows.source, train_tokenizer(rows.source, "gpt2", vocab_size=300), max_length=32, lengths=[8, 24])
+    return {"bert": rows, "gpt2": other}
+
+
+def test_models_that_share_a_padding_draw_the_same_examples_at_one_length(shared):
+    padding = common_padding(shared)
+    streams = [Batches(rows, seed=4, padding=padding, run=4) for rows in shared.values()]
+    seen = set()
+    for _ in range(30):
+        one, other = (stream.next(4) for stream in streams)
+        np.testing.assert_array_equal(one["labels"], other["labels"])
+        assert one["input_ids"].shape == other["input_ids"].shape
+        for rows, batch in zip(shared.values(), (one, other), strict=True):
+            np.testing.assert_array_equal(batch["attention_mask"].sum(1), rows.row_lengths[batch["labels"]])
+        seen.add(one["input_ids"].shape[1])
+    assert seen <= {8, 16, 24, 32}
+
+
+def test_a_position_is_not_restored_under_another_padding(shared):
+    alone = Batches(shared["bert"], seed=4)
+    together = Batches(shared["bert"], seed=4, padding=common_padding(shared))
+    with pytest.raises(ArenaError, match="fingerprint"):
+        alone.restore(together.state())
+
+
+def test_packed_text_has_no_common_padding(tokenizer):
+    data = Dataset("docs", "language-model", "train", {"text": ["good movie " * 30]})
+    assert common_padding({"a": encode(data, tokenizer, max_length=16)}) is None
 
 
 def test_steps_per_epoch_rounds_up(rows):
