@@ -109,7 +109,7 @@ def share_gradients(
 
         def mix(updates: Any) -> Any:
             gradients, treedef, leaves = read(updates)
-            groups = plan(leaves, correspondence)
+            groups = plan(leaves, correspondence, alone)
             values = [(gradient,) for gradient in gradients]
             for index, pool in pooled(values, leaves, groups, current, mask, mean=reduce == "mean").items():
                 own = gradients[index].astype(pool.value.dtype)
