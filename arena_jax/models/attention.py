@@ -8,6 +8,7 @@ from flax import nnx
 from jax import Array
 
 from arena_jax.models.config import TransformerConfig
+from arena_jax.models.initial import Initial
 from arena_jax.models.layers import Linear, dropout
 
 
@@ -17,12 +18,12 @@ class Attention(nnx.Module):
     s is 1/sqrt(head size) unless the configuration turns it off; GPT-2 can divide it by the block's number as well.
     """
 
-    def __init__(self, config: TransformerConfig, output_std: float, *, rngs: nnx.Rngs) -> None:
-        size, std, dtype = config.hidden_size, config.initializer_range, config.param_dtype
-        self.query = Linear(size, size, std, dtype, rngs=rngs)
-        self.key = Linear(size, size, std, dtype, rngs=rngs)
-        self.value = Linear(size, size, std, dtype, rngs=rngs)
-        self.output = Linear(size, size, output_std, dtype, rngs=rngs)
+    def __init__(self, config: TransformerConfig, output_std: float, initial: Initial) -> None:
+        size, std = config.hidden_size, config.initializer_range
+        self.query = Linear(size, size, std, initial)
+        self.key = Linear(size, size, std, initial)
+        self.value = Linear(size, size, std, initial)
+        self.output = Linear(size, size, output_std, initial)
         self.config = config
 
     def __call__(self, x: Array, mask: Array | None, layer: Array, key: Array | None) -> Array:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import numbers
 from typing import Any
 
 import jax
-import numpy as np
-from flax import nnx
 
 from arena_jax.errors import ArenaError
 from arena_jax.models.config import TransformerConfig, check_task
+from arena_jax.models.initial import Initial
 from arena_jax.models.presets import preset
 from arena_jax.models.transformer import Transformer
 
@@ -39,11 +38,9 @@ def create(config: TransformerConfig | str | Any, task: str, seed: int = 0) -> T
     config = as_config(config)
     check_task(config, task)
     check_precision(config)
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise ArenaError(f"seed must be a whole number, not {seed!r}")
-    # As jit reads a Python integer it must fit int32; a seed may use all 32 bits.
-    structure, state = _new(config, task, np.uint32(seed % 2**32))
-    return nnx.merge(structure, state)
+    return Transformer(config, task, Initial(config.param_dtype, int(seed) % 2**64))
 
 
 def as_config(config: TransformerConfig | str | Any) -> TransformerConfig:
@@ -67,13 +64,4 @@ def check_precision(config: TransformerConfig) -> None:
 
 def abstract(config: TransformerConfig, task: str) -> Transformer:
     """The model with shapes in place of arrays: nothing is computed."""
-    return nnx.eval_shape(lambda: Transformer(config, task, rngs=nnx.Rngs(params=0)))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw(config: TransformerConfig, task: str, seed: np.uint32) -> Any:
-    return nnx.split(Transformer(config, task, rngs=nnx.Rngs(params=jax.random.key(seed))))[1]
-
-
-def _new(config: TransformerConfig, task: str, seed: np.uint32) -> tuple[Any, Any]:
-    return nnx.split(abstract(config, task))[0], _draw(config, task, seed)
+    return Transformer(config, task, Initial(config.param_dtype, seed=None))

@@ -11,6 +11,7 @@ from jax import Array
 
 from arena_jax.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
+from arena_jax.models.initial import Initial
 from arena_jax.models.layers import LayerNorm, Linear, activation, dropout
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ LANGUAGE_MODELS = ("causal-lm", "masked-lm")
 class LanguageHead(nnx.Module):
     """Dense, activation and norm (not in GPT-2), then a logit per token of the vocabulary."""
 
-    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
-        size, std, dtype = config.hidden_size, config.initializer_range, config.param_dtype
+    def __init__(self, config: TransformerConfig, initial: Initial) -> None:
+        size, std = config.hidden_size, config.initializer_range
         plain = config.family == "gpt2"
-        self.transform = None if plain else Linear(size, size, std, dtype, rngs=rngs)
-        self.norm = None if plain else LayerNorm(size, config.layer_norm_eps or 0.0, dtype)
-        self.bias = None if plain else nnx.Param(jnp.zeros((config.vocab_size,), dtype))
+        self.transform = None if plain else Linear(size, size, std, initial)
+        self.norm = None if plain else LayerNorm(size, config.layer_norm_eps or 0.0, initial)
+        self.bias = None if plain else nnx.Param(initial.constant((config.vocab_size,), 0))
         tied = config.tie_word_embeddings
-        self.output = None if tied else Linear(size, config.vocab_size, std, dtype, bias=False, rngs=rngs)
+        self.output = None if tied else Linear(size, config.vocab_size, std, initial, bias=False)
         # BERT's head follows the configured activation; RoBERTa's is the exact GELU whatever the blocks use.
         self.activation = config.activation if config.family == "bert" else "gelu"
 
@@ -50,30 +51,30 @@ class LanguageHead(nnx.Module):
 class LabelHead(nnx.Module):
     """A logit per class, or start and end of a span; RoBERTa's sequence classifier has a layer before it."""
 
-    def __init__(self, config: TransformerConfig, task: str, *, rngs: nnx.Rngs) -> None:
-        size, std, dtype = config.hidden_size, config.initializer_range, config.param_dtype
+    def __init__(self, config: TransformerConfig, task: str, initial: Initial) -> None:
+        size, std = config.hidden_size, config.initializer_range
         whole = task == "sequence-classification"
         deeper = whole and config.family == "roberta"
-        self.dense = Linear(size, size, std, dtype, rngs=rngs) if deeper else None
+        self.dense = Linear(size, size, std, initial) if deeper else None
         outputs = 2 if task == "question-answering" else config.num_labels
         bias = not (whole and config.family == "gpt2")
-        self.output = Linear(size, outputs, std, dtype, bias=bias, rngs=rngs)
+        self.output = Linear(size, outputs, std, initial, bias=bias)
 
 
-def make_head(config: TransformerConfig, task: str, *, rngs: nnx.Rngs) -> LanguageHead | LabelHead | None:
+def make_head(config: TransformerConfig, task: str, initial: Initial) -> LanguageHead | LabelHead | None:
     """The new head of a task; None where the tied token table is all of it."""
     if task not in LANGUAGE_MODELS:
-        return LabelHead(config, task, rngs=rngs)
+        return LabelHead(config, task, initial)
     if config.family == "gpt2" and config.tie_word_embeddings:
         return None
-    return LanguageHead(config, rngs=rngs)
+    return LanguageHead(config, initial)
 
 
-def make_pooler(config: TransformerConfig, task: str, *, rngs: nnx.Rngs) -> Linear | None:
+def make_pooler(config: TransformerConfig, task: str, initial: Initial) -> Linear | None:
     """BERT classifies a sequence from tanh of a linear map of its first token; nothing else has a pooler."""
     if config.family == "bert" and task == "sequence-classification":
         size = config.hidden_size
-        return Linear(size, size, config.initializer_range, config.param_dtype, rngs=rngs)
+        return Linear(size, size, config.initializer_range, initial)
     return None
 
 

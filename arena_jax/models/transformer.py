@@ -14,6 +14,7 @@ from arena_jax.errors import ArenaError
 from arena_jax.models import heads
 from arena_jax.models.attention import Attention
 from arena_jax.models.config import TransformerConfig, check_task
+from arena_jax.models.initial import Initial
 from arena_jax.models.layers import Embedding, LayerNorm, Linear, activation, dropout
 
 Params = dict[str, Any]  # nested dictionary of names, arrays at the leaves
@@ -22,10 +23,10 @@ Params = dict[str, Any]  # nested dictionary of names, arrays at the leaves
 class FeedForward(nnx.Module):
     """y = act(x W₁ + b₁) W₂ + b₂, each token on its own."""
 
-    def __init__(self, config: TransformerConfig, output_std: float, *, rngs: nnx.Rngs) -> None:
-        size, inner, dtype = config.hidden_size, config.intermediate_size, config.param_dtype
-        self.up = Linear(size, inner, config.initializer_range, dtype, rngs=rngs)
-        self.down = Linear(inner, size, output_std, dtype, rngs=rngs)
+    def __init__(self, config: TransformerConfig, output_std: float, initial: Initial) -> None:
+        size, inner = config.hidden_size, config.intermediate_size
+        self.up = Linear(size, inner, config.initializer_range, initial)
+        self.down = Linear(inner, size, output_std, initial)
         self.activation = config.activation
 
     def __call__(self, x: Array) -> Array:
@@ -36,20 +37,20 @@ class FeedForward(nnx.Module):
 class Block(nnx.Module):
     """Attention and feed-forward, each with a residual sum and a norm: before it in GPT-2, after it otherwise."""
 
-    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: TransformerConfig, initial: Initial) -> None:
         std = config.initializer_range
         # GPT-2 starts what is added to the residual smaller, by the number of sums (GPT-2 paper, section 2.3).
         output_std = std / (2 * config.num_layers) ** 0.5 if config.family == "gpt2" else std
-        self.attention = Attention(config, output_std, rngs=rngs)
-        self.attention_norm = LayerNorm(config.hidden_size, config.layer_norm_eps or 0.0, config.param_dtype)
-        self.feed_forward = FeedForward(config, output_std, rngs=rngs)
-        self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps or 0.0, config.param_dtype)
+        self.attention = Attention(config, output_std, initial)
+        self.attention_norm = LayerNorm(config.hidden_size, config.layer_norm_eps or 0.0, initial)
+        self.feed_forward = FeedForward(config, output_std, initial)
+        self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps or 0.0, initial)
         self.config = config
 
-    def __call__(self, x: Array, mask: Array | None, layer: Array, key: Array | None) -> Array:
-        """(B, L, D) → (B, L, D); mask, layer and key as in :class:`Attention`."""
+    def __call__(self, x: Array, mask: Array | None, layer: Array, keys: Array | None) -> Array:
+        """(B, L, D) → (B, L, D); mask and layer as in :class:`Attention`; three keys, one per dropout, or None."""
         rate = self.config.hidden_dropout
-        weights_key, first_key, second_key = (None,) * 3 if key is None else jax.random.split(key, 3)
+        weights_key, first_key, second_key = (None,) * 3 if keys is None else keys
         if self.config.family == "gpt2":
             mixed = self.attention(self.attention_norm(x), mask, layer, weights_key)
             x = x + dropout(mixed, rate, first_key)
@@ -62,17 +63,15 @@ class Block(nnx.Module):
 class Embeddings(nnx.Module):
     """Token plus position plus token type; BERT and RoBERTa normalise the sum."""
 
-    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: TransformerConfig, initial: Initial) -> None:
         gpt2 = config.family == "gpt2"
-        table = functools.partial(
-            Embedding, size=config.hidden_size, std=config.initializer_range, dtype=config.param_dtype, rngs=rngs
-        )
+        table = functools.partial(Embedding, size=config.hidden_size, std=config.initializer_range, initial=initial)
         pad = None if gpt2 else config.pad_token_id
         self.token = table(config.vocab_size, padding=pad)
         self.position = table(config.max_positions, padding=pad if config.family == "roberta" else None)
         self.token_type = None if gpt2 else table(config.type_vocab_size)
         eps = config.layer_norm_eps or 0.0
-        self.norm = None if gpt2 else LayerNorm(config.hidden_size, eps, config.param_dtype)
+        self.norm = None if gpt2 else LayerNorm(config.hidden_size, eps, initial)
         self.config = config
 
     def __call__(
@@ -124,18 +123,17 @@ class Transformer(nnx.Module):
         (2, 2)
     """
 
-    def __init__(self, config: TransformerConfig, task: str, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: TransformerConfig, task: str, initial: Initial) -> None:
         check_task(config, task)
         self.config = config
         self.task = task
-        self.embeddings = Embeddings(config, rngs=rngs)
-        keys = jax.random.split(rngs.params(), config.num_layers)
-        build = nnx.vmap(lambda key: Block(config, rngs=nnx.Rngs(params=key)))
-        self.blocks: Block = build(keys)
+        self.embeddings = Embeddings(config, initial)
+        # One block whose every parameter has a leading axis of layers; encode runs it one layer at a time.
+        self.blocks = Block(config, initial.stacked(config.num_layers))
         eps = config.layer_norm_eps or 0.0
-        self.final_norm = LayerNorm(config.hidden_size, eps, config.param_dtype) if config.family == "gpt2" else None
-        self.pooler = heads.make_pooler(config, task, rngs=rngs)
-        self.head = heads.make_head(config, task, rngs=rngs)
+        self.final_norm = LayerNorm(config.hidden_size, eps, initial) if config.family == "gpt2" else None
+        self.pooler = heads.make_pooler(config, task, initial)
+        self.head = heads.make_head(config, task, initial)
 
     def __call__(
         self,
@@ -212,13 +210,15 @@ class Transformer(nnx.Module):
         """
         config = self.config
         _check_inputs(config, input_ids, attention_mask, token_type_ids, position_ids)
-        inner = None if key is None else jax.random.fold_in(key, 0)
-        embedding_key, stack_key = (None, None) if inner is None else jax.random.split(inner)
-        x = self.embeddings(input_ids, token_type_ids, position_ids, embedding_key)
+        # All keys at once: each draw inside the blocks would be compiled for itself.
+        sites = 3 * config.num_layers
+        keys = None if key is None else jax.random.split(jax.random.fold_in(key, 0), sites + 1)
+        x = self.embeddings(input_ids, token_type_ids, position_ids, None if keys is None else keys[-1])
         mask = attention_pattern(config, input_ids.shape[1], attention_mask)
 
         graph, stack = nnx.split(self.blocks)
-        hidden, outputs = _run_blocks(graph, config, return_blocks, nnx.to_pure_dict(stack), x, mask, stack_key)
+        block_keys = None if keys is None else keys[:sites].reshape(config.num_layers, 3, *keys.shape[1:])
+        hidden, outputs = _run_blocks(graph, config, return_blocks, nnx.to_pure_dict(stack), x, mask, block_keys)
         if self.final_norm is not None:
             hidden = self.final_norm(hidden)
         return hidden if outputs is None else (hidden, jnp.concatenate([x[None], outputs]))
@@ -248,16 +248,15 @@ def _run_blocks(
     stack: Params,
     x: Array,
     mask: Array | None,
-    key: Array | None,
+    keys: Array | None,
 ) -> tuple[Array, Array | None]:
     """The stacked blocks one after the other; the compiled program holds one block whatever the depth."""
 
     def run(x: Array, layer: tuple[Params, Array, Array | None]) -> tuple[Array, Array | None]:
-        params, number, layer_key = layer
-        y = nnx.merge(graph, params)(x, mask, number, layer_key)
+        params, number, layer_keys = layer
+        y = nnx.merge(graph, params)(x, mask, number, layer_keys)
         return y, y if return_blocks else None
 
-    keys = None if key is None else jax.random.split(key, config.num_layers)
     numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
     body = jax.checkpoint(run, prevent_cse=False) if config.remat else run
     return jax.lax.scan(body, x, (stack, numbers, keys))
