@@ -234,9 +234,13 @@ class OptimizerConfig:
             raise ArenaError("optimizer.convergence_window is 1: a trend needs at least 2 losses; 0 turns it off")
 
     def resolved(self) -> OptimizerConfig:
-        """Return the same optimizer with every field left open filled in from its form."""
-        open_fields = {name: value for name, value in FORMS[self.form].items() if getattr(self, name) is None}
-        return dataclasses.replace(self, **open_fields)
+        """Return what the optimizer is built from: every field left open is filled in from the form.
+
+        In the result a `max_gradient_norm` of None means that nothing is clipped.
+        """
+        filled = {name: value for name, value in FORMS[self.form].items() if getattr(self, name) is None}
+        norm = filled.get("max_gradient_norm", self.max_gradient_norm)
+        return dataclasses.replace(self, **{**filled, "max_gradient_norm": norm or None})
 
 
 @dataclass(frozen=True)

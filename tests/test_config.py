@@ -174,9 +174,11 @@ def test_a_mutated_configuration_is_accepted_or_refused_in_our_words(data, value
 def test_a_form_fills_only_what_was_left_open():
     for form, values in FORMS.items():
         resolved = OptimizerConfig(form=form).resolved()
-        assert {name: getattr(resolved, name) for name in values} == values
+        assert {name: getattr(resolved, name) or 0.0 for name in values} == values
         assert OptimizerConfig(form=form, share_alpha=0.0).resolved().share_alpha == 0.0
-        assert None not in [getattr(resolved, name) for name in values]
+        assert resolved.max_gradient_norm == (1.0 if form == "default" else None)
+        assert OptimizerConfig(form=form, max_gradient_norm=0.0).resolved().max_gradient_norm is None
+        assert OptimizerConfig(form=form, max_gradient_norm=2.0).resolved().max_gradient_norm == 2.0
 
 
 def test_differences_name_the_field_and_both_values():
