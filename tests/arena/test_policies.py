@@ -68,7 +68,7 @@ def test_equal_curves_are_a_fixed_point(name):
 def test_padding_changes_nothing(name):
     rng = np.random.default_rng(1)
     record = a_run(np.cumsum(rng.uniform(0, 1, (5, MODELS)), 0))
-    np.testing.assert_allclose(ALL[name](history.pad(record, 8)), ALL[name](record), atol=1e-6)
+    np.testing.assert_allclose(COMPILED[name](history.pad(record, 8)), COMPILED[name](record), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ALL)
