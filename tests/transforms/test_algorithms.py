@@ -149,6 +149,15 @@ def test_algorithm_1(layout, traced):
     assert_same(got, algorithm_1(gradients, WEIGHTS, 0.2, skip_single=True), layout)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_algorithm_1_as_printed_pools_a_parameter_with_itself(layout):
+    gradients = flat_models(0)
+    tree = {name: layout(flat) for name, flat in gradients.items()}
+    share = tx.share_gradients(WEIGHTS, alone=True)
+    got, _ = share.update(tree, share.init(tree))
+    assert_same(got, algorithm_1(gradients, WEIGHTS, 0.2, skip_single=False), layout)
+
+
 def test_algorithm_1_as_a_mean_divides_by_the_weights_of_the_group():
     gradients = flat_models(0)
     share = tx.share_gradients(WEIGHTS, alpha=1.0, reduce="mean")

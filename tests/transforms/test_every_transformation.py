@@ -19,6 +19,9 @@ TABLE = {
     "scale_by_convergence": lambda: tx.scale_by_convergence(window=2),
     "scale_by_convergence signed": lambda: tx.scale_by_convergence(window=2, slope="signed", every=2),
     "scale_by_model_weight": lambda: tx.scale_by_model_weight(WEIGHTS, base=0.5),
+    "scale_by_component": lambda: tx.scale_by_component(
+        lambda path: "embeddings" if "embeddings" in path else "rest", {"embeddings": 3.0, "rest": 1.0}
+    ),
     "clip_by_model_norm": lambda: tx.clip_by_model_norm(0.5),
     "per_model": lambda: tx.per_model({"ant": optax.adam(0.1), "bee": optax.sgd(0.1, momentum=0.9)}),
     "freeze": lambda: tx.freeze(["*/embeddings"], tx.per_model(optax.adamw(0.1))),
