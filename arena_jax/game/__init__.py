@@ -4,13 +4,13 @@
 """
 
 from arena_jax.game import scaling
-from arena_jax.game.alpha_rank import alpha_rank
 from arena_jax.game.budget import BudgetEquilibrium, budget_equilibrium
 from arena_jax.game.coalitions import Values, coalitions, with_names
 from arena_jax.game.dynamics import Basins, basins, replicator
 from arena_jax.game.gradients import attention_entropy, aumann_shapley, second_order, sensitivity
 from arena_jax.game.logit import logit_equilibrium
 from arena_jax.game.nash import ZeroSum, bimatrix_equilibria, nash_gap, symmetric_equilibria, zero_sum
+from arena_jax.game.noise import Bootstrap, bootstrap, select_equilibrium
 from arena_jax.game.payoffs import (
     UpdateGame,
     directed_payoff,
@@ -20,7 +20,8 @@ from arena_jax.game.payoffs import (
     quadratic_gains,
     update_game,
 )
-from arena_jax.game.report import Bootstrap, EquilibriumReport, analyze, bootstrap, select_equilibrium
+from arena_jax.game.ranking import alpha_rank
+from arena_jax.game.report import EquilibriumReport, analyze
 from arena_jax.game.stability import (
     Stability,
     cyclic_ratio,

@@ -132,11 +132,11 @@ def _polish(slope: Array, bend: Array, rough: Array) -> Array:
             support[index[int(np.argmin(solved))]] = False
             continue
         x = np.zeros(n)
-        x[index] = np.maximum(solved, 0.0)
+        x[index] = np.where(solved > 1e-12, solved, 0.0)
         if not x.sum() > 0:
             break
         x /= x.sum()
-        if gap(x) < gap(best):
+        if gap(x) < gap(best) + 1e-13:  # of two that are equally good, the solved one is the cleaner
             best = x
         fitness = slope - bend @ x
         outside = np.where(support, -np.inf, fitness)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from arena_jax.errors import ArenaError
 from arena_jax.game._checks import Array, finite_array, random
+from arena_jax.game._least_squares import minimise
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,17 @@ def compute_equivalent_gain(
     if len(sizes) < 3:
         raise ArenaError(f"{len(sizes)} sizes cannot determine a curve with three numbers; measure at least 3")
     centred = log_c - sizes.mean()
-    theta = _fit_shift(centred, base, treat, None)
+    theta = _fit_shift(centred, base, treat, np.ones((1, len(base))), None)
     counts = np.bincount(cell)
     freedom = int((counts - 1).sum())
     interval, error = (np.nan, np.nan), np.nan
     if freedom:
         rng = random(seed)
-        members = [np.flatnonzero(cell == k) for k in range(len(sizes))]
-        shifts = []
-        for _ in range(resamples):
-            rows = np.concatenate([rng.choice(group, size=len(group)) for group in members])
-            shifts.append(_fit_shift(centred[rows], base[rows], treat[rows], theta)[3])
+        weights = np.zeros((resamples, len(cell)))
+        for k in range(len(sizes)):
+            members = np.flatnonzero(cell == k)
+            weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=resamples)
+        shifts = _fit_shift(centred, base, treat, weights, theta)[:, 3]
         mean_seeds = len(cell) / len(sizes)
         error = float(np.std(shifts, ddof=1) * np.sqrt(mean_seeds / (mean_seeds - 1)))
         reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
@@ -126,35 +128,36 @@ def _paired(compute: Any, baseline: Any, treated: Any) -> tuple[Array, Array, Ar
     return np.log(c).ravel(), np.log(base).ravel(), np.log(treat).ravel()
 
 
-def _fit_shift(log_c: Array, base: Array, treat: Array, start: Array | None) -> Array:
-    """Least squares of ln L over θ = (ln E, ln c, γ, ln k); both arms stacked."""
+def _fit_shift(log_c: Array, base: Array, treat: Array, weights: Array, start: Array | None) -> Array:
+    """Least squares of ln L over θ = (ln E, ln c, γ, ln k), both arms stacked; one fit per row of weights."""
     c = np.concatenate([log_c, log_c])
     arm = np.concatenate([np.zeros(len(log_c)), np.ones(len(log_c))])
     target = np.concatenate([base, treat])
 
-    def residual(theta: Array) -> Array:
-        return np.logaddexp(theta[0], theta[1] - theta[2] * (c + arm * theta[3])) - target
+    def model(thetas: Array) -> tuple[Array, Callable[[], Array]]:
+        floor, level, gamma, shift = (thetas[:, k, None] for k in range(4))
+        power = level - gamma * (c + arm * shift)
+        predicted = np.logaddexp(floor, power)
 
-    def jacobian(theta: Array) -> Array:
-        power = theta[1] - theta[2] * (c + arm * theta[3])
-        share = np.exp(power - np.logaddexp(theta[0], power))
-        return np.stack([1 - share, share, -share * (c + arm * theta[3]), -share * theta[2] * arm], axis=1)
+        def derivatives() -> Array:
+            share = np.exp(power - predicted)
+            return np.stack([1 - share, share, -share * (c + arm * shift), -share * gamma * arm], axis=-1)
 
+        return predicted - target, derivatives
+
+    both = np.hstack([weights, weights])
+    if start is not None:
+        return minimise(model, np.tile(start, (len(weights), 1)), both, positive=(2,), rounds=100)[0]
     # For a given E the rest is linear: ln(L − E) = ln c − γ ln C − γ ln k [treated].
-    starts = [] if start is None else [start]
-    if start is None:
-        loss = np.exp(target)
-        design = np.stack([np.ones(len(c)), -c, -arm], axis=1)
-        for fraction in (1e-6, 0.3, 0.6, 0.8, 0.9, 0.95, 0.99):
-            floor = fraction * loss.min()
-            level, gamma, shifted = np.linalg.lstsq(design, np.log(loss - floor), rcond=None)[0]
-            if gamma > 0:
-                starts.append(np.array([np.log(floor), level, gamma, shifted / gamma]))
-        if not starts:
-            raise ArenaError("the losses do not fall with compute, so a gain in compute has no meaning here")
-    options = {"method": "trf", "x_scale": "jac", "ftol": 1e-14, "xtol": 1e-12, "gtol": 1e-14, "max_nfev": 300}
-    bounds = ([-60, -60, 1e-4, -20], [20, 60, 10, 20])
-    answers = [
-        optimize.least_squares(residual, np.clip(s, *bounds), jac=jacobian, bounds=bounds, **options) for s in starts
-    ]
-    return np.asarray(min(answers, key=lambda answer: answer.cost).x)
+    loss = np.exp(target)
+    design = np.stack([np.ones(len(c)), -c, -arm], axis=1)
+    starts = []
+    for fraction in (1e-6, 0.3, 0.6, 0.8, 0.9, 0.95, 0.99):
+        floor = fraction * loss.min()
+        level, gamma, shifted = np.linalg.lstsq(design, np.log(loss - floor), rcond=None)[0]
+        if gamma > 0:
+            starts.append([np.log(floor), level, gamma, shifted / gamma])
+    if not starts:
+        raise ArenaError("the losses do not fall with compute, so a gain in compute has no meaning here")
+    thetas, values = minimise(model, np.array(starts), both, positive=(2,))
+    return np.asarray(thetas[np.argmin(values)])

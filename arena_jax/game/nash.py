@@ -71,14 +71,14 @@ def symmetric_equilibria(payoff: Any) -> Array:
     found = []
     for size in range(1, n + 1):
         for support in combinations(range(n), size):
-            x = _on_support(unit, np.array(support))
+            x = on_support(unit, np.array(support))
             if x is not None:
                 found.append(x)
     return np.array(found)
 
 
-def _on_support(matrix: Array, support: Array) -> Array | None:
-    """Return the symmetric equilibrium with exactly this support, or None."""
+def on_support(matrix: Array, support: Array) -> Array | None:
+    """Return the symmetric equilibrium with exactly this support, or None; payoffs between 0 and 1."""
     n, size = len(matrix), len(support)
     system = np.zeros((size + 1, size + 1))
     system[:size, :size] = matrix[np.ix_(support, support)]

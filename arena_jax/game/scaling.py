@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from arena_jax.errors import ArenaError
 from arena_jax.game._checks import Array, finite_array, random
+from arena_jax.game._least_squares import minimise
 from arena_jax.game.compute_gain import ComputeGain, compute_equivalent_gain
 
 __all__ = ["ComputeGain", "ScalingLaw", "compute_equivalent_gain", "fit"]
@@ -128,7 +130,9 @@ def fit(
     n, d, loss = _runs(parameters, tokens, losses)
     problem = _Problem(np.log(n), np.log(d), np.log(loss))
     rng = random(seed)
-    thetas, values = problem.minimise(problem.grid(starts, rng), np.ones((1, len(loss))))
+    ones = np.ones((1, len(loss)))
+    thetas, values = problem.minimise(problem.grid(starts, rng), ones, rounds=60)
+    thetas, values = problem.minimise(thetas[np.argsort(values)[:20]], ones, rounds=400)
     best = int(np.argmin(values))
     _, cell = np.unique(np.stack([n, d]), axis=1, return_inverse=True)
     cell = cell.ravel()
@@ -203,19 +207,24 @@ class _Problem:
         self.centre = float(log_n.mean()), float(log_d.mean())
         self.n, self.d, self.target = log_n - self.centre[0], log_d - self.centre[1], log_loss
 
-    def residuals(self, thetas: Array) -> tuple[Array, Array]:
-        """Residuals (s, m) of s parameter vectors, and the softmax of the three terms (s, m, 3)."""
+    def __call__(self, thetas: Array) -> tuple[Array, Callable[[], Array]]:
+        """Residuals (s, m) of s parameter vectors, and their derivatives."""
         a, b, e, alpha, beta = (thetas[:, k, None] for k in range(5))
         parts = np.stack([a - alpha * self.n, b - beta * self.d, np.broadcast_to(e, (len(e), len(self.n)))], axis=-1)
         top = parts.max(axis=-1, keepdims=True)
         powers = np.exp(parts - top)
         total = powers.sum(axis=-1, keepdims=True)
-        return (top + np.log(total))[..., 0] - self.target, powers / total
 
-    def objective(self, residuals: Array, weights: Array) -> Array:
-        """The summed Huber loss, (s,)."""
-        clipped = np.clip(residuals, -DELTA, DELTA)
-        return np.asarray((weights * clipped * (residuals - clipped / 2)).sum(axis=-1))
+        def derivatives() -> Array:
+            shares = powers / total
+            slopes = [shares, -shares[..., :1] * self.n[:, None], -shares[..., 1:2] * self.d[:, None]]
+            return np.concatenate(slopes, axis=-1)
+
+        return (top + np.log(total))[..., 0] - self.target, derivatives
+
+    def minimise(self, thetas: Array, weights: Array, rounds: int) -> tuple[Array, Array]:
+        """Minima and objectives from s starts; weights (s, m) or (1, m)."""
+        return minimise(self, thetas, weights, delta=DELTA, positive=(3, 4), rounds=rounds)
 
     def grid(self, count: int, rng: np.random.Generator) -> Array:
         """Hoffmann's grid of 4,500 starts: half of the choice by objective, the other half at random."""
@@ -225,40 +234,11 @@ class _Problem:
         grid[:, 1] -= grid[:, 4] * self.centre[1]
         # Where an exponent is 0 its gradient vanishes in places: start just above.
         grid[:, 3:] = np.maximum(grid[:, 3:], 1e-3)
-        ones = np.ones(len(self.n))
-        values = np.concatenate([self.objective(self.residuals(part)[0], ones) for part in np.array_split(grid, 9)])
+        # Far from the data the Huber loss is nearly δ·|residual|.
+        values = np.concatenate([np.abs(self(part)[0]).sum(axis=1) for part in np.array_split(grid, 9)])
         order = np.argsort(values, kind="stable")
         rest = rng.choice(order[count // 2 :], size=count - count // 2, replace=False)
         return np.asarray(grid[np.concatenate([order[: count // 2], rest])])
-
-    def minimise(self, thetas: Array, weights: Array, rounds: int = 400) -> tuple[Array, Array]:
-        """Levenberg–Marquardt from s starts at once; weights (s, m) or (1, m). Returns (s, 5) and objectives (s,)."""
-        damping = np.full(len(thetas), 1e-2)
-        residuals, shares = self.residuals(thetas)
-        values = self.objective(residuals, weights)
-        for _ in range(rounds):
-            slopes = [shares, -shares[..., :1] * self.n[:, None], -shares[..., 1:2] * self.d[:, None]]
-            jacobian = np.concatenate(slopes, axis=-1)
-            # A quadratic above the Huber loss that touches it here: every step that it proposes is safe.
-            influence = weights * np.minimum(1.0, DELTA / np.maximum(np.abs(residuals), 1e-300))
-            curvature = np.einsum("smi,sm,smj->sij", jacobian, influence, jacobian)
-            gradient = np.einsum("smi,sm->si", jacobian, influence * residuals)
-            diagonal = np.einsum("sii->si", curvature)
-            ridge = damping[:, None] * (diagonal + 1e-9 * diagonal.max(axis=1, keepdims=True) + 1e-300)
-            steps = np.linalg.solve(curvature + ridge[..., None] * np.eye(5), gradient[..., None])[..., 0]
-            trials = thetas - steps
-            new_residuals, new_shares = self.residuals(trials)
-            new_values = self.objective(new_residuals, weights)
-            better = (new_values < values) & (trials[:, 3:] > 0).all(axis=1)
-            settled = np.where(better, np.abs(steps).max(axis=1) < 1e-13, damping > 1e9)
-            thetas = np.where(better[:, None], trials, thetas)
-            residuals = np.where(better[:, None], new_residuals, residuals)
-            shares = np.where(better[:, None, None], new_shares, shares)
-            values = np.where(better, new_values, values)
-            damping = np.clip(np.where(better, damping / 5, damping * 5), 1e-14, 1e10)
-            if settled.all():
-                break
-        return thetas, values
 
     def original(self, thetas: Array) -> Array:
         """(s, 5) values of E, A, B, α, β in the units of the data."""

@@ -76,7 +76,7 @@ def is_evolutionarily_stable(payoff: Any, x: Any) -> Stability:
     shares = distribution(x, n)
     if shares.ndim != 1:
         raise ArenaError(f"x has shape {shares.shape}; give one vector of shares")
-    unit = matrix / max(float(np.ptp(matrix)), 1e-300)
+    unit = (matrix - matrix.min()) / max(float(np.ptp(matrix)), 1e-300)
     fitness = unit @ shares
     best = fitness.max()
     if best - shares @ fitness > 1e-7:

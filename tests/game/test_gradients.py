@@ -1,0 +1,78 @@
+"""Utilities from backward passes: closed forms, and the coalition values they approximate."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arena_jax import game
+from arena_jax.errors import ArenaError
+
+WEIGHTS = np.random.default_rng(0).normal(size=(5, 5))
+
+
+def multilinear(gates):
+    """Each gate is linear; pairs interact."""
+    return (
+        jnp.array([1.0, -2.0, 3.0, 0.5, 0.0]) @ gates + gates @ jnp.triu(jnp.asarray(WEIGHTS, jnp.float32), 1) @ gates
+    )
+
+
+def test_aumann_shapley_equals_shapley_of_a_pairwise_game():
+    def value(s):
+        return np.array([float(multilinear(jnp.asarray(row, jnp.float32))) for row in s])
+
+    smooth = game.aumann_shapley(multilinear, 5, points=2)
+    np.testing.assert_allclose(smooth.values, game.shapley(value, 5, exact=True).values, atol=2e-6)
+    assert smooth.gradients == 2
+
+
+def test_aumann_shapley_is_efficient():
+    def curved(g):
+        return jnp.tanh(g @ jnp.arange(1.0, 4.0)) + g[0] * g[1] * g[2]
+
+    total = float(curved(jnp.ones(3)) - curved(jnp.zeros(3)))
+    assert game.aumann_shapley(curved, 3, points=32).values.sum() == pytest.approx(total, abs=1e-5)
+
+
+def test_sensitivity_takes_the_absolute_value_inside():
+    """Closed form: gradients of the losses are the rows of a matrix."""
+    rows = jnp.array([[1.0, 2.0], [-3.0, 0.0], [5.0, -4.0]])
+    found = game.sensitivity(lambda g: rows @ g, 2)
+    np.testing.assert_allclose(found.values, [3.0, 2.0])
+    np.testing.assert_allclose(found.standard_errors, [2 / np.sqrt(3), 2 / np.sqrt(3)], rtol=1e-6)
+
+
+def test_second_order_is_exact_for_a_quadratic():
+    """Reference: the loss itself, with each gate closed in turn."""
+
+    def loss(g):
+        return g @ jnp.asarray(WEIGHTS, jnp.float32) @ g + 2 * g[1]
+
+    closed = [float(loss(jnp.ones(5).at[i].set(0.0)) - loss(jnp.ones(5))) for i in range(5)]
+    np.testing.assert_allclose(game.second_order(loss, 5).values, closed, atol=1e-5)
+
+
+def test_attention_entropy():
+    """Closed forms: a causal uniform head is as even as can be, a head on one key not at all."""
+    t = 6
+    uniform = np.tril(np.ones((t, t))) / np.arange(1, t + 1)[:, None]
+    attention = np.stack([uniform, np.eye(t)])[None]
+    np.testing.assert_allclose(game.attention_entropy(attention), [1.0, 0.0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: game.aumann_shapley(lambda g: g, 2), "returned shape (2,)"),
+        (lambda: game.aumann_shapley(lambda g: jnp.sqrt(g[0] - 2), 2), "not finite"),
+        (lambda: game.aumann_shapley(jnp.sum, 2, points=0), "points is 0"),
+        (lambda: game.sensitivity(jnp.sum, 2), "one loss per example"),
+        (lambda: game.attention_entropy(np.ones((2, 3, 3))), "do not sum to 1"),
+        (lambda: game.attention_entropy(np.ones(3)), "(..., heads, queries, keys)"),
+    ],
+)
+def test_bad_input_gets_one_line(call, message):
+    with pytest.raises(ArenaError) as caught:
+        call()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
