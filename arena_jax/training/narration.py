@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -231,7 +232,8 @@ def _summary_row(name: str, evaluations: Sequence[Record], trains: Sequence[Reco
     trained = [r["models"][name] for r in trains if name in r["models"]]
     loss = number(trained[-1].get("loss"), 6) if trained else ""
     speeds = [m["examples_per_second"] for m in trained if m.get("examples_per_second")]
-    speed = f"{sum(speeds) / len(speeds):,.0f}" if speeds else ""
+    # The median: the first interval also warms the machine up.
+    speed = f"{statistics.median(speeds):,.0f}" if speeds else ""
     if not scored:
         return (loss, "", "", "", "", speed)
     score = score_of(scored[-1][1])
