@@ -16,7 +16,9 @@ import optax
 from arena_jax import data, models, training, transforms
 
 options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-options.add_argument("--folders", nargs="+", metavar="NAME=PATH", help="Hugging Face folders or hub ids, with tokenizers")
+options.add_argument(
+    "--folders", nargs="+", metavar="NAME=PATH", help="Hugging Face folders with tokenizers, or hub ids"
+)
 options.add_argument("--output", type=Path, required=True, help="one folder per model is written here")
 options.add_argument("--steps", type=int, default=60, help="updates (default 60)")
 given = options.parse_args()
@@ -47,7 +49,8 @@ for name, folder in folders.items():
 rows = {name: data.encode(texts["train"], tokenizers[name], max_length=32) for name in made}
 
 # ---- optimizer, step, loop ----
-optimizer = transforms.multi_model_adamw(optax.constant_schedule(5e-4), reduce="mean", correspondence=transforms.by_role)
+rate = optax.constant_schedule(5e-4)
+optimizer = transforms.multi_model_adamw(rate, reduce="mean", correspondence=transforms.by_role)
 step = training.make_step(made, optimizer)
 state = step.init()
 streams = {name: data.Batches(rows[name], seed=0) for name in made}

@@ -28,7 +28,7 @@ random = np.random.default_rng(0)
 rows = 4 * len(jax.devices())
 batches = {
     name: {
-        "input_ids": random.integers(5, 500, (rows, 24)).astype(np.int32),
+        "input_ids": random.integers(5, 250, (rows, 24)).astype(np.int32),
         "attention_mask": np.ones((rows, 24), np.int32),
     }
     for name in made

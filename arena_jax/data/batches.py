@@ -51,6 +51,8 @@ def common_padding(models: Mapping[str, Encoded]) -> Padding | None:
     if len({len(rows) for rows in kinds}) > 1 or any(len(rows) != len(rows.source) for rows in kinds):
         return None
     lengths = tuple(sorted(set().union(*(rows.lengths for rows in kinds))))
+    if all(len(rows.lengths) == 1 for rows in kinds):
+        lengths = lengths[-1:]  # nobody asked for more than one
     return Padding(lengths, np.max([rows.row_lengths for rows in kinds], axis=0))
 
 

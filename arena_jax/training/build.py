@@ -68,7 +68,6 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
             columns=dict(wanted.columns),
             subset=wanted.subset,
             validation_fraction=wanted.validation_fraction,
-            seed=config.training.seed,
             limit=limit,
         )
         for split, limit in (("train", wanted.train_limit), ("validation", wanted.validation_limit))
@@ -147,7 +146,11 @@ def encode(model: Any, name: str, config: RunConfig, dataset: data.Dataset, toke
         model=name,
     )
     rows = data.encode(
-        dataset, tokenizer, task=model.task, max_length=length, lengths=config.data.padded_lengths or None
+        dataset,
+        tokenizer,
+        task=model.task,
+        max_length=length,
+        lengths=config.data.padded_lengths if config.data.lengths else None,
     )
     if dataset.label_names and len(dataset.label_names) != shape.num_labels:
         raise ArenaError(

@@ -187,7 +187,6 @@ def evaluate(run: Path, dataset: str | None = None, split: str = "validation") -
         columns=dict(wanted.columns),
         subset=wanted.subset,
         validation_fraction=wanted.validation_fraction,
-        seed=config.training.seed,
         limit=wanted.validation_limit,
     )
     scores = {}

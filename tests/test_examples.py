@@ -1,0 +1,57 @@
+"""Every example runs as its first lines say, for a few steps, and shows what it promises."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name, capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_transformations_alone(capsys, monkeypatch):
+    out = run("transformations_alone.py", capsys, monkeypatch, "--steps", 21)
+    assert "feed-forward" in out, "the table of what corresponds"
+    losses = [[float(x) for x in re.findall(r"loss ([\d.]+)", line)] for line in out.splitlines() if "loss" in line]
+    assert all(last < first for first, last in zip(losses[0], losses[-1], strict=True))
+
+
+def test_joint_training(capsys, monkeypatch):
+    out = run("joint_training.py", capsys, monkeypatch, "--steps", 2)
+    assert all(f"{family} loss" in out for family in ("bert", "gpt2", "roberta"))
+    assert out.count("accuracy") == 3
+
+
+def test_fine_tune(capsys, monkeypatch, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    out = run("fine_tune.py", capsys, monkeypatch, "--steps", 2, "--output", tmp_path / "out")
+    assert out.count("exported") == 2
+    for name in ("bert", "gpt2"):
+        _, told = transformers.AutoModelForSequenceClassification.from_pretrained(
+            tmp_path / "out" / name, output_loading_info=True
+        )
+        assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+def test_several_devices(capsys, monkeypatch):
+    out = run("several_devices.py", capsys, monkeypatch, "--steps", 1)
+    one, eight = re.findall(r"gpt2 loss ([\d.]+)  roberta loss ([\d.]+)", out)
+    assert [float(x) for x in one] == pytest.approx([float(x) for x in eight], abs=2e-5)
+    assert "8 device(s): 32 examples as 2 microbatches, 2 examples each on a device" in out
+
+
+def test_each_example_says_how_it_is_run():
+    scripts = sorted(EXAMPLES.glob("*.py"))
+    assert len(scripts) >= 4
+    for script in scripts:
+        text = script.read_text().split('"""')[1]
+        assert f"python examples/{script.name}" in text, script.name
+        assert re.search(r"[Tt]akes about \d+ (seconds|minutes)", text), script.name
