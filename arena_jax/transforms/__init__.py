@@ -7,6 +7,7 @@ from arena_jax.transforms.freeze import freeze
 from arena_jax.transforms.multi_model_adamw import multi_model_adamw, published_multi_model_adamw
 from arena_jax.transforms.per_model import PerModelState, per_model
 from arena_jax.transforms.scale_by_adam import ScaleByAdamState, scale_by_adam
+from arena_jax.transforms.scale_by_component import scale_by_component
 from arena_jax.transforms.scale_by_convergence import (
     Convergence,
     ScaleByConvergenceState,
@@ -23,6 +24,7 @@ __all__ = [
     "synchronize_parameters",
     "scale_by_convergence",
     "scale_by_model_weight",
+    "scale_by_component",
     "clip_by_model_norm",
     "per_model",
     "freeze",
