@@ -24,6 +24,8 @@ from parity.reference import models as reference_models
 from parity.reference.parameters import Parameter, literal_parameters
 
 transformers.utils.logging.disable_progress_bar()
+# The models are so small that threads only wait for one another.
+torch.set_num_threads(1)
 DTYPES = ("float64", "float32", "bfloat16")
 # Which task shows the encoder of a family; the others then need only show their head.
 LABELS = ("labels", "start_positions", "end_positions")

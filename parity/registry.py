@@ -68,10 +68,15 @@ def run(check: Check) -> Row:
 
 
 def select(
-    checks: Sequence[Check], *, family: str | None = None, task: str | None = None, dtype: str | None = None
+    checks: Sequence[Check],
+    *,
+    family: str | None = None,
+    task: str | None = None,
+    dtype: str | None = None,
+    layer: str | None = None,
 ) -> Iterator[Check]:
-    """Those that concern the family, task and dtype asked for."""
+    """Those that concern what was asked for; None is everything."""
     for check in checks:
-        if family not in (None, check.family) or task not in (None, check.task) or dtype not in (None, check.dtype):
-            continue
-        yield check
+        asked = ((family, check.family), (task, check.task), (dtype, check.dtype), (layer, check.layer))
+        if all(wanted in (None, own) for wanted, own in asked):
+            yield check

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+MARKS = ("<!-- parity: begin -->", "<!-- parity: end -->")
 COLUMNS = ("layer", "family", "task", "dtype", "worst error", "tolerance", "where")
 
 
@@ -32,6 +33,10 @@ class Row:
         """What the tolerance table files it under."""
         return "/".join((self.layer, self.family, self.task, self.dtype))
 
+    def with_tolerance(self, tolerance: float) -> Row:
+        """The same measurement under another tolerance."""
+        return dataclasses.replace(self, tolerance=tolerance)
+
     @property
     def passed(self) -> bool:
         """A row that compared nothing has not passed."""
@@ -43,10 +48,15 @@ def number(value: float) -> str:
     return "0" if value == 0 else f"{value:.1e}"
 
 
+def limit(tolerance: float) -> str:
+    """A tolerance; without one the error is reported and nothing is demanded."""
+    return "reported" if math.isinf(tolerance) else number(tolerance)
+
+
 def cells(row: Row) -> tuple[str, ...]:
     """The row as it is printed."""
     where = row.where if row.passed else f"FAILED: {row.where}"
-    return (row.layer, row.family, row.task, row.dtype, number(row.error), number(row.tolerance), where)
+    return (row.layer, row.family, row.task, row.dtype, number(row.error), limit(row.tolerance), where)
 
 
 def as_text(rows: Sequence[Row]) -> str:
@@ -86,9 +96,24 @@ def as_json(rows: Sequence[Row], extra: dict[str, Any]) -> str:
     return json.dumps({**extra, "rows": [plain(row) for row in rows]}, indent=1) + "\n"
 
 
-def write(folder: Path, rows: Sequence[Row], mutants: str, extra: dict[str, Any]) -> None:
-    """parity.json and parity.md in a folder."""
+def write(folder: Path, rows: Sequence[Row], extra_text: str, extra: dict[str, Any], name: str = "parity") -> None:
+    """NAME.json and NAME.md in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "parity.json").write_text(as_json(rows, extra))
-    text = "# Parity with PyTorch\n\nThe worst of each layer:\n\n" + as_markdown(summary(rows))
-    (folder / "parity.md").write_text(text + "\nEvery check:\n\n" + as_markdown(rows) + mutants)
+    (folder / f"{name}.json").write_text(as_json(rows, extra))
+    text = "# Parity with PyTorch\n"
+    if rows:
+        text += "\nThe worst of each layer:\n\n" + as_markdown(summary(rows)) + "\nEvery check:\n\n" + as_markdown(rows)
+    (folder / f"{name}.md").write_text(text + extra_text)
+
+
+def write_between(file: Path, table: str) -> None:
+    """Replace what stands between the parity marks of a file; nothing else changes.
+
+    Raises:
+        ValueError: the marks are not there.
+    """
+    text = file.read_text()
+    if MARKS[0] not in text or MARKS[1] not in text:
+        raise ValueError(f"{file} has no place for the table: put {MARKS[0]} and {MARKS[1]} where it shall stand")
+    before, rest = text.split(MARKS[0], 1)
+    file.write_text(before + MARKS[0] + "\n" + table + MARKS[1] + rest.split(MARKS[1], 1)[1])

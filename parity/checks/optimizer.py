@@ -127,7 +127,10 @@ def reference_optimizer(mode: str, models: Any, weights: dict[str, float], **opt
 def steps(dtype: str, variant: str, count: int = 12) -> Iterator[Measurement]:
     """Whole steps on given gradients and losses: every parameter after each, from warm-up through decay."""
     mode = PUBLISHED if variant.startswith(PUBLISHED) else PAPER
-    options = {**COMMON, **({"sync_every": None, "window": None} if mode == PUBLISHED else {"sync_every": 3, "window": 4})}
+    options = {
+        **COMMON,
+        **({"sync_every": None, "window": None} if mode == PUBLISHED else {"sync_every": 3, "window": 4}),
+    }
     options |= VARIANTS[variant]
     with precision(dtype):
         both, generator = ensemble(), np.random.default_rng(9)

@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 
 def learning_rate(scores: Sequence[float], window: int = 5) -> float:
     """Equation 1: λ = (1/w) Σ_{j=1..w} (S(t−j+1) − S(t−j)) / (1 + |S(t)|), for one model's scores so far.
 
     With fewer scores than the window the paper is silent; the published code uses those that are there, and 0 for one
-    score. A score that is no number says nothing about progress: the model counts as having made none.
+    score. Both are silent about a score that is no number: an improvement from or to it is none and does not count,
+    and a model whose last score is none makes no progress.
     """
     t = len(scores) - 1
-    w = min(window, t)
-    if w < 1:
+    if not math.isfinite(scores[t]):
         return 0.0
-    total = 0.0
-    for j in range(1, w + 1):
-        total += (scores[t - j + 1] - scores[t - j]) / (1 + abs(scores[t]))
-    progress = total / w
-    return progress if math.isfinite(progress) else 0.0
+    total, w = 0.0, 0
+    for j in range(1, min(window, t) + 1):
+        if math.isfinite(scores[t - j + 1]) and math.isfinite(scores[t - j]):
+            total += (scores[t - j + 1] - scores[t - j]) / (1 + abs(scores[t]))
+            w += 1
+    return total / w if w else 0.0
 
 
 def weights(progress: Sequence[float], epsilon: float = 1e-6) -> list[float]:
@@ -84,8 +86,8 @@ def batch_size(memory_of: Callable[[int], float], memory: float, largest: int = 
     return best
 
 
-def steps_per_round(share: float) -> int:
-    """Line 14 of Algorithm 1."""
+def steps_per_round(share: float | Fraction) -> int:
+    """Line 14 of Algorithm 1. A share of whole numbers may be given as a fraction: nothing is then rounded."""
     return max(1, math.floor(10 * share))
 
 

@@ -1,0 +1,45 @@
+"""All checks, in the order of the layers; and the few for a given checkpoint."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+
+from parity.case import given_case
+from parity.checks import arena, backward, forward, metrics, optimizer, tokens, trajectory, weights
+from parity.registry import Check
+
+
+def all_checks() -> list[Check]:
+    """The whole cake."""
+    return [
+        *weights.checks(),
+        *forward.checks(),
+        *forward.option_checks(),
+        *backward.checks(),
+        *optimizer.checks(),
+        *trajectory.checks(),
+        *arena.checks(),
+        *metrics.checks(),
+        *tokens.checks(),
+    ]
+
+
+def checkpoint_checks(folder: Path, task: str | None) -> list[Check]:
+    """Layers 1 to 3 for one folder: float64 must agree; in smaller types the error is reported, nothing is demanded."""
+    case = given_case(folder, task)
+
+    def make() -> object:
+        return case
+
+    found = [Check("weights", case.family, case.task, "float32", partial(weights.weights, make, "float32"), 0.0)]
+    for dtype in ("float64", "float32", "bfloat16"):
+        for layer, run, allowed in (
+            ("forward", forward.forward, forward.TOLERANCE),
+            ("loss", forward.loss, forward.TOLERANCE),
+            ("backward", backward.backward, backward.TOLERANCE),
+        ):
+            limit = allowed.get(dtype, math.inf)
+            found.append(Check(layer, case.family, case.task, dtype, partial(run, make, dtype), limit))
+    return found
