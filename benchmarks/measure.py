@@ -44,7 +44,8 @@ def machine() -> str:
         model = named[0] if named else model
     device = jax.devices()[0]
     kind = "" if device.platform == "cpu" else f", {len(jax.devices())} × {device.device_kind}"
-    return f"{model}, {len(os.sched_getaffinity(0))} cores{kind}, jax {jax.__version__}, Python {platform.python_version()}"
+    cores, python = len(os.sched_getaffinity(0)), platform.python_version()
+    return f"{model}, {cores} cores{kind}, jax {jax.__version__}, Python {python}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -56,7 +56,8 @@ class Interval:
 
         Returns:
             ``models``: ``{name: {"loss", "learning_rate", "gradient_norm", "examples_per_second", …}}``, means over the
-            steps, the loss weighted by what each step's was averaged over; ``seconds`` of training; ``steps``.
+            steps, the loss weighted by what each step's was averaged over; ``skipped`` counts the steps that a model sat
+            out because its loss or gradient was not finite. ``seconds`` of training. ``steps``.
         """
         self._read()
         self._seconds += time.perf_counter() - self._since
@@ -69,6 +70,7 @@ class Interval:
                 "learning_rate": sums["learning_rate"] / self._steps,
                 "gradient_norm": sums["gradient_norm"] / self._steps,
                 "examples_per_second": self._rows / max(self._seconds, 1e-9),
+                "skipped": int(sums["skipped"]),
             }
         result = {"models": said, "seconds": self._seconds, "steps": self._steps}
         self._sums, self._steps, self._rows, self._seconds = {}, 0, 0, 0.0
@@ -80,7 +82,10 @@ class Interval:
             return
         for name, values in jax.device_get(self._waiting).items():
             sums = self._sums.setdefault(name, {})
+            # A step that a sick model sat out counts as skipped and spoils no mean.
+            sick = bool(values["skipped"])
             for key, value in values.items():
-                sums[key] = sums.get(key, 0.0) + float(value)
+                counted = 0.0 if sick and key in ("loss_sum", "count", "correct", "gradient_norm") else float(value)
+                sums[key] = sums.get(key, 0.0) + counted
         self._steps += 1
         self._waiting = None

@@ -68,6 +68,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         mesh=mesh,
         seed=wanted.seed,
         gradient_norms=True,
+        skip_nonfinite=True,
         report=optimizer.learning_rates,
     )
     state = step.init()

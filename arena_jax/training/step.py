@@ -61,6 +61,7 @@ class Step:
         mesh: Mesh,
         seed: int,
         gradient_norms: bool,
+        skip_nonfinite: bool,
         report: Report | None,
     ) -> None:
         self.names = tuple(sorted(models))
@@ -71,6 +72,7 @@ class Step:
         self.compilations: list[Compilation] = []
         self._objectives = dict(objectives)
         self._gradient_norms = gradient_norms
+        self._skip_nonfinite = skip_nonfinite
         self._report = report
         self._executables: dict[Any, Any] = {}
         split = {name: model_room.split(models[name]) for name in self.names}
@@ -140,9 +142,11 @@ class Step:
             jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), sums_shape),
         )
         (gradient, sums), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(count), batch))
-        # The number of targets is a float32 whole number, exact; its reciprocal would not be: in float64 that is 1e-8 off.
+        # The number of targets is a float32 whole number, exact; its reciprocal would not be: in float64 1e-8 off.
         targets = jnp.maximum(sums["count"], 1)
-        gradient = jax.tree.map(lambda g, s: (g * (1 / targets.astype(g.dtype))).astype(s.dtype), gradient, gradient_shape)
+        gradient = jax.tree.map(
+            lambda g, s: (g * (1 / targets.astype(g.dtype))).astype(s.dtype), gradient, gradient_shape
+        )
         return gradient, sums
 
     def update(self, state: TrainState, gradients: Any, losses: Mapping[str, jax.Array], **extra: Any) -> TrainState:
@@ -168,14 +172,30 @@ class Step:
         metrics: Metrics = {}
         for name, (gradient, sums) in computed.items():
             metrics[name] = {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}
-            if self._gradient_norms:
+            if self._gradient_norms or self._skip_nonfinite:
                 metrics[name]["gradient_norm"] = optax.tree.norm(gradient)
         losses = {name: metrics[name]["loss"] for name in self.names}
+        if self._skip_nonfinite:
+            gradients, extra = self._leave_out_the_sick(gradients, metrics, extra)
         after = self.update(state, gradients, losses, **extra)
         if self._report is not None:
             for name, reported in self._report(state.step, after.opt_state).items():
                 metrics[name].update(reported)
         return after, metrics
+
+    def _leave_out_the_sick(
+        self, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Take models with a non-finite loss or gradient out of this update, and say so in their metrics."""
+        asked = extra.get("active") or dict.fromkeys(self.names, True)
+        active = {}
+        for name in self.names:
+            healthy = jnp.isfinite(metrics[name]["loss"]) & jnp.isfinite(metrics[name]["gradient_norm"])
+            metrics[name]["skipped"] = jnp.asarray(~healthy, jnp.float32)
+            active[name] = healthy & asked[name]
+            # An optimizer that knows nothing of `active` sees a gradient of 0, not a NaN that its moments would keep.
+            gradients[name] = jax.tree.map(lambda g, on=healthy: jnp.where(on, g, 0).astype(g.dtype), gradients[name])
+        return gradients, {**extra, "active": active}
 
     def place(self, batches: Batches) -> dict[str, dict[str, jax.Array]]:
         """Move ``{model: batch}`` to the devices as (microbatches, examples, …), spread over the data axis."""
@@ -255,6 +275,7 @@ def make_step(
     mesh: Mesh | None = None,
     seed: int = 0,
     gradient_norms: bool = False,
+    skip_nonfinite: bool = False,
     report: Report | None = None,
 ) -> Step:
     """Compile the training of several models into one program.
@@ -270,6 +291,9 @@ def make_step(
         mesh: from :func:`arena_jax.training.make_mesh`; one device if not given.
         seed: dropout and masking are folded from it.
         gradient_norms: also report each model's ``gradient_norm`` (before sharing and clipping).
+        skip_nonfinite: a model whose loss or gradient is not finite sits this update out: nothing moves, its optimizer
+            state stays, and it is in no pool and no average. Its metrics say ``skipped`` 1. The others' parameters are
+            those of a step in which it was not ``active``, to the bit.
         report: ``report(step, opt_state) -> {name: {metric: scalar}}``, computed inside the program from the new state
             of the optimizer and added to the metrics: how effective learning rates get out.
 
@@ -310,5 +334,6 @@ def make_step(
         mesh=make_mesh(1) if mesh is None else mesh,
         seed=seed,
         gradient_norms=gradient_norms,
+        skip_nonfinite=skip_nonfinite,
         report=report,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from arena_jax import models, training
+from arena_jax import models, training, transforms
 from arena_jax.errors import ArenaError
 
 SIZES = {
@@ -194,6 +194,28 @@ def test_evaluation_is_the_same_every_time_and_splits_into_batches(joint):
         np.testing.assert_allclose(sum(h.sums[name] for h in halves), whole.sums[name], rtol=1e-6)
     masked = [step.evaluate("bert", state.params["bert"], make_batches()["bert"], 2).sums["loss_sum"] for _ in "ab"]
     assert float(masked[0]) == float(masked[1])
+
+
+@pytest.mark.parametrize("sick", [np.nan, np.inf])
+def test_a_sick_model_harms_nobody(made, sick):
+    """NaN in one model, everything of the MultiModelOptimizer on: the others are, bit for bit, as if it were absent."""
+    names = ("gpt2", "roberta")
+    subset, objectives = {n: made[n] for n in names}, {n: make_objectives()[n] for n in names}
+    batches = {n: make_batches()[n] for n in names}
+    optimizer = transforms.multi_model_adamw(optax.constant_schedule(0.1), window=2, sync_every=1)
+    step = training.make_step(subset, optimizer, objectives, skip_nonfinite=True)
+    healthy = step.init()
+    params = dict(healthy.params)
+    params["gpt2"] = jax.tree.map(lambda p: p.at[(0,) * p.ndim].set(sick), params["gpt2"])
+    before = jax.tree.map(np.asarray, params["gpt2"])
+    state, metrics = step(healthy._replace(params=params), batches)
+    assert (float(metrics["gpt2"]["skipped"]), float(metrics["roberta"]["skipped"])) == (1.0, 0.0)
+    jax.tree.map(np.testing.assert_array_equal, state.params["gpt2"], before)
+
+    absent = {"gpt2": jnp.asarray(False), "roberta": jnp.asarray(True)}
+    expected, _ = step(step.init(), batches, active=absent)
+    jax.tree.map(np.testing.assert_array_equal, state.params["roberta"], expected.params["roberta"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.tree.map(np.asarray, state.opt_state)))
 
 
 def test_bad_requests(made):
