@@ -1,0 +1,161 @@
+"""The game room's solvers against other libraries, and what its intervals are worth.
+
+    python benchmarks/game.py            # about a minute on 2 cores
+
+The last column says what was asked for, where something was. Contestants that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import integrate, optimize, special
+
+from arena_jax import game
+from arena_jax.game import scaling
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.measure import interleaved, machine, table, verdict
+
+
+def optional(name: str) -> Any:
+    """The module, or None where it is not installed."""
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(name)
+    return None
+
+
+def one_thread() -> contextlib.AbstractContextManager[Any]:
+    """One BLAS thread: with several, tiny products wait for each other and scipy's times say nothing."""
+    threads = optional("threadpoolctl")
+    return threads.threadpool_limits(1) if threads else contextlib.nullcontext()
+
+
+def zero_sum(rng: np.random.Generator) -> tuple[str, dict[str, Callable[[], Any]]]:
+    payoff = rng.normal(size=(64, 64))
+    runs: dict[str, Callable[[], Any]] = {"arena_jax": lambda: game.zero_sum(payoff)}
+    if nashpy := optional("nashpy"):
+        runs["nashpy"] = lambda: nashpy.Game(payoff).linear_program()
+    return "zero-sum game, 64 × 64", runs
+
+
+def alpha_rank(rng: np.random.Generator) -> tuple[str, dict[str, Callable[[], Any]]]:
+    tables = [rng.normal(size=(3,) * 6) for _ in range(6)]
+    runs: dict[str, Callable[[], Any]] = {"arena_jax": lambda: game.alpha_rank(tables)}
+    if spiel := optional("open_spiel.python.egt.alpharank"):
+        runs["open_spiel"] = lambda: spiel.compute(tables, m=50, alpha=0.1)
+    return "α-rank, 6 players × 3 actions (729 profiles)", runs
+
+
+def replicator(rng: np.random.Generator) -> tuple[str, dict[str, Callable[[], Any]]]:
+    payoff = rng.normal(size=(10, 10))
+    starts = rng.dirichlet(np.ones(10), size=64)
+
+    def slope(t: float, x: np.ndarray) -> np.ndarray:
+        fitness = payoff @ x
+        return x * (fitness - x @ fitness)
+
+    def reference() -> None:
+        for start in starts:
+            integrate.solve_ivp(slope, (0, 50), start, method="DOP853", rtol=1e-9, atol=1e-12)
+
+    ours = lambda: game.replicator(payoff, starts, [0.0, 50.0])  # noqa: E731
+    return "replicator, 10 strategies, 64 starts, T = 50", {"arena_jax": ours, "scipy DOP853": reference}
+
+
+def law(rng: np.random.Generator) -> tuple[str, dict[str, Callable[[], Any]]]:
+    n, d = np.meshgrid(np.logspace(7.6, 10.2, 9), np.logspace(9.5, 11.8, 9))
+    losses = (1.8172 + 482.01 / n**0.3478 + 2085.43 / d**0.3658) * np.exp(rng.normal(0, 0.005, n.shape))
+
+    def published(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        a, b, e, alpha, beta = theta
+        terms = np.stack([a - alpha * np.log(n), b - beta * np.log(d), np.full(n.shape, e)])
+        residual = special.logsumexp(terms, axis=0) - np.log(losses)
+        share = special.softmax(terms, axis=0) * np.clip(residual, -1e-3, 1e-3)
+        slopes = [share[0], share[1], share[2], -share[0] * np.log(n), -share[1] * np.log(d)]
+        return 1e6 * special.huber(1e-3, residual).sum(), 1e6 * np.array([slope.sum() for slope in slopes])
+
+    def reference() -> None:
+        for start in rng.uniform([0, 0, -1, 0, 0], [25, 25, 1, 2, 2], size=(120, 5)):
+            optimize.minimize(published, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "maxiter": 2000})
+
+    ours = lambda: scaling.fit(n, d, losses, resamples=0)  # noqa: E731
+    return "scaling law, 81 cells, 120 starts", {"arena_jax": ours, "scipy L-BFGS-B": reference}
+
+
+def speed() -> None:
+    rng = np.random.default_rng(0)
+    asked = {"zero-sum game, 64 × 64": 2.0}
+    rows = []
+    for build in (zero_sum, alpha_rank, replicator, law):
+        name, contestants = build(rng)
+        with one_thread():
+            seconds = {key: float(np.median(runs)) for key, runs in interleaved(contestants, repeats=3).items()}
+        ours = seconds.pop("arena_jax")
+        others = ", ".join(f"{key} {value:.3g} s ({value / ours:.2g}×)" for key, value in seconds.items())
+        rows.append(
+            [name, f"{ours:.3g} s", others, verdict(ours, asked[name], at_least=False) if name in asked else ""]
+        )
+    print(table(["problem", "arena_jax", "others (× our time)", "asked, in seconds"], rows), "\n")
+
+
+def estimators() -> None:
+    """Error of the sampled values on one game with pairwise and higher interactions, by budget."""
+    n = 12
+    rng = np.random.default_rng(1)
+    alone, pairs = rng.normal(size=n), np.triu(rng.normal(size=(n, n)), 1) / 3
+
+    def value(s: np.ndarray) -> np.ndarray:
+        linear = s @ alone + ((s @ pairs) * s).sum(axis=1)
+        return linear + np.tanh(linear)
+
+    rows = []
+    for budget in (130, 520, 2080):
+        row: list[Any] = [budget]
+        for method in (game.shapley, game.banzhaf):
+            exact = method(value, n, exact=True).values
+            runs = [method(value, n, evaluations=budget, seed=seed) for seed in range(50)]
+            error = np.sqrt(np.mean([(run.values - exact) ** 2 for run in runs]))
+            covered = np.mean([np.abs(run.values - exact) <= 1.96 * run.standard_errors for run in runs])
+            row += [f"{error:.4f}", f"{covered:.0%}"]
+        rows.append(row)
+    print(
+        "Sampled values of a 12-player game over 50 seeds: root mean square error, and how often 95 % intervals hold\n"
+    )
+    print(table(["evaluations", "Shapley", "held", "Banzhaf (keep 0.9)", "held"], rows), "\n")
+
+
+def gain() -> None:
+    """Coverage of the compute-equivalent gain's 95 % interval on planted curves with 0.4 % noise, 6 sizes."""
+    compute = np.logspace(13, 16, 6)
+    rows = []
+    for seeds in (2, 3, 5, 8):
+        covered, errors, stated = [], [], []
+        for trial in range(200):
+            rng = np.random.default_rng(trial)
+            arms = [(1.5 + 60 * (k * compute) ** -0.15)[:, None] for k in (1.0, 1.1)]
+            base, treated = (arm * np.exp(rng.normal(0, 0.004, (6, seeds))) for arm in arms)
+            found = scaling.compute_equivalent_gain(compute, base, treated, resamples=100, seed=trial)
+            covered.append(found.interval[0] < 1.1 < found.interval[1])
+            errors.append(np.log(found.gain / 1.1))
+            stated.append(found.log_standard_error)
+        rows.append([seeds, f"{np.mean(covered):.1%}", f"{np.std(errors):.4f}", f"{np.mean(stated):.4f}"])
+    print("Compute-equivalent gain, 200 planted experiments: does the 95 % interval hold?\n")
+    print(table(["seeds", "held", "sd of ln k", "stated standard error"], rows))
+
+
+if __name__ == "__main__":
+    began = time.perf_counter()
+    print(machine(), "\n")
+    speed()
+    estimators()
+    gain()
+    print(f"\n{time.perf_counter() - began:.0f} s")
