@@ -32,6 +32,11 @@ LABELS = ("labels", "start_positions", "end_positions")
 MAIN_TASK = {"bert": "masked-lm", "roberta": "masked-lm", "gpt2": "causal-lm"}
 
 
+def reported(family: str, task: str) -> tuple[str, ...]:
+    """The types a model is checked in: bfloat16 for a language model and a classifier of each family."""
+    return DTYPES if task in (MAIN_TASK[family], "sequence-classification") else DTYPES[:2]
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A reference model and its folder; ``ours`` reads the folder afresh at each call: a fault can come between.

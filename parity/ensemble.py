@@ -18,7 +18,7 @@ from parity.reference.parameters import Parameter, literal_parameters
 
 TASKS = {"bert": "token-classification", "gpt2": "causal-lm", "roberta": "sequence-classification"}
 WEIGHTS = {"bert": 1.0, "gpt2": 0.8, "roberta": 1.2}  # the paper's
-# Fewer and narrower layers than elsewhere: a hundred steps are taken. One model has a layer more: stacks of two lengths.
+# Small, as a hundred steps are taken. One model has a layer more, so that stacks of two lengths meet.
 _NARROW = {"hidden_size": 12, "num_attention_heads": 3, "intermediate_size": 16, "num_hidden_layers": 2}
 OPTIONS: dict[str, dict[str, Any]] = {
     "bert": _NARROW,
@@ -45,7 +45,7 @@ class Ensemble:
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), trees)
 
     def set_gradients(self, generator: np.random.Generator, dtype: str) -> dict[str, Any]:
-        """Random gradients in the copies, of very different sizes from parameter to parameter; the same as our trees."""
+        """Random gradients in the copies, large and tiny ones from parameter to parameter; the same as our trees."""
         for parameters in self.literals.values():
             for p in parameters:
                 if p.base.grad is None:

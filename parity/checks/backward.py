@@ -9,7 +9,7 @@ import jax
 
 from arena_jax import models
 from parity import inputs
-from parity.case import DTYPES, Case, precision, random_case
+from parity.case import Case, precision, random_case, reported
 from parity.losses import our_loss, with_labels
 from parity.measure import Measurement, compare
 from parity.names import by_reference_name
@@ -46,5 +46,5 @@ def checks() -> list[Check]:
     return [
         Check("backward", f, t, dtype, partial(backward, partial(random_case, f, t), dtype), TOLERANCE.get(dtype))
         for f, t in CLASSES
-        for dtype in DTYPES
+        for dtype in reported(f, t)
     ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from arena_jax import models
 from parity import inputs
-from parity.case import DTYPES, MAIN_TASK, Case, precision, random_case
+from parity.case import MAIN_TASK, Case, precision, random_case, reported
 from parity.losses import our_loss, with_labels
 from parity.measure import Measurement, compare, exactly
 from parity.reference.models import CLASSES
@@ -78,11 +78,13 @@ def forward(make: Callable[[], Case], dtype: str, only: tuple[str, ...] | None =
     with precision(dtype):
         structure, params = models.split(case.ours(dtype))
         main = case.task == MAIN_TASK[case.family] or only is not None
+        run = compiled(structure, blocks=main)
         for name, batch in inputs.variants(case.sizes).items():
-            if name not in (only or ((name,) if main else ("right padding", "left padding"))):
+            # In smaller types the same program runs: two variants show its rounding.
+            if name not in (only or ((name,) if main and dtype == "float64" else ("right padding", "left padding"))):
                 continue
             wanted = reference_outputs(case, batch, blocks=main)
-            found = detached(compiled(structure, blocks=main)(params, batch))
+            found = detached(run(params, batch))
             yield from compare(visible(found, batch), visible(as_numpy(wanted), batch), f"{name}: ")
 
 
@@ -169,7 +171,7 @@ def checks() -> list[Check]:
     found = []
     for family, task in CLASSES:
         make = partial(random_case, family, task)
-        for dtype in DTYPES:
+        for dtype in reported(family, task):
             allowed = TOLERANCE.get(dtype)
             found.append(Check("forward", family, task, dtype, partial(forward, make, dtype), allowed))
             found.append(Check("loss", family, task, dtype, partial(loss, make, dtype), allowed))

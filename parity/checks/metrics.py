@@ -149,11 +149,13 @@ class Fixed:
 
     def __init__(self, logits: np.ndarray):
         self.logits = jnp.asarray(logits)
+        self.seen = None
 
     def __call__(self, input_ids: Any, *unused: Any, key: Any = None, **ignored: Any) -> Any:
         return self.logits
 
     def encode(self, input_ids: Any, *unused: Any, key: Any = None, **ignored: Any) -> Any:
+        self.seen = input_ids  # after the objective has hidden what it hides
         return self.logits
 
     def predict_tokens(self, hidden: Any) -> Any:

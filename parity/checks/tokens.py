@@ -187,6 +187,13 @@ def masked_tokens(family: str) -> Iterator[Measurement]:
     yield exactly("labels are the hidden tokens", bool((labels[labels != IGNORED] == ids[labels != IGNORED]).all()))
     yield exactly("other tokens stay", bool((ours_ids[labels == IGNORED] == ids[labels == IGNORED]).all()))
     yield exactly("special tokens and padding stay", bool((labels[special == 1] == IGNORED).all()))
+    model = Fixed(np.zeros((*batch["input_ids"].shape, len(theirs)), np.float32))
+    objective = training.masked_token(theirs.mask_token_id, vocab_size=len(theirs), rate=1.0)
+    objective(model, {name: jnp.asarray(value) for name, value in batch.items()}, jax.random.key(4), True)
+    kept = np.asarray(model.seen) == batch["input_ids"]
+    closed = batch["special_tokens_mask"] == 1
+    yield exactly("the objective hides no special token and no padding", bool(kept[closed].all()))
+    yield exactly("the objective hides other tokens", bool((~kept[~closed]).mean() > 0.5))
     collate = transformers.DataCollatorForLanguageModeling(theirs, mlm=True, mlm_probability=0.15, seed=3)
     made = collate(
         [{"input_ids": row, "special_tokens_mask": m} for row, m in zip(ids.tolist(), special.tolist(), strict=True)]

@@ -1,0 +1,94 @@
+"""Faults in ModelArena's equations."""
+
+from __future__ import annotations
+
+from parity.mutants.in_models import fault
+
+PROGRESS, ALLOCATION = "arena.progress", "arena.allocation"
+RATE, SHARES = "learning progress/all/paper/float64", "memory shares/all/paper/float64"
+PUBLISHED, STEPS = "memory shares/all/published-code/float64", "steps per round/all/paper/float64"
+RAISED = "jnp.maximum(smoothing * shares + (1 - smoothing) * weights, floor)"
+
+MUTANTS = (
+    fault(
+        "share raised to the floor before smoothing",
+        f"{ALLOCATION}:blend",
+        RAISED,
+        "smoothing * shares + (1 - smoothing) * jnp.maximum(weights, floor)",
+        SHARES,
+    ),
+    fault(
+        "α of the smoothing and 1 − α exchanged",
+        f"{ALLOCATION}:blend",
+        RAISED,
+        "jnp.maximum((1 - smoothing) * shares + smoothing * weights, floor)",
+        SHARES,
+    ),
+    fault(
+        "shares not normalised at the end",
+        f"{ALLOCATION}:blend",
+        "return raised / jnp.sum(raised, axis=-1, keepdims=True)",
+        "return raised",
+        SHARES,
+    ),
+    fault(
+        "negative progress not raised to ε",
+        f"{ALLOCATION}:allocate",
+        "blend(jnp.maximum(progress, epsilon), shares",
+        "blend(jnp.abs(progress) + epsilon, shares",
+        SHARES,
+    ),
+    fault("published: raised to the smallest progress", f"{ALLOCATION}:allocate", "0.1 * jnp", "1.0 * jnp", PUBLISHED),
+    fault(
+        "published: equal shares are smoothed",
+        f"{ALLOCATION}:allocate",
+        "jnp.where(none, equal, blend(",
+        "jnp.where(none, 0.3 * equal + 0.7 * shares, blend(",
+        PUBLISHED,
+    ),
+    fault("window of progress off by one", f"{PROGRESS}:learning_progress", "-(window + 1)", "-(window + 2)", RATE),
+    fault(
+        "progress relative to the first score of the window",
+        f"{PROGRESS}:learning_progress",
+        "jnp.abs(recent[-1:])",
+        "jnp.abs(recent[:1])",
+        RATE,
+    ),
+    fault(
+        "progress divided by the window, not by what is there",
+        f"{PROGRESS}:learning_progress",
+        "jnp.maximum(usable.sum(0), 1)",
+        "window",
+        RATE,
+    ),
+    fault(
+        "a diverged model keeps its progress",
+        f"{PROGRESS}:learning_progress",
+        "there[-1] & jnp.isfinite(progress)",
+        "jnp.isfinite(progress)",
+        RATE,
+    ),
+    fault("steps rounded", f"{ALLOCATION}:steps_per_round", "jnp.floor(product)", "jnp.round(product)", STEPS),
+    fault("a model without a step", f"{ALLOCATION}:steps_per_round", "jnp.maximum(1, ", "jnp.maximum(0, ", STEPS),
+    fault(
+        "a step lost to rounding",
+        f"{ALLOCATION}:steps_per_round",
+        "scale * share * (1 + 8 * jnp.finfo(share.dtype).eps)",
+        "scale * share * (1 - 8 * jnp.finfo(share.dtype).eps)",
+        STEPS,
+    ),
+    fault(
+        "efficiency without bars",
+        f"{PROGRESS}:resource_utilization_efficiency",
+        "gain if signed else jnp.abs(gain)",
+        "gain",
+        "memory efficiency/all/paper/float64",
+    ),
+    fault(
+        "batch may exceed the budget",
+        "arena.batch_size:_Search.__init__",
+        "allowance * (1 + 1e-12)",
+        "allowance * 1.05",
+        "batch sizes/all/paper/float64",
+    ),
+)

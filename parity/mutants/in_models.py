@@ -1,0 +1,307 @@
+"""Faults in the weights, the configuration and the forward pass."""
+
+from __future__ import annotations
+
+from parity.mutants.fault import Mutant
+
+BERT, ROBERTA, GPT2 = (f"forward/{name}/float64" for name in ("bert/masked-lm", "roberta/masked-lm", "gpt2/causal-lm"))
+BERT_CLASS, ROBERTA_CLASS, GPT2_CLASS = (
+    f"forward/{name}/sequence-classification/float64" for name in ("bert", "roberta", "gpt2")
+)
+BERT_WEIGHTS, GPT2_WEIGHTS = "weights/bert/masked-lm/float32", "weights/gpt2/causal-lm/float32"
+GPT2_SHARDS = "weights/gpt2/causal-lm, in several files/float32"
+RULES, SAVE, LAYERS, HEADS = "models.hf_rules", "models.hf_save", "models.layers", "models.heads"
+TRANSFORMER, PATTERN, ATTENTION = (
+    "models.transformer",
+    "models.transformer:attention_pattern",
+    "models.attention:Attention.__call__",
+)
+
+
+def fault(name: str, where: str, before: str, after: str, *checks: str) -> Mutant:
+    """A fault of one edit."""
+    return Mutant(name, where, ((before, after),), checks)
+
+
+WEIGHTS = (
+    Mutant(
+        "two norms swapped in BERT's table",
+        f"{RULES}:_bert_base",
+        (
+            (
+                'attention.output.LayerNorm", ("blocks", "attention_norm"))',
+                'attention.output.LayerNorm", ("blocks", "feed_forward_norm"))',
+            ),
+            (
+                'return rules + _norm(f"{block}output.LayerNorm", ("blocks", "feed_forward_norm"))',
+                'return rules + _norm(f"{block}output.LayerNorm", ("blocks", "attention_norm"))',
+            ),
+        ),
+        (BERT, BERT_WEIGHTS),
+    ),
+    Mutant(
+        "two norms swapped in GPT-2's table",
+        f"{RULES}:_gpt2_base",
+        (
+            ('ln_1", ("blocks", "attention_norm")', 'ln_1", ("blocks", "feed_forward_norm")'),
+            ('ln_2", ("blocks", "feed_forward_norm")', 'ln_2", ("blocks", "attention_norm")'),
+        ),
+        (GPT2, GPT2_WEIGHTS),
+    ),
+    fault(
+        "query and key swapped",
+        f"{RULES}:_bert_base",
+        '("blocks", "attention", part)',
+        '("blocks", "attention", {"query": "key", "key": "query"}.get(part, part))',
+        BERT_WEIGHTS,
+    ),
+    fault(
+        "key before query in GPT-2's fused projection",
+        f"{RULES}:Rule.targets",
+        '("query", "key", "value")',
+        '("key", "query", "value")',
+        GPT2_WEIGHTS,
+    ),
+    fault(
+        "GPT-2's square kernel transposed",
+        f"{RULES}:_gpt2_base",
+        '("blocks", "attention", "output"))',
+        '("blocks", "attention", "output"), TRANSPOSE)',
+        GPT2,
+    ),
+    fault(
+        "BERT's square kernel not transposed",
+        f"{RULES}:_bert_base",
+        '_linear(f"{block}attention.output.dense"',
+        '_conv1d(f"{block}attention.output.dense"',
+        BERT,
+    ),
+    Mutant(
+        "scale and bias of every norm swapped",
+        f"{RULES}:_norm",
+        (
+            ('(*target, "scale")', '(*target, "b" "ias")'),
+            ('(*target, "bias")', '(*target, "scale")'),
+        ),
+        (BERT,),
+    ),
+    fault(
+        "square kernels saved as they are kept",
+        f"{SAVE}:to_tensors",
+        "if rule.operation == TRANSPOSE else tensor",
+        "if rule.operation == TRANSPOSE and tensor.shape[0] != tensor.shape[1] else tensor",
+        BERT_WEIGHTS,
+    ),
+    fault(
+        "tied head stored a second time",
+        f"{SAVE}:to_tensors",
+        "    if values:\n",
+        '    tensors["lm_head.weight"] = tensors[prefix + "wte.weight"].copy()\n    if values:\n',
+        GPT2_WEIGHTS,
+    ),
+    fault(
+        "last shard not written",
+        f"{SAVE}:_write_weights",
+        "for name, shard in zip(names, shards, strict=True):\n        _write_safetensors",
+        "for name, shard in zip(names[:-1], shards, strict=False):\n        _write_safetensors",
+        GPT2_SHARDS,
+    ),
+)
+
+PARTS = (
+    fault(
+        "GELU by its tanh formula in BERT",
+        f"{LAYERS}:_gelu",
+        "jax.lax.erf(x * math.sqrt(0.5))",
+        "jnp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))",
+        BERT,
+    ),
+    fault(
+        "exact GELU in GPT-2",
+        f"{LAYERS}:_gelu_tanh",
+        "jnp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))",
+        "jax.lax.erf(x * math.sqrt(0.5))",
+        GPT2,
+    ),
+    fault("ε of the norms of another family", f"{LAYERS}:LayerNorm.__call__", "self.epsilon", "1e-5", BERT),
+    fault(
+        "ε outside the root",
+        f"{LAYERS}:LayerNorm.__call__",
+        "jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)",
+        "1 / (jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True)) + self.epsilon)",
+        GPT2,
+    ),
+    fault(
+        "variance over n − 1",
+        f"{LAYERS}:LayerNorm.__call__",
+        "jnp.square(centred).mean(-1, keepdims=True)",
+        "wide.var(-1, keepdims=True, ddof=1)",
+        GPT2,
+    ),
+    fault(
+        "the padding token learns from look-ups",
+        f"{LAYERS}:Embedding.__call__",
+        "jax.lax.stop_gradient(rows), rows",
+        "rows, rows",
+        "backward/roberta/token-classification/float64",
+    ),
+    fault(
+        "position offset off by one",
+        f"{TRANSFORMER}:default_positions",
+        "jnp.cumsum(real, axis=1) * real",
+        "(jnp.cumsum(real, axis=1) - 1) * real",
+        ROBERTA,
+    ),
+    fault(
+        "padding on the left counted as positions",
+        f"{TRANSFORMER}:default_positions",
+        "jnp.cumsum(real, axis=1) * real",
+        "jnp.arange(1, input_ids.shape[1] + 1, dtype=jnp.int32)[None, :] * real",
+        ROBERTA,
+    ),
+    fault(
+        "positions counted from 1",
+        f"{TRANSFORMER}:default_positions",
+        "jnp.arange(input_ids.shape[1], dtype=jnp.int32)",
+        "jnp.arange(1, input_ids.shape[1] + 1, dtype=jnp.int32)",
+        GPT2,
+    ),
+    fault(
+        "given positions ignored", f"{TRANSFORMER}:Embeddings.__call__", "if position_ids is None:", "if True:", ROBERTA
+    ),
+    fault(
+        "token types ignored",
+        f"{TRANSFORMER}:Embeddings.__call__",
+        "if token_type_ids is None else token_type_ids",
+        "if True else token_type_ids",
+        BERT,
+    ),
+    fault(
+        "GPT-2's token types ignored",
+        f"{TRANSFORMER}:Embeddings.__call__",
+        "x = x + self.token(token_type_ids, dtype)",
+        "pass",
+        GPT2,
+    ),
+    fault(
+        "residual taken after GPT-2's norm",
+        f"{TRANSFORMER}:Block.__call__",
+        "x = x + dropout(mixed, rate, first_key)",
+        "x = self.attention_norm(x) + dropout(mixed, rate, first_key)",
+        GPT2,
+    ),
+    fault(
+        "final norm left out",
+        f"{TRANSFORMER}:Transformer.encode",
+        "hidden = self.final_norm(hidden)",
+        "hidden = hidden * 1",
+        GPT2,
+    ),
+)
+
+ATTENTIONS = (
+    fault("mask inverted", PATTERN, "jnp.not_equal(attention_mask, 0)", "jnp.equal(attention_mask, 0)", BERT),
+    fault(
+        "mask one off",
+        PATTERN,
+        "jnp.not_equal(attention_mask, 0)",
+        "jnp.not_equal(jnp.roll(attention_mask, 1, axis=1), 0)",
+        BERT,
+    ),
+    fault(
+        "padding is seen", PATTERN, "return visible\n", "return None\n", "padding content/bert/masked-lm/float32", BERT
+    ),
+    fault(
+        "padding is seen by a causal model",
+        PATTERN,
+        "return earlier if visible is None else visible & earlier",
+        "return earlier",
+        GPT2,
+    ),
+    fault(
+        "the next token is seen",
+        PATTERN,
+        "jnp.tril(jnp.ones((length, length), bool))",
+        "jnp.tril(jnp.ones((length, length), bool), 1)",
+        "causality/gpt2/causal-lm/float32",
+        GPT2,
+    ),
+    fault(
+        "a token does not see itself",
+        PATTERN,
+        "jnp.tril(jnp.ones((length, length), bool))",
+        "jnp.tril(jnp.ones((length, length), bool), -1)",
+        GPT2,
+    ),
+    fault(
+        "a decoder of BERT's family sees everything",
+        PATTERN,
+        "if not config.causal:",
+        'if config.family != "gpt2":',
+        "causality/roberta/causal-lm/float32",
+    ),
+    fault("scores scaled by the whole width", ATTENTION, "config.head_size**-0.5", "config.hidden_size**-0.5", BERT),
+    fault("softmax over the queries", ATTENTION, "softmax(scores, axis=-1)", "softmax(scores, axis=-2)", BERT),
+    fault("keys mixed instead of values", ATTENTION, "weights, values)", "weights, keys)", GPT2),
+    fault(
+        "blocks numbered from 0 in the scale",
+        ATTENTION,
+        "scale / (layer + 1)",
+        "scale / jnp.maximum(layer, 1)",
+        "options/gpt2/scale_attn_by_inverse_layer_idx=True/float64",
+    ),
+)
+
+HEAD = (
+    fault(
+        "pooler without tanh",
+        f"{HEADS}:apply_head",
+        "jnp.tanh(model.pooler(hidden[:, 0]))",
+        "model.pooler(hidden[:, 0])",
+        BERT_CLASS,
+    ),
+    fault(
+        "RoBERTa classifies by its last token",
+        f"{HEADS}:apply_head",
+        "head.dense(dropout(hidden[:, 0], rate, first))",
+        "head.dense(dropout(hidden[:, -1], rate, first))",
+        ROBERTA_CLASS,
+    ),
+    fault(
+        "GPT-2 classifies at the last place, padding or not",
+        f"{HEADS}:_last_token",
+        "(input_ids != config.pad_token_id)",
+        "(input_ids >= 0)",
+        GPT2_CLASS,
+    ),
+    fault(
+        "GPT-2 takes padding to be on the right",
+        f"{HEADS}:_last_token",
+        "jnp.argmax(numbers * (input_ids != config.pad_token_id), axis=-1)",
+        "(input_ids != config.pad_token_id).sum(axis=-1) - 1",
+        GPT2_CLASS,
+    ),
+    fault(
+        "norm of the language head left out",
+        f"{HEADS}:LanguageHead.__call__",
+        "self.norm(activation(self.activation)(self.transform(x)))",
+        "activation(self.activation)(self.transform(x))",
+        BERT,
+    ),
+    fault(
+        "RoBERTa's head follows the blocks' activation",
+        f"{HEADS}:LanguageHead.__init__",
+        'config.activation if config.family == "bert" else "gelu"',
+        "config.activation",
+        "options/roberta/hidden_act=relu/float64",
+    ),
+    fault(
+        "vocabulary bias left out",
+        f"{HEADS}:LanguageHead.__call__",
+        "return logits + ",
+        "return logits + 0 * ",
+        BERT,
+    ),
+)
+
+MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD)
