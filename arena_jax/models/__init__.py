@@ -3,7 +3,7 @@
 from arena_jax.models.config import TASKS, TransformerConfig
 from arena_jax.models.create import create
 from arena_jax.models.hf_config import config_from_hf, config_to_hf
-from arena_jax.models.hf_load import from_pretrained
+from arena_jax.models.hf_load import from_pretrained, read_config
 from arena_jax.models.hf_save import save_pretrained
 from arena_jax.models.presets import PRESETS, preset
 from arena_jax.models.transformer import Transformer, merge, split
@@ -18,6 +18,7 @@ __all__ = [
     "split",
     "merge",
     "from_pretrained",
+    "read_config",
     "save_pretrained",
     "config_from_hf",
     "config_to_hf",

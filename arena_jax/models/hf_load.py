@@ -79,6 +79,23 @@ def from_pretrained(
     return merge(structure, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params))
 
 
+def read_config(path_or_hub_id: str | Path, revision: str | None = None) -> TransformerConfig:
+    """The configuration of a Hugging Face folder or Hub id; no weights are read.
+
+    Args:
+        path_or_hub_id: a folder with config.json, or a Hub id.
+        revision: branch, tag or commit on the Hub.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ArenaError: there is none, or it asks for what is not implemented.
+    """
+    folder = find_folder(path_or_hub_id, revision)
+    return config_from_hf(read_json(folder / CONFIG), where=str(folder / CONFIG))
+
+
 def _architecture(options: dict[str, Any]) -> str | None:
     names = options.get("architectures")
     return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None

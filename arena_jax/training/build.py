@@ -131,7 +131,7 @@ def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer,
 
 def _checkpoint_task(model: ModelConfig, task: str) -> str:
     assert model.checkpoint is not None
-    return model_task(task, models.family_of(model.checkpoint))
+    return model_task(task, models.read_config(model.checkpoint).family)
 
 
 def encode(model: Any, name: str, config: RunConfig, dataset: data.Dataset, tokenizer: data.Tokenizer) -> data.Encoded:

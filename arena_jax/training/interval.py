@@ -56,8 +56,8 @@ class Interval:
 
         Returns:
             ``models``: ``{name: {"loss", "learning_rate", "gradient_norm", "examples_per_second", …}}``, means over the
-            steps, the loss weighted by what each step's was averaged over; ``skipped`` counts the steps that a model sat
-            out because its loss or gradient was not finite. ``seconds`` of training. ``steps``.
+            steps, the loss weighted by what each step's was averaged over; ``skipped`` counts the steps a model sat out
+            because its loss or gradient was not finite. ``seconds`` of training. ``steps``.
         """
         self._read()
         self._seconds += time.perf_counter() - self._since

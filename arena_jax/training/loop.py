@@ -241,17 +241,14 @@ def restore(run: Path, config: RunConfig) -> tuple[Parts, Step, TrainState]:
 
 def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path:
     """Make a new run's folder and write its configuration, or check an old one's."""
-    given = output or (Path(config.training.output) if config.training.output else None)
+    named = output or (Path(config.training.output) if config.training.output else None)
     if resume:
-        assert given is not None
-        changed = configuration.differences(load_run(given), config)
+        assert named is not None
+        changed = configuration.differences(load_run(named), config)
         if changed:
-            raise ArenaError(f"'{given}' was begun with another configuration: {'; '.join(changed)}; start a new run")
-        return given
-    if given is None:
-        number = 1
-        while (given := Path("runs") / f"{config.preset}-{number}").exists():
-            number += 1
+            raise ArenaError(f"'{named}' was begun with another configuration: {'; '.join(changed)}; start a new run")
+        return named
+    given = named or _next_folder(config.preset)
     if given.is_dir() and any(given.iterdir()):
         raise ArenaError(
             f"'{given}' is not empty; go on with `arena-jax resume {given}`, or give another folder with --output"
@@ -262,6 +259,13 @@ def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Pat
         raise ArenaError(f"cannot make the run's folder '{given}': {error.strerror}; choose another --output") from None
     configuration.save(config, given / "config.json")
     return given
+
+
+def _next_folder(preset: str) -> Path:
+    number = 1
+    while (folder := Path("runs") / f"{preset}-{number}").exists():
+        number += 1
+    return folder
 
 
 def _process() -> dict[str, int]:

@@ -84,6 +84,8 @@ class Narrator:
 
     def _resume(self, record: Record) -> list[str]:
         self._origin = record
+        if record["step"] >= self.start.get("steps", math.inf):
+            return [f"nothing is left to do: all {record['step']:,} steps were taken", *summary(self.records)]
         return [f"resumed at step {record['step']:,} from {record.get('checkpoint', 'the last checkpoint')}"]
 
     def _note(self, record: Record) -> list[str]:

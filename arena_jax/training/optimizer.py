@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -83,7 +83,7 @@ def make_optimizer(config: RunConfig, total_steps: int) -> Optimizer:
     """
     wanted = config.optimizer.resolved()
     published = wanted.form == "published"
-    weights = {model.name: model.weight for model in config.models}
+    weights: dict[Hashable, float] = {model.name: model.weight for model in config.models}
     rates = {
         model.name: schedule(wanted, model.learning_rate or wanted.learning_rate, total_steps)
         for model in config.models
@@ -163,7 +163,7 @@ def make_optimizer(config: RunConfig, total_steps: int) -> Optimizer:
     return Optimizer(optax.chain(*links), learning_rates)
 
 
-def _convergence(opt_state: Any) -> Mapping[str, Any] | None:
+def _convergence(opt_state: Any) -> Mapping[Hashable, Any] | None:
     """The state of ``scale_by_convergence`` within a chain's, or None where it is off."""
     kind = transforms.ScaleByConvergenceState
     found = [s for s in jax.tree.leaves(opt_state, is_leaf=lambda s: isinstance(s, kind)) if isinstance(s, kind)]

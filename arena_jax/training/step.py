@@ -163,7 +163,7 @@ class Step:
         """
         updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params, value=losses, **extra)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state)  # type: ignore[arg-type]
+        return TrainState(state.step + 1, params, opt_state)
 
     def whole(self, state: TrainState, batches: Any, extra: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
         """Gradients of every model, then the update; the pure function that is compiled."""
@@ -257,7 +257,7 @@ class Step:
         if cache_key not in self._executables:
             start = time.perf_counter()
             compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
-            memory = compiled.memory_analysis()
+            memory: Any = compiled.memory_analysis()
             # Not peak_memory_in_bytes: it was measured to be 15 times too low (DESIGN.md).
             temporary = memory.temp_size_in_bytes
             total = temporary + memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
