@@ -96,8 +96,8 @@ def fit(
     """Fit L(N, D) = E + A/Nᵅ + B/Dᵝ by the Huber loss (δ = 10⁻³, summed) of the residuals in log space.
 
     Levenberg–Marquardt with analytic derivatives from many points of Hoffmann's grid at once: it finds the optimum of
-    L-BFGS-B (the published choice) from twice as many of the starts, and to the last digit (`benchmarks/game.py` has
-    the times). The bootstrap resamples cells (N, D) with all their seeds: seeds of one cell share the law's error there.
+    L-BFGS-B (the published choice) from twice as many of the starts, and to the last digit (`benchmarks/game.py` times
+    both). The bootstrap resamples cells (N, D) with all their seeds: seeds of one cell share the law's error.
 
     Args:
         parameters: N per run, any shape.
