@@ -102,12 +102,13 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
 
     names = model_names(records)
     drawn = []
-    for colour, name in zip(_cycle(len(names)), names, strict=True):
+    for i, (colour, name) in enumerate(zip(_cycle(len(names)), names, strict=True)):
         training = series(records, name, metric, "train")
         validation = series(records, name, metric, "evaluation")
         alone = not validation[0]
         if training[0]:
-            strength = {"linewidth": 1.8} if alone else {"linewidth": 0.9, "alpha": 0.45}
+            # Learning rates are often equal: the first lines are broader, so that all are seen.
+            strength = {"linewidth": 1.8 + 1.8 * (len(names) - 1 - i)} if alone else {"linewidth": 0.9, "alpha": 0.45}
             axes.plot(*training, color=colour, **strength, label=name if alone else None)
         if validation[0]:
             dots = {"marker": "o", "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.8}

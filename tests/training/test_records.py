@@ -162,6 +162,18 @@ def test_no_line_is_wider_than_the_terminal(count):
             assert len(line) <= WIDTH, line
 
 
+def test_a_finished_run_that_is_resumed_says_so():
+    narrator = Narrator()
+    for record in a_run():
+        narrator(record)
+    lines = narrator({"kind": "resume", "step": 8, "time": 9999.0})
+    assert lines[0] == "nothing is left to do: all 8 steps were taken"
+    assert lines[-1].endswith("arena-jax export runs/joint-synthetic-1 bert FOLDER")
+    early = Narrator()
+    early(next(a_run()))
+    assert early({"kind": "resume", "step": 4, "time": 0.0}) == ["resumed at step 4 from the last checkpoint"]
+
+
 def test_a_long_note_is_wrapped():
     lines = Narrator()({"kind": "note", "step": 0, "time": 0.0, "text": "examples are many " * 20})
     assert all(line.startswith("  · " if i == 0 else "    ") and len(line) <= WIDTH for i, line in enumerate(lines))
