@@ -33,8 +33,8 @@ def joint_synthetic() -> RunConfig:
         task="sequence-classification",
         models=_three(hidden_size=64, num_layers=2, num_heads=4, intermediate_size=256, vocab_size=512),
         data=DataConfig(name="synthetic-sentiment", max_length=32),
-        # Tried over seeds 0, 1 and 2: at 1e-3 BERT and RoBERTa had not left 50 % after 3 epochs; at 3e-3 in batches of 32
-        # GPT-2 ended at 98 to 100 %; at 4e-3 in batches of 20 all three are at 100 % after epoch 4 with each seed.
+        # Tried over seeds 0, 1 and 2: at 1e-3 BERT and RoBERTa had not left 50 % after 3 epochs; at 3e-3 in batches
+        # of 32 GPT-2 ended at 98 to 100 %; at 4e-3 in batches of 20 all three are at 100 % after epoch 4.
         optimizer=OptimizerConfig(learning_rate=4e-3, warmup_steps=10),
         training=TrainingConfig(epochs=5, batch_size=20, log_every=5, evaluation_batch_size=100),
     )
