@@ -12,7 +12,7 @@ from arena_jax.errors import ArenaError
 
 __version__ = "0.1.0"
 
-_ROOMS = ("transforms", "models", "data", "training", "arena", "reports", "presets", "config")
+_ROOMS = ("transforms", "models", "data", "training", "arena", "game", "reports", "presets", "config")
 __all__ = ["ArenaError", *_ROOMS]
 
 
