@@ -40,7 +40,7 @@ class Attention(nnx.Module):
         """
         config = self.config
         heads = (*x.shape[:-1], config.num_heads, config.head_size)
-        query, keys, values = (m(x).reshape(heads) for m in (self.query, self.key, self.value))
+        query, keys, values = (part(x).reshape(heads) for part in (self.query, self.key, self.value))
         wide = jnp.promote_types(x.dtype, jnp.float32)
         scale = jnp.asarray(config.head_size**-0.5 if config.scale_attn_weights else 1.0, wide)
         if config.scale_attn_by_inverse_layer_idx:
@@ -52,11 +52,16 @@ class Attention(nnx.Module):
                 (query * scale).astype(x.dtype), keys, values, mask=mask, scale=1.0, is_causal=False
             )
             return self.output(mixed.reshape(x.shape))
+        # (B, heads, L, d): said outright, XLA's CPU backend saves the copies that it makes when an einsum hides it.
+        query, keys, values = (part.transpose(0, 2, 1, 3) for part in (query, keys, values))
         sums = wide if config.reorder_and_upcast_attn else None
-        scores = jnp.einsum("blhd,bmhd->bhlm", query, keys, preferred_element_type=sums).astype(wide) * scale
+        scores = jnp.einsum("bhld,bhmd->bhlm", query, keys, preferred_element_type=sums).astype(wide) * scale
         if mask is not None:
             # The smallest finite number, not −inf: a row that may see nothing then averages instead of giving NaN.
             scores = jnp.where(mask, scores, jnp.finfo(wide).min)
-        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-        weights = dropout(weights, config.attention_dropout, key)
-        return self.output(jnp.einsum("bhlm,bmhd->blhd", weights, values).reshape(x.shape))
+        # Softmax with the division moved behind the product with V, where it has head_size/L as much to divide.
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+        total = weights.sum(-1, keepdims=True)
+        weights = dropout(weights.astype(x.dtype), config.attention_dropout, key)
+        mixed = jnp.einsum("bhlm,bhmd->bhld", weights, values).astype(wide) / total
+        return self.output(mixed.astype(x.dtype).transpose(0, 2, 1, 3).reshape(x.shape))
