@@ -13,9 +13,9 @@ WIDTH = 100
 SCORES = {
     "f1": True,
     "entity_f1": True,
-    "accuracy": True,
     "perplexity": False,
     "bits_per_byte": False,
+    "accuracy": True,
     "loss": False,
 }
 _HEADINGS = {
