@@ -83,7 +83,8 @@ class Narrator:
         return [*lines, *([""] if models else []), *_columns(derived), ""]
 
     def _resume(self, record: Record) -> list[str]:
-        self._origin = record
+        # A new terminal has not seen the heading.
+        self._origin, self._since_heading = record, _HEADING_EVERY
         if record["step"] >= self.start.get("steps", math.inf):
             return [f"nothing is left to do: all {record['step']:,} steps were taken", *summary(self.records)]
         return [f"resumed at step {record['step']:,} from {record.get('checkpoint', 'the last checkpoint')}"]

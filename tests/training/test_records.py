@@ -169,6 +169,7 @@ def test_a_finished_run_that_is_resumed_says_so():
     lines = narrator({"kind": "resume", "step": 8, "time": 9999.0})
     assert lines[0] == "nothing is left to do: all 8 steps were taken"
     assert lines[-1].endswith("arena-jax export runs/joint-synthetic-1 bert FOLDER")
+    assert any("─ bert ─" in line for line in narrator(list(a_run())[2]))
     early = Narrator()
     early(next(a_run()))
     assert early({"kind": "resume", "step": 4, "time": 0.0}) == ["resumed at step 4 from the last checkpoint"]
