@@ -50,7 +50,7 @@ class Case:
 
     family: str
     task: str
-    reference: torch.nn.Module
+    reference: Any
     folder: Path
 
     @property
@@ -113,6 +113,8 @@ def given_case(folder: Path, task: str | None = None) -> Case:
     Raises:
         ValueError: another family, or a folder whose task has to be named.
     """
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} is no Hugging Face folder: there is no config.json in it")
     config = transformers.AutoConfig.from_pretrained(folder)
     if config.model_type not in reference_models.FAMILIES:
         known = ", ".join(reference_models.FAMILIES)

@@ -17,7 +17,7 @@ from parity.names import as_tree, by_reference_name
 from parity.reference.parameters import Parameter, literal_parameters
 
 TASKS = {"bert": "token-classification", "gpt2": "causal-lm", "roberta": "sequence-classification"}
-WEIGHTS = {"bert": 1.0, "gpt2": 0.8, "roberta": 1.2}  # the paper's
+WEIGHTS: dict[Any, float] = {"bert": 1.0, "gpt2": 0.8, "roberta": 1.2}  # the paper's
 # Small, as a hundred steps are taken. One model has a layer more, so that stacks of two lengths meet.
 _NARROW = {"hidden_size": 12, "num_attention_heads": 3, "intermediate_size": 16, "num_hidden_layers": 2}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -32,7 +32,7 @@ class Ensemble:
     """{name: case} and a copy of the PyTorch models that may be trained."""
 
     cases: dict[str, Case]
-    torch_models: dict[str, torch.nn.Module]
+    torch_models: dict[str, Any]
 
     @property
     def literals(self) -> dict[str, list[Parameter]]:
@@ -52,6 +52,7 @@ class Ensemble:
                     p.base.grad = torch.zeros_like(p.base)
                 size = 10.0 ** generator.uniform(-6, 1)
                 value = (size * generator.standard_normal(tuple(p.data.shape))).astype(np.float32)
+                assert p.grad is not None
                 p.grad.copy_(torch.from_numpy(value))
         return self.gradients(dtype)
 
@@ -59,13 +60,13 @@ class Ensemble:
         """The copies' gradients as our trees."""
         trees = {}
         for name, parameters in self.literals.items():
-            as_data = [_Gradient(p.name, p.grad) for p in parameters]
-            trees[name] = as_tree(name, as_data)  # type: ignore[arg-type]
+            as_data: Any = [_Gradient(p.name, p.grad) for p in parameters]
+            trees[name] = as_tree(name, as_data)
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), trees)
 
     def named(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Our trees under PyTorch's names, the model's name in front."""
-        found = {}
+        found: dict[str, Any] = {}
         for name, parameters in self.literals.items():
             found |= {f"{name}: {k}": v for k, v in by_reference_name(name, tree[name], parameters).items()}
         return found
@@ -76,13 +77,18 @@ class Ensemble:
 
     def wanted_gradients(self) -> dict[str, Any]:
         """The copies' gradients, named likewise."""
-        return {f"{name}: {p.name}": p.grad.clone() for name, found in self.literals.items() for p in found}
+        return {f"{name}: {p.name}": _there(p.grad) for name, found in self.literals.items() for p in found}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Gradient:
     name: str
-    data: torch.Tensor
+    data: torch.Tensor | None
+
+
+def _there(gradient: torch.Tensor | None) -> torch.Tensor:
+    assert gradient is not None
+    return gradient.clone()
 
 
 def ensemble() -> Ensemble:

@@ -78,10 +78,10 @@ def labels(task: str, sizes: Sizes, batch: Arrays, classes: int, generator: np.r
     rows, length = ids.shape
     real = batch.get("attention_mask", np.ones_like(ids)) != 0
     if task == "sequence-classification":
-        return {"labels": generator.integers(0, classes, rows)}
+        return {"labels": np.asarray(generator.integers(0, classes, rows))}
     if task == "question-answering":
-        ends = generator.integers(0, length, (2, rows))
-        return {"start_positions": ends.min(0), "end_positions": ends.max(0)}
+        ends = np.asarray(generator.integers(0, length, (2, rows)))
+        return {"start_positions": np.min(ends, axis=0), "end_positions": np.max(ends, axis=0)}
     if task == "token-classification":
         chosen = real & (generator.random(ids.shape) < 0.7)
         return {"labels": np.where(chosen, generator.integers(0, classes, ids.shape), -100)}

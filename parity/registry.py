@@ -49,6 +49,8 @@ def run(check: Check) -> Row:
         if count == 0 or error > worst.error:
             worst = Measurement(measurement.where, error)
         count += 1
+    if count and worst.error == 0:
+        worst = Measurement(f"the same in all {count}", 0.0)
     tolerance = check.tolerance
     if tolerance is None:
         # A row without an entry fails until it has been recorded: nothing passes unmeasured.

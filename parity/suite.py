@@ -6,7 +6,7 @@ import math
 from functools import partial
 from pathlib import Path
 
-from parity.case import given_case
+from parity.case import Case, given_case
 from parity.checks import arena, backward, forward, metrics, optimizer, tokens, trajectory, weights
 from parity.registry import Check
 
@@ -30,7 +30,7 @@ def checkpoint_checks(folder: Path, task: str | None) -> list[Check]:
     """Layers 1 to 3 for one folder: float64 must agree; in smaller types the error is reported, nothing is demanded."""
     case = given_case(folder, task)
 
-    def make() -> object:
+    def make() -> Case:
         return case
 
     found = [Check("weights", case.family, case.task, "float32", partial(weights.weights, make, "float32"), 0.0)]

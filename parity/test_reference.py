@@ -78,11 +78,13 @@ def test_slope_is_that_of_polyfit() -> None:
 
 
 def test_algorithm_1_by_hand() -> None:
-    layers = {name: torch.nn.Linear(2, 2, bias=False) for name in ("a", "b")}
-    literal = {}
-    for name, layer in layers.items():
-        layer.weight.grad = torch.full((2, 2), {"a": 1.0, "b": 3.0}[name])
-        literal[name] = [parameters.Parameter(name, "attention", layer.weight, lambda t: t)]
-    algorithms.share_gradients(literal, {"a": 1.0, "b": 2.0}, 0.5)
-    assert layers["a"].weight.grad[0, 0] == 0.5 * 1 + 0.5 * 7
-    assert layers["b"].weight.grad[0, 0] == 0.5 * 3 + 0.5 * 7
+    literal, kernels = {}, {}
+    for name, gradient in (("a", 1.0), ("b", 3.0)):
+        kernels[name] = torch.nn.Parameter(torch.zeros(2, 2))
+        kernels[name].grad = torch.full((2, 2), gradient)
+        literal[name] = [parameters.Parameter(name, "attention", kernels[name], lambda t: t)]
+    algorithms.share_gradients(literal, {"a": 1.0, "b": 2.0}, 0.5)  # G = 1·1 + 2·3
+    for name, wanted in (("a", 0.5 * 1 + 0.5 * 7), ("b", 0.5 * 3 + 0.5 * 7)):
+        found = kernels[name].grad
+        assert found is not None
+        assert bool((found == wanted).all())

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -59,21 +60,22 @@ def progress(dtype: str) -> Iterator[Measurement]:
                     yield from compare({"progress": ours}, {"progress": wanted}, where)
 
 
-def allocation(dtype: str, variant: str) -> Iterator[Measurement]:
+def allocation(dtype: str, variant: Any) -> Iterator[Measurement]:
     """Equations 2 to 6, share after share, through each history and several settings."""
     settings = {"defaults": (0.7, 0.05), "no smoothing": (0.0, 0.05), "high floor": (0.5, 0.2), "no floor": (0.9, 0.0)}
     with precision(dtype):
         for name, scores in histories().items():
             for setting, (alpha, delta) in settings.items():
-                ours = wanted = np.full(MODELS, 1 / MODELS)
+                ours: Any = np.full(MODELS, 1 / MODELS)
+                wanted = ours.tolist()
                 for t in range(1, EVALUATIONS + 1):
                     rates = [reference.learning_rate(list(column), 5) for column in scores[:t].T]
                     given = np.asarray(rates, dtype)
                     ours = arena.allocate(given, np.asarray(ours, dtype), smoothing=alpha, floor=delta, variant=variant)
                     if variant == "paper":
-                        wanted = reference.allocate(given.tolist(), list(wanted), alpha=alpha, delta=delta)
+                        wanted = reference.allocate(given.tolist(), wanted, alpha=alpha, delta=delta)
                     else:
-                        wanted = reference.allocate_published(given.tolist(), list(wanted), alpha=alpha, delta=delta)
+                        wanted = reference.allocate_published(given.tolist(), wanted, alpha=alpha, delta=delta)
                     where = f"{name}, {setting}, allocation {t}: "
                     found = {f"share {i}": ours[i] for i in range(MODELS)}
                     yield from compare(found, {f"share {i}": np.asarray(wanted[i]) for i in range(MODELS)}, where)
@@ -98,9 +100,14 @@ def memory(fixed: float, per_example: float, bend: float, b: int) -> float:
     return fixed + per_example * b + bend * b * b
 
 
+def whole_bytes(curve: tuple[float, float, float], b: int) -> int:
+    """As the compiler tells it."""
+    return int(memory(*curve, b))
+
+
 def known(fixed: float, per_example: float, bend: float, sizes: int = 64) -> dict[int, Estimate]:
     """Estimates as the compiler would give them, so that nothing has to be compiled."""
-    fields = dict.fromkeys(Estimate._fields, 0)
+    fields: dict[str, Any] = dict.fromkeys(Estimate._fields, 0)
     totals = {b: int(memory(fixed, per_example, bend, b)) for b in range(1, sizes + 1)}
     return {b: Estimate(**{**fields, "total": total, "executable": None}) for b, total in totals.items()}
 
@@ -113,7 +120,7 @@ def sizes() -> Iterator[Measurement]:
         curve = (float(fixed), float(per_example), float(generator.choice([0.0, 5.0])))
         budget = int(generator.uniform(fixed + per_example * 1.5 + 5, fixed + per_example * 70))
         table = known(*curve)
-        wanted = reference.batch_size(lambda b, curve=curve: int(memory(*curve, b)), budget, 64)
+        wanted = reference.batch_size(partial(whole_bytes, curve), budget, 64)
         ours = largest_batch(None, None, budget, limit=64, known=table)  # type: ignore[arg-type]
         yield exactly(f"curve {number}, budget {budget}: {ours.batch}, wanted {wanted}", ours.batch == wanted)
 
@@ -129,15 +136,20 @@ def efficiency(dtype: str) -> Iterator[Measurement]:
             yield from compare({"RUE": ours}, {"RUE": wanted}, f"case {number}: ")
 
 
+def score_at(scores: np.ndarray, evaluate_every: int, i: int, t: int) -> float:
+    """Evaluate: a history read off, again from its start when it ends."""
+    return float(scores[t // evaluate_every % EVALUATIONS, i])
+
+
 def rounds() -> Iterator[Measurement]:
     """Algorithm 1: shares, batch sizes and steps of every round, from the library's parts."""
     evaluate_every, reallocate_every, count, budget = 2, 4, 18, 400_000.0
     curves = [(9_000.0, 900.0 * (i + 1), 0.0) for i in range(MODELS)]
     with precision("float64"):
         for name, scores in histories(4).items():
-            at = [lambda b, c=curve: int(memory(*c, b)) for curve in curves]
+            at = [partial(whole_bytes, curve) for curve in curves]
             wanted = reference.train(
-                lambda i, t, s=scores: float(s[t // evaluate_every % EVALUATIONS, i]),
+                partial(score_at, scores, evaluate_every),
                 at,
                 budget=budget,
                 rounds=count,

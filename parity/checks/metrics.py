@@ -93,7 +93,7 @@ def questions() -> data.Dataset:
     context = "In 1969 two people walked on the moon, while a third stayed in orbit; the flight took eight days in all."
     found = ["two people", "1969", "a third", "the moon", "eight days in all", "orbit; the flight"]
     asked = [f"question number {i} about it?" for i in range(len(found))]
-    columns = {
+    columns: dict[str, list[Any]] = {
         "id": [str(i) for i in range(len(found))],
         "question": asked,
         "context": [context] * len(found),
@@ -149,7 +149,7 @@ class Fixed:
 
     def __init__(self, logits: np.ndarray):
         self.logits = jnp.asarray(logits)
-        self.seen = None
+        self.seen: Any = None
 
     def __call__(self, input_ids: Any, *unused: Any, key: Any = None, **ignored: Any) -> Any:
         return self.logits
@@ -172,7 +172,7 @@ def classes() -> Iterator[Measurement]:
     parts = []
     for start in range(0, rows, 4):
         index = np.minimum(np.arange(start, start + 4), rows - 1)
-        batch = {
+        batch: Any = {
             "input_ids": np.ones((4, 2), np.int32),
             "labels": labels[index],
             "valid": np.arange(start, start + 4) < rows,
@@ -200,7 +200,7 @@ def perplexity() -> Iterator[Measurement]:
             generator.integers(0, vocabulary, (2, 6)).astype(np.int32),
         )
         mask = np.repeat((np.arange(6) < fill)[None].astype(np.int32), 2, axis=0)
-        batch = {"input_ids": ids, "attention_mask": mask, "bytes": np.array([20.0, 17.0], np.float32)}
+        batch: Any = {"input_ids": ids, "attention_mask": mask, "bytes": np.array([20.0, 17.0], np.float32)}
         batch = {name: jnp.asarray(value) for name, value in batch.items()}
         parts.append(training.next_token(Fixed(logits), batch, jax.random.key(0), False).sums)
         kept = torch.from_numpy(logits[:, : fill - 1]).flatten(0, 1), torch.from_numpy(ids[:, 1:fill]).flatten().long()

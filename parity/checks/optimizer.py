@@ -53,6 +53,7 @@ def synchronisation(dtype: str) -> Iterator[Measurement]:
             updates = both.set_gradients(generator, dtype)
             for parameters in both.literals.values():
                 for p in parameters:
+                    assert p.grad is not None
                     p.data.add_(p.grad)
             if step % 3 == 0:
                 algorithms.synchronize_parameters(both.literals, WEIGHTS, 0.3)
@@ -103,7 +104,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 COMMON = {"lr": 0.02, "weight_decay": 0.05, "betas": (0.8, 0.97), "eps": 1e-4, "warmup": 4, "decay": 5}
 
 
-def our_optimizer(mode: str, weights: dict[str, float], **options: Any) -> optax.GradientTransformationExtraArgs:
+def our_optimizer(mode: str, weights: dict[Any, float], **options: Any) -> optax.GradientTransformationExtraArgs:
     """The optimizer by the reference's argument names."""
     options = {**options}
     rate = options.pop("lr")

@@ -1,8 +1,8 @@
 """A deliberate fault: a few characters of one function of the library, changed while the fault is on.
 
 The function's source is rewritten, compiled anew and put in the place of the old code, so that a fault reads like
-the typing error it stands for. Where the text to be changed is no longer there, the fault has to be written anew: that is an
-error, never a caught fault.
+the typing error it stands for. Where the text to be changed is no longer there, the fault has to be written anew: that
+is an error, never a caught fault.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def function_of(where: str) -> FunctionType:
     found: Any = importlib.import_module(f"arena_jax.{module}")
     for name in path.split("."):
         found = inspect.getattr_static(found, name)
-    found = inspect.unwrap(found.fget if isinstance(found, property) else found)
+    found = inspect.unwrap(found)
     if not isinstance(found, FunctionType):
         raise OutdatedMutant(f"arena_jax.{where} is no function")
     return found

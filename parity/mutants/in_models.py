@@ -241,7 +241,13 @@ ATTENTIONS = (
         "causality/roberta/causal-lm/float32",
     ),
     fault("scores scaled by the whole width", ATTENTION, "config.head_size**-0.5", "config.hidden_size**-0.5", BERT),
-    fault("softmax over the queries", ATTENTION, "softmax(scores, axis=-1)", "softmax(scores, axis=-2)", BERT),
+    fault(
+        "attention normalised over the queries",
+        ATTENTION,
+        "weights.sum(-1, keepdims=True)",
+        "weights.sum(-2, keepdims=True).swapaxes(-1, -2)",
+        BERT,
+    ),
     fault("keys mixed instead of values", ATTENTION, "weights, values)", "weights, keys)", GPT2),
     fault(
         "blocks numbered from 0 in the scale",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
 
 def learning_rate(scores: Sequence[float], window: int = 5) -> float:
@@ -105,7 +106,7 @@ def train(
     evaluate_every: int,
     reallocate_every: int,
     window: int = 5,
-) -> list[dict[str, list[float]]]:
+) -> list[dict[str, Any]]:
     """Algorithm 1 without the training itself: what every round used. ``scores_at(i, t)`` stands for Evaluate.
 
     Returns:

@@ -8,13 +8,15 @@ The sizes are odd on purpose: no two axes of one array agree, except where they 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import transformers
 
 FAMILIES = ("bert", "roberta", "gpt2")
 TASKS = ("causal-lm", "masked-lm", "sequence-classification", "token-classification", "question-answering")
 
-CLASSES: dict[tuple[str, str], type[torch.nn.Module]] = {
+CLASSES: dict[tuple[str, str], Any] = {
     ("bert", "causal-lm"): transformers.BertLMHeadModel,
     ("bert", "masked-lm"): transformers.BertForMaskedLM,
     ("bert", "sequence-classification"): transformers.BertForSequenceClassification,
@@ -36,9 +38,9 @@ VOCABULARY = {"bert": 61, "roberta": 59, "gpt2": 67}
 PADDING = {"bert": 0, "roberta": 1, "gpt2": 66}
 
 
-def configuration(family: str, task: str, **changes: object) -> transformers.PretrainedConfig:
+def configuration(family: str, task: str, **changes: Any) -> transformers.PretrainedConfig:
     """A small configuration of one family; ``changes`` are fields of its Hugging Face class."""
-    fields: dict[str, object] = {"vocab_size": VOCABULARY[family], "pad_token_id": PADDING[family]}
+    fields: dict[str, Any] = {"vocab_size": VOCABULARY[family], "pad_token_id": PADDING[family]}
     if task != "question-answering":  # which has two labels, start and end, by definition
         fields["num_labels"] = LABELS
     if task == "causal-lm" and family != "gpt2":
@@ -70,9 +72,7 @@ def perturb(model: torch.nn.Module, seed: int) -> None:
         parameter.copy_(value.float())
 
 
-def create(
-    family: str, task: str, *, seed: int = 0, dtype: torch.dtype = torch.float64, **changes: object
-) -> torch.nn.Module:
+def create(family: str, task: str, *, seed: int = 0, dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
     """A perturbed model in evaluation mode, with plain ("eager") attention."""
     torch.manual_seed(seed)
     config = configuration(family, task, **changes)

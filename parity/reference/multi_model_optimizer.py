@@ -79,7 +79,9 @@ class MultiModelOptimizer(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None, *, losses: Mapping[str, float]) -> None:
+    def step(  # type: ignore[override]
+        self, closure: Callable[[], Any] | None = None, *, losses: Mapping[str, float]
+    ) -> None:
         """Update every model once from the gradients that lie in it.
 
         Args:
