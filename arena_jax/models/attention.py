@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from arena_jax.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
 from arena_jax.models.initial import Initial
 from arena_jax.models.layers import Linear, dropout
@@ -45,12 +46,9 @@ class Attention(nnx.Module):
         scale = jnp.asarray(config.head_size**-0.5 if config.scale_attn_weights else 1.0, wide)
         if config.scale_attn_by_inverse_layer_idx:
             scale = scale / (layer + 1).astype(wide)
-        dropping = key is not None and config.attention_dropout > 0
-        if config.attention == "dot_product" and not dropping:
-            # The library function has one static scale and no dropout on weights; the scale goes into the queries.
-            mixed = jax.nn.dot_product_attention(
-                (query * scale).astype(x.dtype), keys, values, mask=mask, scale=1.0, is_causal=False
-            )
+        dropping = key is not None and config.attention_dropout > 0  # the library functions cannot drop weights
+        if config.attention != "xla" and not dropping:
+            mixed = _library_attention(config, (query * scale).astype(x.dtype), keys, values, mask)
             return self.output(mixed.reshape(x.shape))
         # (B, heads, L, d): said outright, XLA's CPU backend saves the copies that it makes when an einsum hides it.
         query, keys, values = (part.transpose(0, 2, 1, 3) for part in (query, keys, values))
@@ -65,3 +63,18 @@ class Attention(nnx.Module):
         weights = dropout(weights.astype(x.dtype), config.attention_dropout, key)
         mixed = jnp.einsum("bhlm,bhmd->bhld", weights, values).astype(wide) / total
         return self.output(mixed.astype(x.dtype).transpose(0, 2, 1, 3).reshape(x.shape))
+
+
+def _library_attention(
+    config: TransformerConfig, query: Array, keys: Array, values: Array, mask: Array | None
+) -> Array:
+    """``jax.nn.dot_product_attention`` of (B, L, heads, d) with the scale already in the queries."""
+    if config.attention == "dot_product":
+        return jax.nn.dot_product_attention(query, keys, values, mask=mask, scale=1.0)
+    if jax.default_backend() != "gpu":
+        raise ArenaError(f"attention='cudnn' needs an NVIDIA GPU, not {jax.default_backend()}: use attention='xla'")
+    # A mask without examples of its own is the causal one, which cuDNN knows by itself and then skips half the work.
+    known = mask is not None and config.causal and mask.shape[0] == 1 < query.shape[0]
+    return jax.nn.dot_product_attention(
+        query, keys, values, mask=None if known else mask, scale=1.0, is_causal=known, implementation="cudnn"
+    )

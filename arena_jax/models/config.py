@@ -15,7 +15,7 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 COMPUTE_TYPES = ("bfloat16", "float16", "float32", "float64")
 # A damaged configuration must be told before it asks for memory that no machine has.
 _LARGEST = {"num_layers": 2**12, "vocab_size": 2**26, "max_positions": 2**26}
-ATTENTIONS = ("xla", "dot_product")
+ATTENTIONS = ("xla", "dot_product", "cudnn")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class TransformerConfig:
     problem_type: str | None = None  # what the labels of sequence classification are; None: decided by the labels
     dtype: str | None = None  # of the computation; None: param_dtype
     param_dtype: str = "float32"  # of the parameters
-    attention: str = "xla"  # "xla": products written out; "dot_product": jax.nn.dot_product_attention (cuDNN)
+    attention: str = "xla"  # products written out; "dot_product": jax.nn's; "cudnn": the fused one of NVIDIA GPUs
     remat: bool = False  # recompute each block in the backward pass: less memory, about a third more time
     carried: tuple[tuple[str, Any], ...] = ()  # Hugging Face options without effect here, written back on saving
 
@@ -231,6 +231,8 @@ def _wrong_together(c: TransformerConfig) -> list[str]:
                 wrong.append(f"{name} is an option of gpt2 alone: leave it at {plain}")
         if c.embedding_dropout not in (None, c.hidden_dropout):
             wrong.append("embedding_dropout is hidden_dropout in this family: leave it out")
+    if c.attention == "cudnn" and c.compute_dtype not in ("bfloat16", "float16"):
+        wrong.append("attention='cudnn' computes in 16 bits: set dtype='bfloat16', or attention='xla'")
     if c.family == "roberta" and not wrong and c.max_length < 1:
         wrong.append(f"max_positions={c.max_positions} leaves no position after pad_token_id={c.pad_token_id}")
     return wrong

@@ -71,7 +71,7 @@ def close(a, b, tolerance):
         assert np.abs(x - y).max() <= tolerance * max(np.abs(y).max(), 1e-3)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["bert-tiny", "gpt2-tiny"])  # RoBERTa's blocks are BERT's
 def test_options_of_the_computation_agree(built, name):
     config, params, ids, mask = built[name]
     task = language(name)
@@ -87,6 +87,16 @@ def test_remat_draws_the_same_dropout(built):
     close(loss_and_gradient(config.replace(remat=True), "causal-lm", params, ids, mask, key), plain, 1e-5)
 
 
+def test_cudnn_says_what_it_needs():
+    with pytest.raises(ArenaError, match="dtype='bfloat16'"):
+        models.preset("gpt2-tiny", attention="cudnn")
+    if jax.default_backend() != "gpu":
+        with pytest.raises(ArenaError, match="NVIDIA GPU"):
+            models.create(models.preset("gpt2-tiny", attention="cudnn", dtype="bfloat16"), "causal-lm")(
+                jnp.ones((2, 3), jnp.int32)
+            )
+
+
 def test_bfloat16_computation(built):
     config, params, ids, mask = built["bert-tiny"]
     given = {"input_ids": ids, "attention_mask": mask}
@@ -95,7 +105,7 @@ def test_bfloat16_computation(built):
     assert half.dtype == jnp.bfloat16
     real = mask == 1
     error = np.abs(np.asarray(half, np.float32) - np.asarray(full))[real].max() / np.asarray(full)[real].std()
-    assert 1e-4 < error < 0.1  # measured 0.02
+    assert 1e-4 < error < 0.1  # measured 0.032; the rounding of bfloat16 is 0.004
 
 
 def test_float64_is_refused_where_jax_would_drop_it():
