@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,20 +44,21 @@ def with_labels(case: Case, batch: inputs.Arrays, seed: int = 4) -> tuple[inputs
     return {**batch, **ours}, {**batch, **extra}
 
 
+@functools.partial(jax.jit, static_argnums=(3,))
+def hidden_tokens(key: jax.Array, ids: jax.Array, maskable: jax.Array, vocabulary: int) -> Any:
+    """What the library hides with this key."""
+    return training.mask_tokens(key, ids, maskable, mask_token_id=MASK_TOKEN, vocab_size=vocabulary)
+
+
 def masked(case: Case, batch: inputs.Arrays, key: jax.Array) -> inputs.Arrays:
     """The inputs and labels that ``masked_token`` makes of a batch with this key."""
     mask_key, _ = jax.random.split(key)
-    maskable = batch.get("attention_mask", np.ones_like(batch["input_ids"]))
-    drawn = training.mask_tokens(
-        mask_key,
-        jnp.asarray(batch["input_ids"]),
-        jnp.asarray(maskable),
-        mask_token_id=MASK_TOKEN,
-        vocab_size=case.sizes.vocabulary,
-    )
-    labels = np.full(batch["input_ids"].shape, -100)
+    ids = jnp.asarray(batch["input_ids"])
+    maskable = jnp.asarray(batch.get("attention_mask", np.ones_like(batch["input_ids"])))
+    drawn = jax.tree.map(np.asarray, hidden_tokens(mask_key, ids, maskable, case.sizes.vocabulary))
+    labels = np.full(ids.shape, -100)
     for row, (positions, targets, weights) in enumerate(zip(drawn.positions, drawn.targets, drawn.weight, strict=True)):
         for position, target, weight in zip(positions, targets, weights, strict=True):
             if weight:
-                labels[row, int(position)] = int(target)
-    return {**batch, "input_ids": np.asarray(drawn.input_ids), "labels": labels}
+                labels[row, position] = target
+    return {**batch, "input_ids": drawn.input_ids, "labels": labels}
