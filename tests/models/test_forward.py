@@ -14,7 +14,7 @@ from arena_jax import ArenaError, models  # noqa: E402
 from arena_jax.models.hf_save import to_tensors  # noqa: E402
 
 PAIRS = sorted(reference.CLASSES)
-# In units of the logits' standard deviation; worst measured over this file's cases (AMD EPYC, AVX-512): 3.2e-6, 4.4e-15.
+# In units of the logits' standard deviation; worst measured over this file (AMD EPYC, AVX-512): 3.2e-6, 4.4e-15.
 FLOAT32 = 1.2e-5
 FLOAT64 = 1e-13
 
