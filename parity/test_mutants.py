@@ -9,7 +9,8 @@ from parity import mutants
 
 @pytest.mark.parametrize("mutant", mutants.ALL, ids=[mutant.name for mutant in mutants.ALL])
 def test_fault_is_caught(mutant: mutants.Mutant) -> None:
-    assert mutants.run_one(mutant).caught, f"nobody noticed: {mutant.name}"
+    outcome = mutants.run_one(mutant)
+    assert outcome.caught, f"nobody noticed: {mutant.name} ({outcome.how})"
 
 
 def test_there_are_enough_and_no_two_are_alike() -> None:

@@ -71,11 +71,14 @@ def first_failure(check: Check) -> str | None:
 def run_one(mutant: Mutant) -> Outcome:
     """Put the fault in and ask its checks."""
     start = time.perf_counter()
-    with applied(mutant):
-        for name in mutant.checks:
-            how = first_failure(checks_by_name()[name])
-            if how is not None:
-                return Outcome(mutant, name, how, time.perf_counter() - start)
+    try:
+        with applied(mutant):
+            for name in mutant.checks:
+                how = first_failure(checks_by_name()[name])
+                if how is not None:
+                    return Outcome(mutant, name, how, time.perf_counter() - start)
+    except OutdatedMutant as error:
+        return Outcome(mutant, None, f"has to be written anew: {error}", time.perf_counter() - start)
     return Outcome(mutant, None, "survived", time.perf_counter() - start)
 
 

@@ -78,10 +78,10 @@ MUTANTS = (
         TRAJECTORY,
     ),
     fault(
-        "the loss handed on is a sum",
-        "training.step:Step.whole",
-        '{"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}',
-        '{"loss": sums["loss_sum"], **sums}',
+        "every model's rate follows the first one's loss",
+        "training.step:Step.update",
+        "value=losses",
+        "value=dict.fromkeys(losses, losses[min(losses)])",
         TRAJECTORY,
     ),
 )
