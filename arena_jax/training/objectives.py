@@ -295,6 +295,9 @@ def tagging(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
 def span(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
     """Half the cross-entropy of an answer's first token plus half of its last.
 
+    The softmax runs over the whole row, padding included, as in `transformers`' question-answering classes: parity
+    with them decides. The model learns that no answer starts on padding; evaluation reads answers off the context only.
+
     Args:
         model: a ``question-answering`` model: logits (B, L, 2), start and end.
         batch: ``input_ids``, ``attention_mask`` (B, L), ``start_positions``, ``end_positions`` (B,); optionally
