@@ -79,6 +79,8 @@ def load(
         >>> data.task, len(data), data.label_names
         ('sequence-classification', 10, ('negative', 'positive'))
     """
+    if not isinstance(source, str | Path) or not str(source).strip():
+        raise ArenaError(f"a data set's name, file, folder or Hub id is needed, not {source!r}")
     name, wanted = str(source), None if task is None else data_task(task)
     columns = dict(columns or {})
     if split not in SPLITS:

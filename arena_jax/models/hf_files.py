@@ -36,6 +36,8 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
     Raises:
         ArenaError: neither a folder nor an id that can be fetched.
     """
+    if not isinstance(path_or_hub_id, str | Path) or not str(path_or_hub_id):
+        raise ArenaError(f"a Hugging Face folder or Hub id is needed, not {path_or_hub_id!r}")
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():
         return path

@@ -134,8 +134,17 @@ def _write_weights(folder: Path, tensors: dict[str, np.ndarray], limit: int) -> 
 
 def _write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
+    # The library makes a file that only its owner reads; weights are as public as the configuration beside them.
+    path.chmod(0o666 & ~_umask())
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    """The process' mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _move(temporary: Path, folder: Path, names: list[str]) -> None:

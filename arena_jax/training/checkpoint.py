@@ -110,26 +110,40 @@ class Checkpoints:
         """
         step = self.latest if step is None else step
         if step is None or not (self.folder / str(step)).is_dir():
-            have = sorted(int(c.step) for c in self._checkpointer.checkpoints)
-            raise ArenaError(
-                f"no checkpoint {'' if step is None else f'of step {step} '}in '{self.folder}'; there are {have}"
+            there = (
+                ", ".join(str(c.step) for c in sorted(self._checkpointer.checkpoints, key=lambda c: c.step)) or "none"
             )
+            which = "" if step is None else f"of step {step} "
+            raise ArenaError(f"no checkpoint {which}in '{self.folder}'; there: {there}")
         wanted = flatten(like)
-        stored = self._checkpointer.metadata(step)
-        held = stored.metadata
-        differences = _differences(wanted, held if isinstance(held, Mapping) else {})
+        try:
+            stored = self._checkpointer.metadata(step)
+            held: Any = stored.metadata
+        except Exception:  # whatever Orbax and TensorStore meet in a broken folder
+            held = None
+        if not isinstance(held, Mapping) or not held:
+            raise self._damaged(step)
+        differences = _differences(wanted, held)
         if differences:
             raise ArenaError(
-                f"checkpoint '{self.folder / str(step)}' holds another state: {'; '.join(differences[:5])}"
-                + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+                f"checkpoint '{self.folder / str(step)}' holds another state: {'; '.join(differences[:3])}"
+                + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
             )
         abstract = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for name, leaf in wanted.items()
         }
-        arrays = self._checkpointer.load(step, abstract)
+        try:
+            arrays = self._checkpointer.load(step, abstract)
+        except Exception:
+            raise self._damaged(step) from None
         ordered = [arrays[name] for name in wanted]
         position = (stored.custom_metadata or {}).get("position", {})
         return jax.tree.unflatten(jax.tree.structure(like), ordered), dict(position)
+
+    def _damaged(self, step: int) -> ArenaError:
+        others = [int(c.step) for c in self._checkpointer.checkpoints if int(c.step) != step]
+        go_on = f"remove that folder to go on from step {max(others)}" if others else "there is no other: start anew"
+        return ArenaError(f"checkpoint '{self.folder / str(step)}' is damaged and cannot be read; {go_on}")
 
 
 class _Always:

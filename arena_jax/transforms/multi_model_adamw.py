@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.errors import ArenaError
+from arena_jax.transforms.arguments import is_count, is_real
 from arena_jax.transforms.clip_by_model_norm import clip_by_model_norm
 from arena_jax.transforms.correspondence import Correspondence, by_kind
 from arena_jax.transforms.per_model import per_model
@@ -118,7 +119,7 @@ def multi_model_adamw(
     if callable(learning_rate):
         schedule = learning_rate
     else:
-        _check_steps("multi_model_adamw", warmup_steps, decay_steps)
+        _check_schedule("multi_model_adamw", learning_rate, warmup_steps, decay_steps)
         schedule = _paper_schedule(learning_rate, warmup_steps, decay_steps)
     links = [] if max_norm is None else [clip_by_model_norm(max_norm)]
     links += [
@@ -205,7 +206,7 @@ def published_multi_model_adamw(
     if callable(learning_rate):
         schedule = learning_rate
     else:
-        _check_steps("published_multi_model_adamw", warmup_steps, decay_steps)
+        _check_schedule("published_multi_model_adamw", learning_rate, warmup_steps, decay_steps)
         schedule = _published_schedule(learning_rate, warmup_steps, decay_steps)
     links = [] if max_norm is None else [clip_by_model_norm(max_norm, epsilon=1e-6)]
     links += [
@@ -251,8 +252,10 @@ def _published_schedule(rate: float, warmup_steps: int, decay_steps: int) -> opt
     return schedule
 
 
-def _check_steps(what: str, warmup_steps: int, decay_steps: int) -> None:
-    if warmup_steps < 0 or decay_steps < 1:
+def _check_schedule(what: str, learning_rate: Any, warmup_steps: int, decay_steps: int) -> None:
+    if not (is_real(learning_rate) and learning_rate >= 0):
+        raise ArenaError(f"{what}: learning_rate is {learning_rate!r}; give a number that is at least 0, or a schedule")
+    if not (is_count(warmup_steps, 0) and is_count(decay_steps)):
         raise ArenaError(
             f"{what}: warmup_steps is {warmup_steps!r} and decay_steps {decay_steps!r}; give at least 0 and at least 1"
         )

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from arena_jax.errors import ArenaError
+from arena_jax.transforms.arguments import is_count, is_real
 from arena_jax.transforms.by_model import check_names, current_active, silence
 from arena_jax.transforms.trees import Name, branches, is_float
 
@@ -81,13 +82,13 @@ def scale_by_convergence(
 
     Source: MultiModelOptimizer, Algorithm 3 and equation 1.
     """
-    if window < 2:
+    if not is_count(window, 2):
         raise ArenaError(f"scale_by_convergence: window is {window!r}; a slope needs at least 2 losses")
-    if not 0 <= decay < 1:
+    if not (is_real(decay) and 0 <= decay < 1):
         raise ArenaError(f"scale_by_convergence: decay is {decay!r}; give a number from 0 to below 1")
-    if every < 1:
+    if not is_count(every):
         raise ArenaError(f"scale_by_convergence: every is {every!r}; give a number of losses, 1 or more")
-    if not 0 < low <= high:
+    if not (is_real(low) and is_real(high) and 0 < low <= high):
         raise ArenaError(f"scale_by_convergence: low is {low!r} and high {high!r}; give 0 < low <= high")
     if slope not in ("absolute", "signed"):
         raise ArenaError(f"scale_by_convergence: slope is {slope!r}; give 'absolute' or 'signed'")
@@ -128,6 +129,11 @@ def scale_by_convergence(
             raise ArenaError("scale_by_convergence needs the losses; call update(..., value={model: loss})")
         trees, definition = branches(updates)
         check_names(value, trees, "scale_by_convergence: value")
+        for model, loss in value.items():
+            if jnp.shape(loss) != ():
+                raise ArenaError(
+                    f"scale_by_convergence: the loss of {model!r} has shape {jnp.shape(loss)}; give one number a model"
+                )
         mask = current_active(active, tuple(trees), "scale_by_convergence")
 
         models, scaled = {}, []

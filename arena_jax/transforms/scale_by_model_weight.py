@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.errors import ArenaError
+from arena_jax.transforms.arguments import is_real
 from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence
 from arena_jax.transforms.trees import Name, branches, is_float, models_of
 
@@ -49,7 +50,7 @@ def scale_by_model_weight(
     Source: MultiModelOptimizer, section 3.5 (the line itself: the published code).
     """
     constants = constant_weights(weights, "scale_by_model_weight")
-    if not 0 <= base <= 1:
+    if not (is_real(base) and 0 <= base <= 1):
         raise ArenaError(f"scale_by_model_weight: base is {base!r}; give a number from 0 to 1")
 
     def weights_now(models: tuple[Name, ...], given: Any) -> dict[Name, Any]:

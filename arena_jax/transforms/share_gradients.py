@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.errors import ArenaError
+from arena_jax.transforms.arguments import is_count, is_real
 from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence
 from arena_jax.transforms.correspondence import Correspondence, by_kind
 from arena_jax.transforms.pools import plan, pooled, select
@@ -78,10 +79,10 @@ def share_gradients(
     Source: MultiModelOptimizer, Algorithm 1.
     """
     constants = constant_weights(weights, "share_gradients")
-    if not 0 <= alpha <= 1:
+    if not (is_real(alpha) and 0 <= alpha <= 1):
         raise ArenaError(f"share_gradients: alpha is {alpha!r}; it is a part, so give a number from 0 to 1")
-    if every < 1:
-        raise ArenaError(f"share_gradients: every is {every!r}; give a number of updates, 1 or more")
+    if not is_count(every):
+        raise ArenaError(f"share_gradients: every is {every!r}; give a whole number of updates, 1 or more")
     if reduce not in ("sum", "mean"):
         raise ArenaError(f"share_gradients: reduce is {reduce!r}; give 'sum' or 'mean'")
 

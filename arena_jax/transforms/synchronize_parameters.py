@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.errors import ArenaError
+from arena_jax.transforms.arguments import is_count, is_real
 from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence
 from arena_jax.transforms.correspondence import Correspondence, by_kind
 from arena_jax.transforms.pools import plan, pooled, select
@@ -70,9 +71,9 @@ def synchronize_parameters(
     Source: MultiModelOptimizer, Algorithm 2.
     """
     constants = constant_weights(weights, "synchronize_parameters")
-    if not 0 <= beta <= 1:
+    if not (is_real(beta) and 0 <= beta <= 1):
         raise ArenaError(f"synchronize_parameters: beta is {beta!r}; it is a part, so give a number from 0 to 1")
-    if every < 1:
+    if not is_count(every):
         raise ArenaError(f"synchronize_parameters: every is {every!r}; give a number of updates, 1 or more")
 
     def weights_now(models: tuple[Name, ...], given: Any) -> dict[Name, Any]:

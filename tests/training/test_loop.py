@@ -176,9 +176,22 @@ def test_checkpoints_name_what_differs(tmp_path):
         checkpoints.wait()
         assert checkpoints.latest == 3
         assert checkpoints.load(state, 2)[1] == {"step": 2}
-        with pytest.raises(ArenaError, match=r"no checkpoint of step 1 .* there are \[2, 3\]"):
+        with pytest.raises(ArenaError, match=r"no checkpoint of step 1 .* there: 2, 3"):
             checkpoints.load(state, 1)
         with pytest.raises(
             ArenaError, match=r"'c' is missing; 'b' is not of this run; 'a' has shape \(2, 3\), not \(4,\)"
         ):
             checkpoints.load({"a": jax.numpy.ones(4), "c": jax.numpy.ones(1)})
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    state = {"a": jax.numpy.arange(50_000.0)}
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state, {})
+        checkpoints.wait()
+        (data,) = (tmp_path / "checkpoints" / "2" / "state" / "ocdbt.process_0" / "d").iterdir()
+        data.write_bytes(data.read_bytes()[:100])
+        with pytest.raises(ArenaError, match=r"2' is damaged .*remove that folder to go on from step 1"):
+            checkpoints.load(state)
+        assert checkpoints.load(state, 1)[1] == {}

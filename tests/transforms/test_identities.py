@@ -249,3 +249,27 @@ def test_a_mistake_is_told_in_one_line(mistake):
     with pytest.raises(ArenaError, match=message) as caught:
         act()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [1.5, 0, float("nan"), "2", None, True])
+def test_every_is_a_whole_number(wrong):
+    for build in (tx.share_gradients, tx.synchronize_parameters, tx.scale_by_convergence):
+        with pytest.raises(ArenaError, match="every is"):
+            build(every=wrong)
+
+
+@pytest.mark.parametrize("wrong", [-0.1, float("nan"), float("inf"), "0.1", None])
+def test_parts_and_rates_are_numbers(wrong):
+    with pytest.raises(ArenaError, match="alpha is"):
+        tx.share_gradients(alpha=wrong)
+    with pytest.raises(ArenaError, match="beta is"):
+        tx.synchronize_parameters(beta=wrong)
+    with pytest.raises(ArenaError, match="learning_rate is"):
+        tx.multi_model_adamw(wrong)
+
+
+def test_a_loss_that_was_not_reduced_is_told():
+    scale = tx.scale_by_convergence()
+    updates = {"a": jnp.ones(2)}
+    with pytest.raises(ArenaError, match=r"loss of 'a' has shape \(3,\)"):
+        scale.update(updates, scale.init(updates), value={"a": jnp.ones(3)})
