@@ -14,7 +14,7 @@ from typing import Any
 
 from arena_jax.errors import ArenaError, nearest
 from arena_jax.fields import build, check, plain, shown
-from arena_jax.sections import DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from arena_jax.sections import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
     "RunConfig",
@@ -22,6 +22,7 @@ __all__ = [
     "DataConfig",
     "OptimizerConfig",
     "TrainingConfig",
+    "ArenaConfig",
     "TASKS",
     "load",
     "save",
@@ -55,6 +56,7 @@ class RunConfig:
     data: DataConfig = field(metadata={"help": "what is learnt from"})
     optimizer: OptimizerConfig = field(metadata={"help": "how all of them are updated"})
     training: TrainingConfig = field(metadata={"help": "how long, and what is written"})
+    arena: ArenaConfig | None = field(default=None, metadata={"help": "how models compete; none: they train together"})
 
     def __post_init__(self) -> None:
         check(self, "")
@@ -65,6 +67,23 @@ class RunConfig:
             # Models have folders of their own, and some file systems do not tell Bert from bert.
             if name in names[:i]:
                 raise ArenaError(f"two models are called '{self.models[i].name}': give each a name of its own")
+        if self.arena:
+            self._check_competition()
+            return
+        for model in self.models:
+            if model.accumulation and self.training.batch_size % model.accumulation:
+                raise ArenaError(
+                    f"model '{model.name}': training.batch_size {self.training.batch_size} does not divide into"
+                    f" accumulation {model.accumulation} equal parts; change one"
+                )
+
+    def _check_competition(self) -> None:
+        if self.training.steps is None:
+            raise ArenaError("a competition is so many rounds long: give training.steps (rounds) instead of epochs")
+        if self.training.evaluate_every is None:
+            raise ArenaError("a competition needs scores: give training.evaluate_every (rounds)")
+        if self.data.lengths:
+            raise ArenaError("a competition compiles one length per model: remove data.lengths")
 
     def model(self, name: str) -> ModelConfig:
         """Return the model of that name."""

@@ -1,4 +1,4 @@
-"""The sections of a run's configuration: models, data, optimizer, training. `arena_jax.config` puts them together."""
+"""The sections of a run's configuration: models, data, optimizer, training, arena."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ MODEL_PRESETS = (
     "gpt2-large",
     "gpt2-xl",
 )
+
+# Written out for the same reason; a test compares.
+POLICIES = ("predictive", "modelarena", "successive-halving", "multi-objective", "static")
 
 # What a form of the MultiModelOptimizer means for the fields that are left open (None).
 # "paper" is Algorithms 1 to 3 to the letter, "published" what the authors' code does instead.
@@ -75,12 +78,21 @@ class ModelConfig:
     intermediate_size: int | None = option(
         None, "width inside the feed-forward part; the preset's if not given", unit="features", low=1
     )
+    max_positions: int | None = option(
+        None, "longest input the model can take; the preset's if not given", unit="tokens", low=4
+    )
     dropout: float | None = option(
         None,
         "probability of dropping a value in training; the preset's if not given",
         unit="probability",
         low=0,
         below=1,
+    )
+    accumulation: int | None = option(
+        None,
+        "parts this model's batch is computed in, in a competition at least; the run's if not given",
+        unit="microbatches",
+        low=1,
     )
     weight: float = option(
         1.0, "say of this model in sharing and synchronisation, relative to the others", unit="relative", above=0
@@ -102,7 +114,7 @@ class ModelConfig:
             raise ArenaError(f"{where}a name has 1 to 40 letters, digits, - or _, e.g. 'bert-small'")
         if (self.preset is None) == (self.checkpoint is None):
             raise ArenaError(f"{where}give either a preset (e.g. bert-tiny) or a checkpoint, one of the two")
-        sizes = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
+        sizes = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions")
         changed = [size for size in sizes if getattr(self, size) is not None]
         if self.checkpoint is not None and changed:
             raise ArenaError(
@@ -284,3 +296,56 @@ class TrainingConfig:
                 f"training.batch_size {self.batch_size} does not divide into accumulation {self.accumulation}"
                 " equal parts; change one"
             )
+
+
+@dataclass(frozen=True)
+class ArenaConfig:
+    """A competition for memory, ModelArena: its budget, who hands it out, and what a share buys.
+
+    In a competition a "step" of the training section is a round: its length, and every how many of them something is
+    printed, scored and saved. `training.batch_size` is the effective batch that small batches accumulate to (1: none).
+    """
+
+    memory_budget: str = option(
+        "50%", "memory of one device for everything: 2GB, 512MiB, or a part of the device's own limit, 90%"
+    )
+    policy: str = option("predictive", "who gets how much", choices=POLICIES)
+    reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
+    progress_window: int | None = option(
+        None, "score improvements that progress is averaged over; the policy's own if not given", low=1
+    )
+    smoothing: float | None = option(
+        None,
+        "part kept of the current share at a reallocation; the policy's own if not given",
+        unit="fraction",
+        low=0,
+        high=1,
+    )
+    floor: float | None = option(None, "smallest share; the policy's own if not given", unit="fraction", low=0, below=1)
+    round_scale: int = option(10, "steps a round for a model that holds everything", unit="steps", low=1)
+    batch_sizes: tuple[int, ...] = option(
+        (1, 2, 4, 8, 16, 32, 64), "sizes that memory chooses from, per device", unit="examples", low=1
+    )
+    memory_margin: float = option(0.02, "added to what the compiler says a step needs", unit="fraction", low=0, high=1)
+    rate_follows: str = option(
+        "none",
+        "how a learning rate follows the effective batch, relative to the first",
+        choices=("none", "sqrt", "linear"),
+    )
+    swap_after: int | None = option(
+        5,
+        "rounds from a reallocation to the new batch sizes, so that runs repeat to the bit;"
+        " none: each as soon as it is compiled",
+        unit="rounds",
+        low=0,
+    )
+    price: str = option(
+        "flops",
+        "what policies take for the cost of training: flops (counted, repeatable) or seconds (measured)",
+        choices=("flops", "seconds"),
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "arena.")
+        if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
+            raise ArenaError(f"arena.batch_sizes is {shown(self.batch_sizes)}: sizes must rise, e.g. 1,2,4,8")

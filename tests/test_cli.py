@@ -40,6 +40,8 @@ def loop(monkeypatch):
     fake = types.SimpleNamespace(train=train, evaluate=evaluate, export=export, load_run=load_run, calls=calls)
     monkeypatch.setitem(sys.modules, "arena_jax.training.loop", fake)
     monkeypatch.setattr("arena_jax.training.loop", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "arena_jax.arena.competition", fake)
+    monkeypatch.setattr("arena_jax.arena.competition", fake, raising=False)
     return fake
 
 
@@ -63,9 +65,10 @@ def test_every_field_has_an_option_that_sets_it(loop):
         inner = options.optional(kind)[0]
         text = field.metadata["choices"][-1] if field.metadata["choices"] else values.get(inner, "a=b")
         text = particular.get(field.name, text)
-        before = getattr(getattr(presets.joint_synthetic(), section), field.name)
+        preset = "arena-small" if section == "arena" else "joint-synthetic"
+        before = getattr(getattr(presets.get(preset), section), field.name)
         words = [flag.replace("--", "--no-", 1) if before else flag] if inner is bool else [flag, text]
-        after = getattr(getattr(trained(loop, "joint-synthetic", *words), section), field.name)
+        after = getattr(getattr(trained(loop, preset, *words), section), field.name)
         assert after != before, flag
         changed.add((section, field.name))
     fields = {(section, field.name) for section, kind in options.SECTIONS.items() for field in dataclasses.fields(kind)}

@@ -50,8 +50,13 @@ def resume(arguments: argparse.Namespace) -> int:
 def _train(run: config.RunConfig, folder: Path | None, *, resume: bool) -> int:
     from arena_jax.training import interrupts, loop
 
+    begin = loop.train
+    if run.arena:
+        from arena_jax.arena import competition
+
+        begin = competition.train
     try:
-        loop.train(run, folder, resume=resume)
+        begin(run, folder, resume=resume)
     except interrupts.Stopped as stopped:
         print(stopped)
         return INTERRUPTED

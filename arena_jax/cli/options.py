@@ -11,16 +11,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.errors import ArenaError, nearest
 from arena_jax.fields import hints, optional, plain
 from arena_jax.sections import MODEL_PRESETS
 
-SECTIONS: dict[str, type] = {"data": DataConfig, "optimizer": OptimizerConfig, "training": TrainingConfig}
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "optimizer": OptimizerConfig,
+    "training": TrainingConfig,
+    "arena": ArenaConfig,
+}
 _TITLES = {
     "data": "what is learnt from",
     "optimizer": "how the models are updated, alone and together",
     "training": "how long, in what pieces, and what is written",
+    "arena": "models compete for memory; any of these makes a run a competition",
 }
 # A checkpoint brings its own sizes.
 _SIZES = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
@@ -77,7 +83,7 @@ def add_options(parser: argparse.ArgumentParser, shown: RunConfig | None) -> Non
 def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], shown: RunConfig | None) -> None:
     hint, _ = optional(hints(SECTIONS[section])[field.name])
     dest = f"{section}.{field.name}"
-    values = SECTIONS[section] if shown is None else getattr(shown, section)
+    values = SECTIONS[section] if shown is None else getattr(shown, section) or SECTIONS[section]
     if isinstance(values, OptimizerConfig):
         values = values.resolved()
     default = getattr(values, field.name, "must be given" if field.name == "name" else None)
@@ -210,7 +216,10 @@ def apply(run: RunConfig, given: Mapping[str, Any]) -> RunConfig:
         if training.get(one) is not None and other not in training:
             training[other] = None
             break
-    sections = {section: dataclasses.replace(getattr(run, section), **values) for section, values in changes.items()}
+    sections = {
+        section: dataclasses.replace(getattr(run, section) or SECTIONS[section](), **values)
+        for section, values in changes.items()
+    }
     if given.get("task"):
         sections["task"] = given["task"]
     models = _choose(run.models, given["models"]) if given.get("models") else run.models

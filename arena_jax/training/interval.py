@@ -23,7 +23,7 @@ class Interval:
         self._sums: dict[str, dict[str, float]] = {name: dict(s) for name, s in (state or {}).get("sums", {}).items()}
         self._steps = int((state or {}).get("steps", 0))
         self._waiting: Any = None
-        self._rows = 0
+        self._rows: dict[str, int] = {}
         self._seconds = 0.0
         self._since: float = time.perf_counter()
 
@@ -31,11 +31,18 @@ class Interval:
         """What a checkpoint keeps of an unfinished interval; call :meth:`flush` before."""
         return {"sums": {name: dict(sums) for name, sums in self._sums.items()}, "steps": self._steps}
 
-    def add(self, metrics: Any, *, rows: int, compiled: Sequence[Any] = ()) -> None:
-        """Take a step's metrics, which may still be being computed."""
+    def add(self, metrics: Any, *, rows: int | Mapping[str, int], compiled: Sequence[Any] = ()) -> None:
+        """Take a step's metrics, which may still be being computed.
+
+        Args:
+            metrics: ``{model: {metric: scalar}}`` of the models that took part.
+            rows: examples of each of them, or ``{model: examples}``.
+            compiled: what was compiled meanwhile; its seconds are not training.
+        """
         self._read()
         self._waiting = metrics
-        self._rows += rows
+        for name in metrics:
+            self._rows[name] = self._rows.get(name, 0) + (rows[name] if isinstance(rows, Mapping) else rows)
         self._seconds -= sum(one.seconds for one in compiled)
 
     def flush(self) -> None:
@@ -55,7 +62,7 @@ class Interval:
         """Say what happened since the last summary, and begin anew.
 
         Returns:
-            ``models``: ``{name: {"loss", "learning_rate", "gradient_norm", "examples_per_second", …}}``, means over the
+            ``models``: ``{name: {"loss", "learning_rate", "gradient_norm", "examples_per_second", …}}``, means over its
             steps, the loss weighted by what each step's was averaged over; ``skipped`` counts the steps a model sat out
             because its loss or gradient was not finite. ``seconds`` of training. ``steps``.
         """
@@ -64,16 +71,17 @@ class Interval:
         said = {}
         for name, sums in self._sums.items():
             count = max(sums["count"], 1.0)
+            steps = max(sums["steps"], 1.0)
             said[name] = {
                 "loss": sums["loss_sum"] / count,
                 **({"accuracy": sums["correct"] / count} if "correct" in sums else {}),
-                "learning_rate": sums["learning_rate"] / self._steps,
-                "gradient_norm": sums["gradient_norm"] / self._steps,
-                "examples_per_second": self._rows / max(self._seconds, 1e-9),
+                "learning_rate": sums["learning_rate"] / steps,
+                "gradient_norm": sums["gradient_norm"] / steps,
+                "examples_per_second": self._rows.get(name, 0) / max(self._seconds, 1e-9),
                 "skipped": int(sums["skipped"]),
             }
         result = {"models": said, "seconds": self._seconds, "steps": self._steps}
-        self._sums, self._steps, self._rows, self._seconds = {}, 0, 0, 0.0
+        self._sums, self._steps, self._rows, self._seconds = {}, 0, {}, 0.0
         self._since = time.perf_counter()
         return result
 
@@ -84,6 +92,7 @@ class Interval:
             sums = self._sums.setdefault(name, {})
             # A step that a sick model sat out counts as skipped and spoils no mean.
             sick = bool(values["skipped"])
+            sums["steps"] = sums.get("steps", 0.0) + 1
             for key, value in values.items():
                 counted = 0.0 if sick and key in ("loss_sum", "count", "correct", "gradient_norm") else float(value)
                 sums[key] = sums.get(key, 0.0) + counted

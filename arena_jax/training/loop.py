@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
-
-import arena_jax
-from arena_jax import config as configuration
 from arena_jax import data, models
 from arena_jax.config import RunConfig
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.errors import ArenaError
 from arena_jax.training import interrupts
 from arena_jax.training.build import Parts, build, encode
 from arena_jax.training.checkpoint import Checkpoints
@@ -24,6 +19,7 @@ from arena_jax.training.evaluation import score
 from arena_jax.training.interval import Interval
 from arena_jax.training.optimizer import make_optimizer
 from arena_jax.training.records import Records, read
+from arena_jax.training.run_folder import described, load_run, open_folder, process, surroundings
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Step, make_step
 
@@ -43,15 +39,17 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     Raises:
         ArenaError: something in the configuration, the data or the folder does not work; the message says what to do.
     """
+    if config.arena:
+        raise ArenaError("this configuration is a competition: give it to arena_jax.arena.competition.train")
     began = time.perf_counter()
-    folder = _open_folder(config, output, resume=resume)
+    folder = open_folder(config, output, resume=resume)
     wanted = config.training
 
     # ---- data and models ----
     parts = build(config, folder / "tokenizers")
     padding = data.common_padding(parts.train)
     streams = {
-        name: data.Batches(rows, seed=wanted.seed, padding=padding, **_process()) for name, rows in parts.train.items()
+        name: data.Batches(rows, seed=wanted.seed, padding=padding, **process()) for name, rows in parts.train.items()
     }
     steps_per_epoch = max(stream.steps_per_epoch(wanted.batch_size) for stream in streams.values())
     total_steps = wanted.steps or (wanted.epochs or 1) * steps_per_epoch
@@ -64,7 +62,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         parts.models,
         optimizer.transformation,
         parts.objectives,
-        accumulation=wanted.accumulation,
+        accumulation={model.name: model.accumulation or wanted.accumulation for model in config.models},
         mesh=mesh,
         seed=wanted.seed,
         gradient_norms=True,
@@ -100,9 +98,9 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                     task=config.task,
                     run=str(folder),
                     steps=total_steps,
-                    models=_described(parts),
+                    models=described(parts),
                     derived=_derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every),
-                    **_surroundings(),
+                    **surroundings(),
                 )
                 for note in parts.notes:
                     emit("note", 0, text=note)
@@ -215,18 +213,6 @@ def export(run: Path, model: str, directory: Path) -> None:
     parts.tokenizers[model].save(directory)
 
 
-def load_run(run: Path) -> RunConfig:
-    """The configuration of a run's folder.
-
-    Raises:
-        ArenaError: it is not one.
-    """
-    if not (run / "config.json").is_file():
-        beside = [p.name for p in run.parent.glob("*") if (p / "config.json").is_file()] if run.parent.is_dir() else []
-        raise ArenaError(f"'{run}' is not a run's folder: it has no config.json; {nearest(run.name, beside)}")
-    return configuration.load(run / "config.json")
-
-
 def restore(run: Path, config: RunConfig) -> tuple[Parts, Step, TrainState]:
     """The parts of a run, its step, and the state of its newest checkpoint."""
     parts = build(config, run / "tokenizers")
@@ -237,76 +223,6 @@ def restore(run: Path, config: RunConfig) -> tuple[Parts, Step, TrainState]:
     with Checkpoints(run / "checkpoints", keep=config.training.keep_checkpoints) as checkpoints:
         state, _ = checkpoints.load(step.init())
     return parts, step, state
-
-
-def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path:
-    """Make a new run's folder and write its configuration, or check an old one's."""
-    named = output or (Path(config.training.output) if config.training.output else None)
-    if resume:
-        assert named is not None
-        changed = configuration.differences(load_run(named), config)
-        if changed:
-            raise ArenaError(f"'{named}' was begun with another configuration: {'; '.join(changed)}; start a new run")
-        return named
-    given = named or _next_folder(config.preset)
-    if given.is_dir() and any(given.iterdir()):
-        raise ArenaError(
-            f"'{given}' is not empty; go on with `arena-jax resume {given}`, or give another folder with --output"
-        )
-    try:
-        given.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArenaError(f"cannot make the run's folder '{given}': {error.strerror}; choose another --output") from None
-    configuration.save(config, given / "config.json")
-    return given
-
-
-def _next_folder(preset: str) -> Path:
-    number = 1
-    while (folder := Path("runs") / f"{preset}-{number}").exists():
-        number += 1
-    return folder
-
-
-def _process() -> dict[str, int]:
-    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
-
-
-def _surroundings() -> dict[str, Any]:
-    """What a number depends on beside the configuration."""
-    import flax
-    import jaxlib
-    import optax
-
-    return {
-        "versions": {
-            "arena-jax": arena_jax.__version__,
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-            "flax": flax.__version__,
-            "optax": optax.__version__,
-            "python": platform.python_version(),
-        },
-        "devices": [device.device_kind for device in jax.devices()],
-        "processes": jax.process_count(),
-    }
-
-
-def _described(parts: Parts) -> dict[str, dict[str, Any]]:
-    described = {}
-    for name, model in parts.models.items():
-        _, params = models.split(model)
-        count = sum(leaf.size for leaf in jax.tree.leaves(params))
-        shape = model.config
-        size = f"{shape.num_layers} layers × {shape.hidden_size}, {shape.num_heads} heads"
-        described[name] = {
-            "family": shape.family,
-            "task": model.task,
-            "size": f"{shape.family}, {size}",
-            "parameters": count,
-            "vocabulary": f"{shape.vocab_size:,} tokens",
-        }
-    return described
 
 
 def _derived(

@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from arena_jax.training import competition_lines
+
 WIDTH = 100
 # The first that a model reports is its score; True: more is better.
 SCORES = {
@@ -59,6 +61,9 @@ class Narrator:
             "compile": self._compile,
             "train": self._train,
             "evaluation": self._evaluation,
+            "allocation": self._allocation,
+            "swap": lambda record: [competition_lines.swap_line(record)],
+            "leaderboard": self._leaderboard,
             "end": self._end,
         }
 
@@ -134,6 +139,16 @@ class Narrator:
 
     def _end(self, record: Record) -> list[str]:
         return ["", *summary(self.records)]
+
+    def _allocation(self, record: Record) -> list[str]:
+        # The time left is reckoned from here: steps cost what the shares make them cost.
+        self._origin, self._since_heading = record, _HEADING_EVERY
+        return ["", *_columns(competition_lines.allocation_rows(record), right=range(5)), ""]
+
+    def _leaderboard(self, record: Record) -> list[str]:
+        rows = competition_lines.leaderboard_rows(record)
+        table = _columns(rows, right=range(len(rows[0]) - 1), rule=True)
+        return ["", *table, competition_lines.winner_line(record)]
 
     def _improved(self, name: str, value: Any, score: str) -> bool:
         if not isinstance(value, int | float) or math.isnan(value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import optax
 
 from arena_jax import transforms
 from arena_jax.config import OptimizerConfig, RunConfig
+from arena_jax.training.given_rates import GivenRatesState, given_rates
 
 _CORRESPONDENCES = {
     "by_kind": transforms.by_kind,
@@ -79,7 +80,9 @@ def make_optimizer(config: RunConfig, total_steps: int) -> Optimizer:
 
     Returns:
         An :class:`Optimizer`. With one learning rate for all models and the paper's form it is
-        :func:`arena_jax.transforms.multi_model_adamw`.
+        :func:`arena_jax.transforms.multi_model_adamw`. In a competition, where nobody knows how many steps a model will
+        take, learning rates come with each update as ``rates={model: scalar}``
+        (:func:`arena_jax.training.given_rates.given_rates`).
     """
     wanted = config.optimizer.resolved()
     published = wanted.form == "published"
@@ -116,12 +119,14 @@ def make_optimizer(config: RunConfig, total_steps: int) -> Optimizer:
                         amsgrad=wanted.amsgrad,
                     ),
                     optax.add_decayed_weights(wanted.weight_decay),
-                    optax.scale_by_learning_rate(rate),
+                    optax.identity() if config.arena else optax.scale_by_learning_rate(rate),
                 )
                 for name, rate in rates.items()
             }
         )
     )
+    if config.arena:
+        links.append(given_rates())
     if published:
         links.append(transforms.scale_by_model_weight(weights, base=0.5, normalize=True))
     if wanted.convergence_window:
@@ -148,14 +153,15 @@ def make_optimizer(config: RunConfig, total_steps: int) -> Optimizer:
     total = sum(weights.values())
 
     def learning_rates(step: jax.Array, opt_state: Any) -> dict[str, dict[str, jax.Array]]:
-        convergence = _convergence(opt_state)
+        convergence = _found(opt_state, transforms.ScaleByConvergenceState)
+        given = _found(opt_state, GivenRatesState)
         reported = {}
         for name, rate in rates.items():
-            value = jnp.asarray(rate(step), jnp.float32)
+            value = given.rates[name] if given else jnp.asarray(rate(step), jnp.float32)
             if published:
                 value = value * (0.5 + 0.5 * weights[name] / total)
             if convergence is not None:
-                factor = jnp.clip(1 / convergence[name].rate, wanted.convergence_low, wanted.convergence_high)
+                factor = jnp.clip(1 / convergence.models[name].rate, wanted.convergence_low, wanted.convergence_high)
                 value = value * factor.astype(jnp.float32)
             reported[name] = {"learning_rate": value}
         return reported
@@ -163,8 +169,7 @@ def make_optimizer(config: RunConfig, total_steps: int) -> Optimizer:
     return Optimizer(optax.chain(*links), learning_rates)
 
 
-def _convergence(opt_state: Any) -> Mapping[Hashable, Any] | None:
-    """The state of ``scale_by_convergence`` within a chain's, or None where it is off."""
-    kind = transforms.ScaleByConvergenceState
-    found = [s for s in jax.tree.leaves(opt_state, is_leaf=lambda s: isinstance(s, kind)) if isinstance(s, kind)]
-    return found[0].models if found else None
+def _found(opt_state: Any, kind: type) -> Any:
+    """The state of that kind within a chain's, or None where there is none."""
+    states = jax.tree.leaves(opt_state, is_leaf=lambda state: isinstance(state, kind))
+    return next((state for state in states if isinstance(state, kind)), None)

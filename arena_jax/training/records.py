@@ -12,6 +12,13 @@ train       epoch, models {name: {"loss", "accuracy" or "perplexity", "learning_
             "examples_per_second"}}
 evaluation  epoch, split, seconds, models {name: {metric: value}}
 checkpoint  path, seconds
+allocation  of a competition, whose steps are rounds: budget, resident (bytes per device), models {name: {"share",
+            "progress", "steps" (per round), "allowed" (bytes), "batch_size", "accumulation", "memory" (bytes),
+            "executables", "evicted"}}; train records then also hold "share", "batch_size" and the account (steps,
+            examples, tokens, padding, text_bytes, flops, seconds)
+swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), reason
+leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",
+            "bits_per_byte", and the account}}, the best first
 end         epoch, seconds, reason ("finished" or "interrupted")
 =========== =========================================================================================================
 """

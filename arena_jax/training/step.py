@@ -165,15 +165,42 @@ class Step:
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state)
 
-    def whole(self, state: TrainState, batches: Any, extra: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
-        """Gradients of every model, then the update; the pure function that is compiled."""
-        computed = {name: self.gradients(name, state.params[name], batches[name], state.step) for name in self.names}
-        gradients = {name: gradient for name, (gradient, _) in computed.items()}
-        metrics: Metrics = {}
-        for name, (gradient, sums) in computed.items():
-            metrics[name] = {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}
-            if self._gradient_norms or self._skip_nonfinite:
-                metrics[name]["gradient_norm"] = optax.tree.norm(gradient)
+    def measured_gradients(
+        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """The first of the step's two pieces: :meth:`gradients`, and the model's metrics. Depends on the batch's shape.
+
+        Args:
+            name: which model.
+            params: its parameter tree.
+            batch: arrays (k, b, …).
+            step: int32 scalar; dropout and masking are folded from it.
+
+        Returns:
+            The gradient, and ``{"loss", "loss_sum", "count", …}`` as scalars.
+        """
+        gradient, sums = self.gradients(name, params, batch, step)
+        measured = {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}
+        if self._gradient_norms or self._skip_nonfinite:
+            measured["gradient_norm"] = optax.tree.norm(gradient)
+        return gradient, measured
+
+    def finish(
+        self, state: TrainState, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
+    ) -> tuple[TrainState, Metrics]:
+        """The second piece: the update over all models, and what it adds to their metrics. Depends on no batch's shape.
+
+        Args:
+            state: before the step.
+            gradients: ``{model: tree}``. With ``skip_nonfinite``, that of a model which is not ``active`` is never
+                looked at: any tree of its shape will do.
+            metrics: ``{model: {"loss", …}}``, with ``"gradient_norm"`` where ``skip_nonfinite`` asks for it.
+            extra: handed to the optimizer: ``weights``, ``active``, ``rates``.
+
+        Returns:
+            The state after the step, and the metrics with ``skipped`` and what ``report`` says.
+        """
+        metrics = {name: dict(metrics[name]) for name in self.names}
         losses = {name: metrics[name]["loss"] for name in self.names}
         if self._skip_nonfinite:
             gradients, extra = self._leave_out_the_sick(gradients, metrics, extra)
@@ -183,19 +210,27 @@ class Step:
                 metrics[name].update(reported)
         return after, metrics
 
+    def whole(self, state: TrainState, batches: Any, extra: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
+        """Gradients of every model, then the update; the pure function that is compiled."""
+        computed = {
+            name: self.measured_gradients(name, state.params[name], batches[name], state.step) for name in self.names
+        }
+        gradients = {name: gradient for name, (gradient, _) in computed.items()}
+        return self.finish(state, gradients, {name: measured for name, (_, measured) in computed.items()}, extra)
+
     def _leave_out_the_sick(
         self, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take models with a non-finite loss or gradient out of this update, and say so in their metrics."""
         asked = extra.get("active") or dict.fromkeys(self.names, True)
-        active = {}
+        active, left = {}, {}
         for name in self.names:
             healthy = jnp.isfinite(metrics[name]["loss"]) & jnp.isfinite(metrics[name]["gradient_norm"])
             metrics[name]["skipped"] = jnp.asarray(~healthy, jnp.float32)
             active[name] = healthy & asked[name]
             # An optimizer that knows nothing of `active` sees a gradient of 0, not a NaN that its moments would keep.
-            gradients[name] = jax.tree.map(lambda g, on=healthy: jnp.where(on, g, 0).astype(g.dtype), gradients[name])
-        return gradients, {**extra, "active": active}
+            left[name] = jax.tree.map(lambda g, on=active[name]: jnp.where(on, g, 0).astype(g.dtype), gradients[name])
+        return left, {**extra, "active": active}
 
     def place(self, batches: Batches) -> dict[str, dict[str, jax.Array]]:
         """Move ``{model: batch}`` to the devices as (microbatches, examples, …), spread over the data axis."""

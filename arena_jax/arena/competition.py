@@ -1,0 +1,353 @@
+"""ModelArena's competition: models train in rounds, and who learns faster is given more memory and more steps.
+
+Two programs make a step (see `arena_jax.training.step`): the gradients of one model, compiled per batch size, and one
+update over all models, compiled once, whose mask says who stepped. Gradients of models that step in the same turn are
+shared and their parameters drawn together, where the run's optimizer says so.
+
+What repeats to the bit. Batch sizes are read off the compiler, policies are asked about counted arithmetic, and a
+model's data, dropout and learning rate go by its own steps. With ``swap_after`` (the default) a new batch size takes
+over so many rounds after its reallocation, at the next reallocation at the latest, whether its program has been ready
+for long or is waited for (the wait is in the records). With ``swap_after=None`` it takes over as soon as the program is
+ready, and with ``price="seconds"`` policies see the clock: such runs are saved and resumed whole, but two of them need
+not agree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from arena_jax.arena import history as past
+from arena_jax.arena import policies
+from arena_jax.arena.allocation import steps_per_round
+from arena_jax.arena.contest import Contest, Pending
+from arena_jax.arena.leaderboard import leaderboard
+from arena_jax.arena.memory import estimate, format_bytes, tree_bytes
+from arena_jax.arena.progress import learning_progress
+from arena_jax.arena.spending import Spending
+from arena_jax.config import RunConfig
+from arena_jax.errors import ArenaError
+from arena_jax.training import interrupts
+from arena_jax.training.checkpoint import Checkpoints
+from arena_jax.training.devices import place_batch, replicated
+from arena_jax.training.display import Display
+from arena_jax.training.evaluation import score
+from arena_jax.training.interval import Interval
+from arena_jax.training.records import Records, read
+from arena_jax.training.run_folder import described, open_folder, surroundings
+from arena_jax.training.step import Compilation
+
+
+def train(
+    config: RunConfig, output: Path | None = None, *, resume: bool = False, policy: policies.Policy | None = None
+) -> Path:
+    """Let a run's models compete: Algorithm 1.
+
+    After a baseline evaluation, each round gives model i ``max(1, ⌊10·share_i⌋)`` steps of the largest batch that its
+    share of the memory holds; every E rounds the models are scored, S = −loss on the validation set; every R rounds the
+    policy says new shares. Where the paper lets one model after the other take its steps, here each takes its first,
+    then each its second, …: without sharing that is the same, with it the pools hold all who still step.
+
+    Args:
+        config: of the run, with an ``arena`` section.
+        output: its folder; ``runs/PRESET-NUMBER`` if not given.
+        resume: go on from the newest checkpoint in ``output``.
+        policy: a function of your own from a `History` to shares; the configuration's policy if not given. A resumed
+            run must be given it again.
+
+    Returns:
+        The run's folder, as `arena_jax.training.loop.train` writes it; its records also hold ``allocation``, ``swap``
+        and ``leaderboard``.
+
+    Raises:
+        ArenaError: something in the configuration, the data or the folder does not work, or the budget is too small
+            for some model.
+
+    Source: ModelArena, Algorithm 1.
+    """
+    if config.arena is None:
+        raise ArenaError("this configuration is no competition: it has no arena section; give --memory-budget")
+    folder = open_folder(config, output, resume=resume)
+    wanted = config.training
+    with Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints) as checkpoints, interrupts.Stop() as stop:
+        _Competition(config, config.arena, folder, policy).run(checkpoints, stop, resume=resume)
+    if wanted.figures:
+        from arena_jax import reports
+
+        reports.draw(folder)
+    return folder
+
+
+class _Competition(Contest):
+    """One run; its methods are the lines of Algorithm 1."""
+
+    # ---- the run ----
+
+    def run(self, checkpoints: Checkpoints, stop: interrupts.Stop, *, resume: bool) -> None:
+        """Lines 2 to 36."""
+        wanted = self.config.training
+        position: dict[str, Any] = {}
+        at = 0
+        if resume:
+            self.state, position = checkpoints.load(self.state)
+            at = int(position["round"])
+        self.interval = Interval(position.get("interval"))
+        records = Records(self.folder, resume_at=position.get("records"), tensorboard=wanted.tensorboard)
+        with self.executables, records, Display(earlier=read(self.folder) if resume else ()) as screen:
+            self.emit = lambda kind, at, **fields: screen.show(records.write(kind, at, **fields))
+            self.position = lambda: {**self.to_json(), "records": records.position}
+            first = at
+            if resume:
+                screen.show({"kind": "resume", "step": at, "time": time.time()})
+                if at >= self.rounds:
+                    return
+            else:
+                self.tell_start()
+            self.compile_update(at)
+            if resume:
+                self.restore(position, at)
+            else:
+                self.open_accounts()
+                self.interval.go_on()
+                self.evaluate(0)
+                self.allot(0)
+            assert self.history is not None
+            policies.decide(self.policy, self.history)  # compiled here, so that no reallocation waits for it
+            self.interval.go_on()
+            while at < self.rounds and not stop:
+                self.swap(at)
+                self.play(at)
+                at += 1
+                screen.advance(at)
+                if at % wanted.log_every == 0 or at == self.rounds:
+                    self.emit("train", at, epoch=self.epoch(), **self.accounted(self.interval.summary()))
+                if at % (wanted.evaluate_every or 1) == 0 or at == self.rounds:
+                    self.evaluate(at)
+                if at % self.arena.reallocate_every == 0 and at < self.rounds:
+                    self.reallocate(at)
+                if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or at == self.rounds or stop:
+                    self.interval.flush()
+                    self.emit("checkpoint", at, path=str(self.folder / "checkpoints" / str(at)))
+                    checkpoints.save(at, self.state, {"round": at, **self.position()})
+            checkpoints.wait()
+            if at < self.rounds:
+                raise interrupts.Stopped(self.folder, at, self.rounds)
+            if first < self.rounds:
+                self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))
+                seconds = time.perf_counter() - self.began
+                self.emit("end", at, epoch=self.epoch(), seconds=seconds, reason="finished")
+
+    def play(self, at: int) -> None:
+        """Take one round's steps, lines 11 to 21; all models' first steps, then all second steps, and so on."""
+        steps = dict(zip(self.names, steps_per_round(self.shares, self.arena.round_scale).tolist(), strict=True))
+        for turn in range(max(steps.values())):
+            stepping = [name for name in self.names if turn < steps[name]]
+            if turn == 0:
+                jax.block_until_ready(self.state.params)  # so that what is timed is the gradient alone
+            measured, rates, rows = {}, dict.fromkeys(self.names, np.float32(0)), {}
+            for name in stepping:
+                rates[name] = np.float32(self.rate(name, at))
+                k = self.microbatches(name, self.sizes[name])
+                batch = self.streams[name].next(self.rows(name))
+                placed = place_batch(batch, self.mesh, k)
+                rows[name] = self.rows(name)
+                self.gradients[name] = None  # the last one goes before the next one comes
+                start = time.perf_counter()
+                self.gradients[name], measured[name] = self.executables(
+                    name, self.sizes[name], self.state.params[name], placed, self.spent[name].steps
+                )
+                if turn == 0:
+                    jax.block_until_ready(self.gradients[name])
+                    self.spent[name].seconds += (time.perf_counter() - start) * steps[name]
+                self.spent[name].pay(batch, self.parameters[name])
+            zero = {"loss": np.float32(0), "gradient_norm": np.float32(0)}
+            known = {name: {key: measured.get(name, zero)[key] for key in zero} for name in self.names}
+            active = {name: np.bool_(name in measured) for name in self.names}
+            self.state, told = self.update(self.state, self.gradients, known, {"active": active, "rates": rates})
+            self.interval.add({name: {**measured[name], **told[name]} for name in stepping}, rows=rows)
+
+    def evaluate(self, at: int) -> None:
+        """Score every model on the validation set: lines 7 to 9 and 22 to 28."""
+        self.interval.pause()
+        start, known = time.perf_counter(), len(self.step.compilations)
+        size = self.config.training.evaluation_batch_size
+        scores = {
+            name: score(self.step, self.state.params[name], name, self.parts.validation[name], size)
+            for name in self.names
+        }
+        compiled = self.step.compilations[known:]
+        seconds = time.perf_counter() - start - sum(one.seconds for one in compiled)
+        self.tell_compiled(at, compiled)
+        self.check_evaluation(compiled)
+        self.last_scores = scores
+        row = np.array([-scores[name]["loss"] for name in self.names])
+        if self.history is None:
+            self.history = past.start(row, self.shares)
+        else:
+            self.history = past.extend(
+                self.history,
+                scores=row,
+                shares=self.shares,
+                seconds=np.array([self.price(name) for name in self.names]),
+                steps=np.array([self.spent[name].steps for name in self.names]),
+                fraction=at / self.rounds,
+            )
+        self.emit("evaluation", at, epoch=self.epoch(), split="validation", seconds=seconds, models=scores)
+        self.interval.go_on()
+
+    def reallocate(self, at: int) -> None:
+        """Ask the policy for new shares, lines 29 to 33. The steps of a round follow at once, batch sizes later."""
+        assert self.history is not None
+        self.swap(at, last=True)
+        # The policy reads the shares in force off the last row, and there may have been no evaluation since.
+        rows = np.array(self.history.shares)
+        rows[-1] = self.shares
+        self.shares = policies.decide(self.policy, self.history._replace(shares=rows))
+        for name, share in zip(self.names, self.shares, strict=True):
+            self.begin(name, float(share) * self.executables.pool, at)
+        self.allot(at)
+
+    def begin(self, name: str, memory: float, at: int, due: int | None = None) -> None:
+        """Start looking for the batch size of a model's new share, in the background."""
+        if due is None and self.arena.swap_after is not None:
+            due = at + self.arena.swap_after
+        self.pending[name] = Pending(self.executables.find(name, memory), memory, due)
+
+    def swap(self, at: int, *, last: bool = False) -> None:
+        """Let new batch sizes take over: those that are due, or ready where the clock decides."""
+        for name, pending in list(self.pending.items()):
+            due = pending.choice.done() if pending.due is None else last or at >= pending.due
+            if not due:
+                continue
+            start = time.perf_counter()
+            choice = pending.choice.result()
+            waited = time.perf_counter() - start
+            del self.pending[name]
+            before, self.sizes[name] = self.sizes[name], choice.batch
+            self.tell_compiled(at, self.executables.adopt(name, choice))
+            if before != choice.batch:
+                self.emit("swap", at, model=name, before=before, waited=waited, reason=choice.reason, **self.held(name))
+
+    # ---- the beginning ----
+
+    def compile_update(self, at: int) -> None:
+        """Compile the one update, and hold it to the budget."""
+        everywhere = replicated(self.mesh)
+        zeros = jax.jit(lambda tree: jax.tree.map(jax.numpy.zeros_like, tree), out_shardings=everywhere)
+        self.gradients: dict[str, Any] = zeros(self.state.params)
+
+        def scalars(dtype: Any) -> dict[str, Any]:
+            return {name: jax.ShapeDtypeStruct((), dtype) for name in self.names}
+
+        real = {name: jax.ShapeDtypeStruct((), np.float32, sharding=everywhere) for name in ("loss", "gradient_norm")}
+        need = estimate(
+            jax.jit(self.step.finish, donate_argnums=(0,), out_shardings=everywhere),
+            self.state,
+            self.gradients,
+            dict.fromkeys(self.names, real),
+            {"active": scalars(np.bool_), "rates": scalars(np.float32)},
+        )
+        self.update = need.executable
+        self.tell_compiled(at, [Compilation("update of all models", (), need.seconds, need.total, need.temporaries)])
+        if need.total > self.budget:
+            raise ArenaError(
+                f"the update of all models needs {format_bytes(need.total)}, the budget is {format_bytes(self.budget)};"
+                " raise --memory-budget or train fewer models"
+            )
+
+    def open_accounts(self) -> None:
+        """Find the first batch sizes, lines 3 and 12: equal shares."""
+        found = {
+            name: self.executables.find(name, share * self.executables.pool, refuse=True)
+            for name, share in zip(self.names, self.shares, strict=True)
+        }
+        for name, future in found.items():
+            choice = future.result()
+            self.sizes[name] = choice.batch
+            self.first_rows[name] = self.rows(name)
+            self.tell_compiled(0, self.executables.adopt(name, choice))
+            self.emit("note", 0, text=choice.reason)
+
+    def check_evaluation(self, compiled: list[Compilation]) -> None:
+        """Refuse an evaluation that the budget does not hold; known as soon as it is compiled."""
+        for one in compiled:
+            name = one.program.removeprefix("evaluate ")
+            need = self.resident - tree_bytes(self.state.params[name]) + one.bytes
+            if need > self.budget:
+                raise ArenaError(
+                    f"{name}: to score batches of {self.config.training.evaluation_batch_size} takes "
+                    f"{format_bytes(need)}, the budget is {format_bytes(self.budget)}; lower --evaluation-batch-size"
+                )
+
+    # ---- what is told ----
+
+    def allot(self, at: int) -> None:
+        """Record who has what from now on."""
+        assert self.history is not None
+        progress = learning_progress(self.history.scores, self.arena.progress_window or 5).tolist()
+        steps = steps_per_round(self.shares, self.arena.round_scale).tolist()
+        pool = self.executables.pool
+        models = {
+            name: {"share": share, "progress": learned, "steps": count, "allowed": share * pool, **self.held(name)}
+            for name, share, learned, count in zip(self.names, self.shares.tolist(), progress, steps, strict=True)
+        }
+        self.emit("allocation", at, budget=self.budget, resident=self.resident, models=models)
+
+    def tell_compiled(self, at: int, compiled: list[Compilation]) -> None:
+        """Record what was compiled."""
+        for one in compiled:
+            self.emit("compile", at, program=one.program, seconds=one.seconds, bytes=one.bytes)
+
+    def tell_start(self) -> None:
+        """Record the beginning."""
+        self.emit(
+            "start",
+            0,
+            preset=self.config.preset,
+            task=self.config.task,
+            run=str(self.folder),
+            steps=self.rounds,
+            models=described(self.parts),
+            derived=self.derived(),
+            **surroundings(),
+        )
+        for note in self.parts.notes:
+            self.emit("note", 0, text=note)
+
+    # ---- stopping and going on ----
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything beside the arrays that a resumed run needs."""
+        assert self.history is not None
+        return {
+            "streams": {name: stream.state() for name, stream in self.streams.items()},
+            "interval": self.interval.state(),
+            "spent": {name: spent.told() for name, spent in self.spent.items()},
+            "shares": self.shares.tolist(),
+            "sizes": self.sizes,
+            "first_rows": self.first_rows,
+            "pending": {name: {"memory": one.memory, "due": one.due} for name, one in self.pending.items()},
+            "history": {field: np.asarray(rows).tolist() for field, rows in self.history._asdict().items()},
+            "last_scores": self.last_scores,
+            "evicted": self.executables.evicted,
+        }
+
+    def restore(self, position: Mapping[str, Any], at: int) -> None:
+        """Go on from what :meth:`to_json` said: compile the sizes in force, and look for those on their way."""
+        for name, stream in self.streams.items():
+            stream.restore(position["streams"][name])
+        self.spent = {name: Spending(**told) for name, told in position["spent"].items()}
+        self.shares = np.array(position["shares"])
+        self.sizes, self.first_rows = dict(position["sizes"]), dict(position["first_rows"])
+        self.history = past.History(**{field: np.array(rows) for field, rows in position["history"].items()})
+        self.last_scores = position["last_scores"]
+        self.executables.evicted.update(position["evicted"])
+        for name, size in self.sizes.items():
+            self.tell_compiled(at, self.executables.compile(name, size))
+        for name, pending in position["pending"].items():
+            self.begin(name, pending["memory"], at, pending["due"])

@@ -1,0 +1,184 @@
+"""What a competition stands on: its models, its memory, what a share of it means, and each model's account."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from arena_jax import data
+from arena_jax.arena import history as past
+from arena_jax.arena import policies
+from arena_jax.arena.allocation import accumulation_steps
+from arena_jax.arena.batch_size import Choice
+from arena_jax.arena.executables import Executables
+from arena_jax.arena.memory import device_limit, format_bytes, parse_bytes, tree_bytes
+from arena_jax.arena.rates import learning_rate
+from arena_jax.arena.spending import Spending
+from arena_jax.config import ArenaConfig, RunConfig
+from arena_jax.errors import ArenaError
+from arena_jax.training.build import Parts, build
+from arena_jax.training.devices import make_mesh
+from arena_jax.training.optimizer import make_optimizer
+from arena_jax.training.run_folder import process
+from arena_jax.training.step import make_step
+
+
+class Pending(NamedTuple):
+    """A batch size on its way: the search for it, the memory it is for, and the round it takes over at."""
+
+    choice: Future[Choice]
+    memory: float
+    due: int | None
+
+
+class Contest:
+    """The models of a run and what they hold; `arena_jax.arena.competition` sets it in motion.
+
+    Args:
+        config: of the run.
+        arena: its competition's section.
+        folder: of the run.
+        policy: instead of the configuration's.
+
+    Raises:
+        ArenaError: data and models do not fit each other, or the budget does not hold what is always there.
+    """
+
+    def __init__(self, config: RunConfig, arena: ArenaConfig, folder: Path, policy: policies.Policy | None) -> None:
+        self.config, self.arena, self.folder = config, arena, folder
+        self.rounds = config.training.steps or 1
+        self.began = time.perf_counter()
+
+        # ---- data and models ----
+        self.parts: Parts = build(config, folder / "tokenizers")
+        wanted = config.training
+        self.streams = {
+            name: data.Batches(rows, seed=wanted.seed, padding=None, **process())
+            for name, rows in self.parts.train.items()
+        }
+
+        # ---- devices, optimizer, step ----
+        self.mesh = make_mesh(wanted.devices)
+        optimizer = make_optimizer(config, self.rounds)
+        self.step = make_step(
+            self.parts.models,
+            optimizer.transformation,
+            self.parts.objectives,
+            mesh=self.mesh,
+            seed=wanted.seed,
+            gradient_norms=True,
+            skip_nonfinite=True,
+            report=optimizer.learning_rates,
+        )
+        self.names = self.step.names
+        self.state = self.step.init()
+        self.parameters = {name: sum(p.size for p in jax.tree.leaves(self.state.params[name])) for name in self.names}
+
+        # ---- memory ----
+        self.budget = parse_bytes(arena.memory_budget, self.mesh.devices.flat[0])
+        gradients = self.state.params
+        self.resident = tree_bytes(self.state) + tree_bytes(gradients)
+        if self.resident >= self.budget:
+            raise ArenaError(
+                f"the budget of {format_bytes(self.budget)} does not hold what is always there, "
+                f"{format_bytes(self.resident)}: parameters, gradients and optimizer states of {len(self.names)} "
+                "models; raise --memory-budget or train fewer models"
+            )
+        self.executables = Executables(
+            self.step,
+            self.state.params,
+            {name: rows.batch(np.zeros(1, np.int64), rows.lengths[-1]) for name, rows in self.parts.train.items()},
+            sizes=arena.batch_sizes,
+            microbatches=self.microbatches,
+            budget=self.budget,
+            resident=self.resident,
+            margin=arena.memory_margin,
+        )
+
+        # ---- who has what ----
+        self.policy = policy or policies.policy(arena.policy, **_policy_options(arena))
+        self.shares = np.full(len(self.names), 1 / len(self.names))
+        self.sizes: dict[str, int] = {}
+        self.first_rows: dict[str, int] = {}
+        self.pending: dict[str, Pending] = {}
+        self.spent = {name: Spending() for name in self.names}
+        self.history: past.History | None = None
+
+    # ---- what a share means ----
+
+    def microbatches(self, name: str, size: int) -> int:
+        """Say how many microbatches make a step at a batch size."""
+        wanted = self.config.training
+        target = accumulation_steps(size * self.mesh.shape["data"], wanted.batch_size)
+        return max(self.config.model(name).accumulation or wanted.accumulation, target)
+
+    def rows(self, name: str) -> int:
+        """Count the examples of a model's step, over all devices."""
+        return self.sizes[name] * self.mesh.shape["data"] * self.microbatches(name, self.sizes[name])
+
+    def rate(self, name: str, at: int) -> float:
+        """Say the learning rate of a model's next step."""
+        wanted = self.config.optimizer
+        return learning_rate(
+            self.config.model(name).learning_rate or wanted.learning_rate,
+            steps=self.spent[name].steps,
+            fraction=at / self.rounds,
+            warmup_steps=wanted.warmup_steps,
+            decay=wanted.decay,
+            batch_ratio=self.rows(name) / self.first_rows[name],
+            follows=self.arena.rate_follows,
+        )
+
+    def price(self, name: str) -> float:
+        """Say what a policy is told that a model has cost."""
+        # In 10¹² operations, so that the numbers are near those of seconds.
+        return self.spent[name].seconds if self.arena.price == "seconds" else self.spent[name].flops / 1e12
+
+    def epoch(self) -> float:
+        """Passes over the data of the model that has seen the most."""
+        return max(stream.examples_seen / len(stream.rows) for stream in self.streams.values())
+
+    def held(self, name: str) -> dict[str, Any]:
+        """Tell a model's batch size in force, and its programs."""
+        size = self.sizes[name]
+        return {
+            "batch_size": size,
+            "accumulation": self.microbatches(name, size),
+            "memory": self.executables.needs(name, size),
+            "executables": self.executables.alive(name),
+            "evicted": self.executables.evicted[name],
+        }
+
+    def derived(self) -> list[dict[str, Any]]:
+        """Every value that was not simply given, with its reason."""
+        arena, device = self.arena, self.mesh.devices.flat[0]
+        ours = type(self.policy) is policies.POLICIES[arena.policy]
+        policy = arena.policy if ours else getattr(self.policy, "__name__", type(self.policy).__name__)
+        swap = "as soon as they are compiled" if arena.swap_after is None else f"{arena.swap_after} rounds later"
+        given = f"{arena.memory_budget} of {format_bytes(device_limit(device))}"
+        said = [
+            ("devices", f"{self.mesh.shape['data']} × {device.device_kind}", "each holds the budget"),
+            ("budget", format_bytes(self.budget), f"{given}; per device"),
+            ("resident", format_bytes(self.resident), "parameters, gradients and optimizer states of all models"),
+            ("to divide", format_bytes(self.budget - self.resident), "by shares, for what a step needs beside that"),
+            ("policy", policy, f"asked every {arena.reallocate_every} rounds; new batch sizes {swap}"),
+            ("rounds", str(self.rounds), f"scored every {self.config.training.evaluate_every}"),
+        ]
+        return [{"name": name, "value": value, "reason": reason} for name, value, reason in said]
+
+    def accounted(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """Add shares and accounts to what an interval says."""
+        for name, share in zip(self.names, self.shares.tolist(), strict=True):
+            said = {"share": share, "batch_size": self.sizes[name], **self.spent[name].told()}
+            summary["models"].setdefault(name, {}).update(said)
+        return summary
+
+
+def _policy_options(arena: ArenaConfig) -> dict[str, Any]:
+    given = {"window": arena.progress_window, "smoothing": arena.smoothing, "floor": arena.floor}
+    return {name: value for name, value in given.items() if value is not None}

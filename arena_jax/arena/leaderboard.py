@@ -1,0 +1,70 @@
+"""Who won: the models of a competition, the best score first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from arena_jax.arena.history import History
+from arena_jax.arena.progress import learning_progress, resource_utilization_efficiency
+from arena_jax.arena.spending import Spending
+
+
+def leaderboard(
+    names: Sequence[str],
+    history: History,
+    spent: Mapping[str, Spending],
+    metrics: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """Rank the models by their last score, S = −loss.
+
+    Losses of different kinds (next token or masked tokens, different tokenizers) are ranked as the paper ranks them;
+    bits per byte stand beside, which at least do not depend on the tokenizer.
+
+    Args:
+        names: of the models, in the history's order.
+        history: of the whole run.
+        spent: ``{model: account}``.
+        metrics: ``{model: {metric: value}}`` of the last evaluation.
+
+    Returns:
+        ``winner`` (None where no score is finite), ``efficiency`` (equation 8 over the whole run, memory as a share of
+        what was divided) and ``models``, ``{name: {"place", "score", "baseline", "progress", "share", …}}`` in order.
+
+    Example:
+        >>> from arena_jax.arena.history import extend, start
+        >>> h = start([-4.0, -3.0])
+        >>> h = extend(h, scores=[-1, -2], shares=[0.5, 0.5], seconds=[1, 1], steps=[5, 5], fraction=1)
+        >>> board = leaderboard(["bert", "gpt2"], h, {"bert": Spending(), "gpt2": Spending()}, {"bert": {}, "gpt2": {}})
+        >>> board["winner"], list(board["models"]), board["efficiency"]
+        ('bert', ['bert', 'gpt2'], 4.0)
+
+    Source: ModelArena, Table 1 and equation 8.
+    """
+    scores, shares = np.asarray(history.scores), np.asarray(history.shares)
+    last = scores[-1]
+    order = sorted(range(len(names)), key=lambda i: (-last[i] if math.isfinite(last[i]) else math.inf, names[i]))
+    progress = learning_progress(scores).tolist()
+    held = shares[1:].mean(0) if len(shares) > 1 else shares[0]
+    models = {
+        names[i]: {
+            "place": place,
+            "score": float(last[i]),
+            "baseline": float(scores[0, i]),
+            "progress": progress[i],
+            "share": float(shares[-1, i]),
+            "mean_share": float(held[i]),
+            **({"bits_per_byte": bits} if (bits := metrics[names[i]].get("bits_per_byte")) is not None else {}),
+            **spent[names[i]].told(),
+        }
+        for place, i in enumerate(order, start=1)
+    }
+    winner = names[order[0]] if math.isfinite(last[order[0]]) else None
+    return {
+        "winner": winner,
+        "efficiency": float(resource_utilization_efficiency(last - scores[0], held)),
+        "models": models,
+    }

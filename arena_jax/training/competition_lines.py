@@ -1,0 +1,88 @@
+"""What the narration says of a competition: who has what, which batch size took over, and who won."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+def allocation_rows(record: Record) -> list[Sequence[str]]:
+    """Who has what from a round on, a row per model and one of headings."""
+    heading = ("share", "progress", "steps/round", "batch", "memory", "model")
+    rows = [
+        (
+            f"{100 * one['share']:.1f} %",
+            f"{one['progress']:+.4f}",
+            str(one["steps"]),
+            f"{one['batch_size']} × {one['accumulation']}",
+            f"{one['memory'] / 1e6:,.3g} of {one['allowed'] / 1e6:,.3g} MB",
+            name,
+        )
+        for name, one in record["models"].items()
+    ]
+    return [heading, *rows]
+
+
+def swap_line(record: Record) -> str:
+    """Which batch size took over.
+
+    Example:
+        >>> swap_line({"step": 105, "model": "bert", "before": 8, "batch_size": 16, "accumulation": 1, "waited": 0.0})
+        '  · bert: batch 8 → 16 after round 105'
+    """
+    waited = f"; waited {record['waited']:.1f} s for the compiler" if record["waited"] >= 0.05 else ""
+    parts = f" × {record['accumulation']}" if record["accumulation"] > 1 else ""
+    return (
+        f"  · {record['model']}: batch {record['before']} → {record['batch_size']}{parts}"
+        f" after round {record['step']:,}{waited}"
+    )
+
+
+def leaderboard_rows(record: Record) -> list[Sequence[str]]:
+    """The leaderboard, a row per model and one of headings."""
+    bits = any("bits_per_byte" in one for one in record["models"].values())
+    heading = (
+        "place",
+        "score",
+        "at first",
+        *(("bits/byte",) if bits else ()),
+        "share",
+        "steps",
+        "examples",
+        "TFLOP",
+        "device s",
+        "model",
+    )
+    rows = [
+        (
+            str(one["place"]),
+            f"{one['score']:.4f}",
+            f"{one['baseline']:.4f}",
+            *((f"{one['bits_per_byte']:.3f}" if "bits_per_byte" in one else "",) if bits else ()),
+            f"{100 * one['mean_share']:.1f} %",
+            f"{one['steps']:,}",
+            f"{one['examples']:,}",
+            f"{one['flops'] / 1e12:,.3g}",
+            f"{one['seconds']:,.1f}",
+            name,
+        )
+        for name, one in record["models"].items()
+    ]
+    return [heading, *rows]
+
+
+def winner_line(record: Record) -> str:
+    """Who won.
+
+    Example:
+        >>> winner_line({"winner": None})
+        'nobody won: no model has a finite score'
+    """
+    if record["winner"] is None:
+        return "nobody won: no model has a finite score"
+    score = record["models"][record["winner"]]["score"]
+    told = f"{score:.4f}" if math.isfinite(score) else "no score"
+    return f"winner: {record['winner']}, {told} (score: − validation loss; shares are means over the run)"

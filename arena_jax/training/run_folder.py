@@ -1,0 +1,100 @@
+"""A run's folder and what is written at its start: how it is made or found again, and what its numbers depend on."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import arena_jax
+from arena_jax import config as configuration
+from arena_jax import models
+from arena_jax.config import RunConfig
+from arena_jax.errors import ArenaError, nearest
+from arena_jax.training.build import Parts
+
+
+def load_run(run: Path) -> RunConfig:
+    """The configuration of a run's folder.
+
+    Raises:
+        ArenaError: it is not one.
+    """
+    if not (run / "config.json").is_file():
+        beside = [p.name for p in run.parent.glob("*") if (p / "config.json").is_file()] if run.parent.is_dir() else []
+        raise ArenaError(f"'{run}' is not a run's folder: it has no config.json; {nearest(run.name, beside)}")
+    return configuration.load(run / "config.json")
+
+
+def open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path:
+    """Make a new run's folder and write its configuration, or check an old one's."""
+    named = output or (Path(config.training.output) if config.training.output else None)
+    if resume:
+        assert named is not None
+        changed = configuration.differences(load_run(named), config)
+        if changed:
+            raise ArenaError(f"'{named}' was begun with another configuration: {'; '.join(changed)}; start a new run")
+        return named
+    given = named or _next_folder(config.preset)
+    if given.is_dir() and any(given.iterdir()):
+        raise ArenaError(
+            f"'{given}' is not empty; go on with `arena-jax resume {given}`, or give another folder with --output"
+        )
+    try:
+        given.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArenaError(f"cannot make the run's folder '{given}': {error.strerror}; choose another --output") from None
+    configuration.save(config, given / "config.json")
+    return given
+
+
+def _next_folder(preset: str) -> Path:
+    number = 1
+    while (folder := Path("runs") / f"{preset}-{number}").exists():
+        number += 1
+    return folder
+
+
+def process() -> dict[str, int]:
+    """Which process of how many this is, as :class:`arena_jax.data.Batches` takes it."""
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+
+def surroundings() -> dict[str, Any]:
+    """What a number depends on beside the configuration."""
+    import flax
+    import jaxlib
+    import optax
+
+    return {
+        "versions": {
+            "arena-jax": arena_jax.__version__,
+            "jax": jax.__version__,
+            "jaxlib": jaxlib.__version__,
+            "flax": flax.__version__,
+            "optax": optax.__version__,
+            "python": platform.python_version(),
+        },
+        "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
+    }
+
+
+def described(parts: Parts) -> dict[str, dict[str, Any]]:
+    """What the first record says of each model."""
+    told = {}
+    for name, model in parts.models.items():
+        _, params = models.split(model)
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        shape = model.config
+        size = f"{shape.num_layers} layers × {shape.hidden_size}, {shape.num_heads} heads"
+        told[name] = {
+            "family": shape.family,
+            "task": model.task,
+            "size": f"{shape.family}, {size}",
+            "parameters": count,
+            "vocabulary": f"{shape.vocab_size:,} tokens",
+        }
+    return told

@@ -1,0 +1,182 @@
+"""The competition, tiny: Algorithm 1's rounds, batch sizes within the budget, swaps, and going on to the bit."""
+
+import dataclasses
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from arena_jax import presets
+from arena_jax.arena import POLICIES, competition, policy
+from arena_jax.arena.rates import learning_rate
+from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from arena_jax.errors import ArenaError
+from arena_jax.sections import POLICIES as POLICY_NAMES
+from arena_jax.training import interrupts, loop
+from arena_jax.training.narration import narrate
+from arena_jax.training.records import read
+
+SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
+CACHE = {
+    "jax_compilation_cache_dir": None,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+TO_FIRST = [0.9, 0.1]
+
+
+def tiny(arena=None, optimizer=None, **training):
+    """Two models, six rounds, a score every 2, new shares every 2, new batch sizes a round later."""
+    return dataclasses.replace(
+        presets.get("joint-synthetic"),
+        models=(
+            ModelConfig("bert", preset="bert-tiny", **SIZES),
+            ModelConfig("gpt2", preset="gpt2-tiny", accumulation=2, **SIZES),
+        ),
+        data=DataConfig(name="synthetic-sentiment", max_length=16, train_limit=40, validation_limit=12),
+        optimizer=OptimizerConfig(warmup_steps=2, convergence_window=3, synchronize_every=2, **(optimizer or {})),
+        training=TrainingConfig(
+            **{
+                "steps": 6,
+                "batch_size": 1,
+                "evaluation_batch_size": 4,
+                "log_every": 2,
+                "evaluate_every": 2,
+                "checkpoint_every": 3,
+                "tensorboard": False,
+                "figures": False,
+                "devices": 1,
+                **training,
+            }
+        ),
+        arena=ArenaConfig(
+            **{
+                "memory_budget": "1MB",
+                "reallocate_every": 2,
+                "batch_sizes": (2, 4, 8),
+                "swap_after": 1,
+                **(arena or {}),
+            }
+        ),
+    )
+
+
+def to_first(history):
+    return TO_FIRST
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once(tmp_path_factory):
+    """Every run here compiles the same few programs: keep them on disk while this file runs."""
+    before = {name: getattr(jax.config, name) for name in CACHE}
+    for name, value in {**CACHE, "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache"))}.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return competition.train(tiny(), tmp_path_factory.mktemp("whole") / "run", policy=to_first)
+
+
+def records(run, kind):
+    return [record for record in read(run) if record["kind"] == kind]
+
+
+def test_rounds_scores_shares_and_the_leaderboard_are_those_of_algorithm_1(finished):
+    assert [r["step"] for r in records(finished, "evaluation")] == [0, 2, 4, 6], "the baseline first"
+    allocations = records(finished, "allocation")
+    assert [r["step"] for r in allocations] == [0, 2, 4]
+    assert [r["models"]["bert"]["steps"] for r in allocations] == [5, 9, 9]
+    assert [r["models"]["gpt2"]["steps"] for r in allocations] == [5, 1, 1]
+    (board,) = records(finished, "leaderboard")
+    assert {name: one["steps"] for name, one in board["models"].items()} == {"bert": 2 * 5 + 4 * 9, "gpt2": 2 * 5 + 4}
+    last = records(finished, "evaluation")[-1]["models"]
+    best = min(last, key=lambda name: last[name]["loss"])
+    assert board["winner"] == best == next(iter(board["models"]))
+    assert board["models"][best]["score"] == pytest.approx(-last[best]["loss"])
+    assert loop.evaluate(finished)["bert"] == pytest.approx(last["bert"], rel=1e-6), "the checkpoint is the run's end"
+
+
+def test_sizes_are_what_the_budget_holds_and_few_programs_live(finished):
+    for record in records(finished, "allocation"):
+        held = record["models"].values()
+        assert sum(one["memory"] for one in held) + record["resident"] <= record["budget"] == 1_000_000 or any(
+            one["memory"] > one["allowed"] for one in held
+        ), "a size is kept until its successor takes over"
+        assert all(one["executables"] <= 4 for one in held)
+    (swap,) = records(finished, "swap")
+    assert (swap["step"], swap["model"], swap["before"]) == (3, "gpt2", 8), "a round after the reallocation of round 2"
+    assert swap["memory"] <= 0.1 * (1_000_000 - records(finished, "allocation")[0]["resident"])
+    updates = [r for r in records(finished, "compile") if r["program"].startswith("update")]
+    assert len(updates) == 1
+
+
+def test_a_run_is_told(finished):
+    told = narrate(read(finished))
+    assert "gpt2: batch 8 → 2 × 2 after round 3" in told
+    assert "winner: " in told
+
+
+def without_times(run):
+    """The records less what a clock says, and less which programs a resumed run has not made again."""
+    clocks = {"time", "seconds", "examples_per_second", "run", "path", "waited", "executables", "evicted", "reason"}
+
+    def strip(value):
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if k not in clocks}
+        return [strip(v) for v in value] if isinstance(value, list) else value
+
+    return [strip(record) for record in read(run) if record["kind"] not in ("compile", "checkpoint")]
+
+
+def test_a_stopped_run_goes_on_to_the_bit_with_a_new_size_on_its_way(finished, tmp_path, monkeypatch):
+    original = competition._Competition.play
+
+    def play_and_stop(self, at):
+        if at == 1:  # the second round; its end brings the reallocation whose size takes over in round 3
+            signal.raise_signal(signal.SIGTERM)
+        original(self, at)
+
+    monkeypatch.setattr(competition._Competition, "play", play_and_stop)
+    with pytest.raises(interrupts.Stopped, match="stopped after step 2 of 6"):
+        competition.train(tiny(), tmp_path / "run", policy=to_first)
+    monkeypatch.undo()
+    run = competition.train(tiny(), tmp_path / "run", resume=True, policy=to_first)
+    states = [loop.restore(path, loop.load_run(path))[2] for path in (finished, run)]
+    for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    assert without_times(run) == without_times(finished)
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(ArenaError, match=r"the budget of 100 kB does not hold what is always there"):
+        competition.train(tiny({"memory_budget": "100kB"}), tmp_path / "a")
+    with pytest.raises(ArenaError, match=r"bert: its smallest batch \(64\) needs .* but the budget of 1 MB leaves"):
+        competition.train(tiny({"batch_sizes": (64,)}), tmp_path / "b")
+    with pytest.raises(ArenaError, match=r"give training\.steps"):
+        tiny(steps=None, epochs=1)
+    with pytest.raises(ArenaError, match=r"give it to arena_jax\.arena\.competition\.train"):
+        loop.train(tiny(), tmp_path / "c")
+    with pytest.raises(ArenaError, match="policy 'static' has no parameter 'floor'"):
+        competition.train(tiny({"policy": "static", "floor": 0.1}), tmp_path / "d")
+
+
+def test_the_configuration_knows_every_policy():
+    assert set(POLICY_NAMES) == set(POLICIES)
+    assert ArenaConfig().policy in POLICIES
+    assert policy(presets.get("arena-wikitext2").arena.policy)
+
+
+def test_learning_rates():
+    """Worked by hand."""
+    options = {"warmup_steps": 10, "decay": "linear"}
+    assert learning_rate(2.0, steps=0, fraction=0.0, **options) == 0
+    assert learning_rate(2.0, steps=5, fraction=0.25, **options) == 0.75
+    assert learning_rate(2.0, steps=99, fraction=1.0, **options) == 0
+    assert learning_rate(2.0, steps=99, fraction=0.5) == pytest.approx(1.0)
+    assert learning_rate(2.0, steps=99, fraction=0, batch_ratio=0.25, follows="sqrt") == 1.0
+    assert learning_rate(2.0, steps=99, fraction=0, batch_ratio=0.25, follows="linear") == 0.5
