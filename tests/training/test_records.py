@@ -211,7 +211,7 @@ def test_metrics_beside_the_score_have_a_line_of_their_own():
 
 
 def test_records_of_kinds_that_nobody_tells_are_passed_over():
-    assert narrate([{"kind": "allocation", "step": 1, "time": 0.0}, {"kind": "rows", "step": 1, "time": 0.0}]) == ""
+    assert narrate([{"kind": "unheard-of", "step": 1, "time": 0.0}, {"kind": "rows", "step": 1, "time": 0.0}]) == ""
 
 
 def test_a_pipe_gets_plain_lines():
