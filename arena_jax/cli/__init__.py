@@ -110,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     debug = "--debug" in words
+    # transformers tells everybody who has no PyTorch that they have none; here that is as it should be.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         return _run([word for word in words if word != "--debug"])
     except ArenaError as error:

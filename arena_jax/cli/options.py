@@ -222,7 +222,7 @@ def apply(run: RunConfig, given: Mapping[str, Any]) -> RunConfig:
     }
     if given.get("task"):
         sections["task"] = given["task"]
-    models = _choose(run.models, given["models"]) if given.get("models") else run.models
+    models = _choose(run.models, given["models"]) if given.get("models") is not None else run.models
     return dataclasses.replace(run, models=_change(models, given.get("model") or ()), **sections)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -103,16 +104,19 @@ class Tokenizer:
             copy.pre_tokenizer.add_prefix_space = True
         return copy
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, max_length: int | None = None) -> None:
         """Write the tokenizer so that `load_tokenizer`, and `transformers`, read it back.
 
         Args:
             folder: made if it does not exist.
+            max_length: the longest input of the model beside it, in tokens, for a tokenizer that knows of none.
 
         Raises:
             ArenaError: the folder cannot be written.
         """
-        source = self.source if self.source is not None else _as_transformers(self)
+        source = copy.copy(self.source) if self.source is not None else _as_transformers(self)
+        if max_length is not None and self.max_length is None:
+            source.model_max_length = max_length
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
             source.save_pretrained(str(folder))

@@ -111,7 +111,7 @@ def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer,
         options |= {"num_labels": len(train.label_names), "label_names": train.label_names}
     if model.checkpoint is not None:
         return models.from_pretrained(model.checkpoint, task=_checkpoint_task(model, config.task), seed=seed, **options)
-    family, length = model.family, config.data.max_length
+    family = model.family
     assert family is not None
     assert model.preset is not None
     shape = models.preset(model.preset)
@@ -122,9 +122,9 @@ def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer,
         options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
         if family == "gpt2":
             options["embedding_dropout"] = model.dropout
-    # A model that starts from random weights is made as long as its data; RoBERTa's positions start after the pad id.
-    reserved = tokenizer.pad_id + 1 if family == "roberta" else 0
-    options["max_positions"] = max(shape.max_positions, length + reserved)
+    if model.max_positions is not None:
+        # RoBERTa's positions start after the padding id.
+        options["max_positions"] = model.max_positions + (tokenizer.pad_id + 1 if family == "roberta" else 0)
     options |= {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
     return models.create(dataclasses.replace(shape, **options), task=model_task(config.task, family), seed=seed)
 
@@ -137,11 +137,10 @@ def _checkpoint_task(model: ModelConfig, task: str) -> str:
 def encode(model: Any, name: str, config: RunConfig, dataset: data.Dataset, tokenizer: data.Tokenizer) -> data.Encoded:
     """A data set as a model's token rows, refused if the model cannot take them."""
     shape, length = model.config, config.data.max_length
-    reserved = (shape.pad_token_id or 0) + 1 if shape.family == "roberta" else 0
     data.check_fits(
         length,
         tokenizer.vocab_size,
-        positions=shape.max_positions - reserved,
+        positions=shape.max_length,
         embeddings=shape.vocab_size,
         model=name,
     )

@@ -21,7 +21,7 @@ from arena_jax.training.optimizer import make_optimizer
 from arena_jax.training.records import Records, read
 from arena_jax.training.run_folder import described, load_run, open_folder, process, surroundings
 from arena_jax.training.state import TrainState
-from arena_jax.training.step import Step, make_step
+from arena_jax.training.step import Compilation, Step, make_step
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -42,8 +42,9 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     if config.arena:
         raise ArenaError("this configuration is a competition: give it to arena_jax.arena.competition.train")
     began = time.perf_counter()
-    folder = open_folder(config, output, resume=resume)
     wanted = config.training
+    mesh = make_mesh(wanted.devices)
+    folder = open_folder(config, output, resume=resume)
 
     # ---- data and models ----
     parts = build(config, folder / "tokenizers")
@@ -55,8 +56,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     total_steps = wanted.steps or (wanted.epochs or 1) * steps_per_epoch
     evaluate_every = wanted.evaluate_every or steps_per_epoch
 
-    # ---- devices, optimizer, step ----
-    mesh = make_mesh(wanted.devices)
+    # ---- optimizer, step ----
     optimizer = make_optimizer(config, total_steps)
     step = make_step(
         parts.models,
@@ -89,7 +89,8 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
 
             if resume:
                 # Shown, not recorded: the records are those of a run that was never stopped.
-                screen.show({"kind": "resume", "step": first_step, "time": time.time()})
+                path = str(folder / "checkpoints" / str(first_step))
+                screen.show({"kind": "resume", "step": first_step, "time": time.time(), "checkpoint": path})
             else:
                 emit(
                     "start",
@@ -108,20 +109,21 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             def emit_compilations(at: int) -> None:
                 nonlocal compiled
                 for one in step.compilations[compiled:]:
-                    emit("compile", at, program=one.program, seconds=one.seconds, bytes=one.bytes)
+                    emit("compile", at, program=_named(one), seconds=one.seconds, bytes=one.bytes)
                 compiled = len(step.compilations)
 
             def evaluate_all(at: int) -> None:
                 start = time.perf_counter()
                 scores = {
                     name: score(step, state.params[name], name, rows, wanted.evaluation_batch_size)
-                    for name, rows in parts.validation.items()
+                    for name, rows in sorted(parts.validation.items())
                 }
                 seconds = time.perf_counter() - start - sum(one.seconds for one in step.compilations[compiled:])
                 emit_compilations(at)
                 emit("evaluation", at, epoch=at / steps_per_epoch, split="validation", seconds=seconds, models=scores)
 
             def save(at: int) -> None:
+                interval.flush()
                 emit("checkpoint", at, path=str(folder / "checkpoints" / str(at)))
                 kept = {
                     "streams": {name: stream.state() for name, stream in streams.items()},
@@ -131,7 +133,8 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 checkpoints.save(at, state, kept)
 
             # ---- the loop ----
-            at = first_step
+            at = saved = first_step
+            interval.go_on()
             while at < total_steps and not stop:
                 # Drawn and placed while the last step is still being computed.
                 batches = step.place({name: stream.next(wanted.batch_size) for name, stream in streams.items()})
@@ -147,9 +150,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                     interval.pause()
                     evaluate_all(at)
                     interval.go_on()
-                if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or at == total_steps or stop:
-                    interval.flush()
+                if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or at == total_steps:
                     save(at)
+                    saved = at
+            if at > saved:  # asked to stop
+                save(at)
             checkpoints.wait()
             if at < total_steps:
                 raise interrupts.Stopped(folder, at, total_steps)
@@ -160,6 +165,12 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
 
         reports.draw(folder)
     return folder
+
+
+def _named(one: Compilation) -> str:
+    """A program with the lengths that it was compiled for: there is one for each."""
+    lengths = sorted({shape[-1] for shape, dtype in one.shapes if len(shape) > 1 and dtype == "int32"})
+    return f"{one.program}, length {', '.join(map(str, lengths))}" if lengths else one.program
 
 
 def evaluate(run: Path, dataset: str | None = None, split: str = "validation") -> dict[str, dict[str, float]]:
@@ -209,8 +220,9 @@ def export(run: Path, model: str, directory: Path) -> None:
     config = load_run(run)
     config.model(model)
     parts, step, state = restore(run, config)
-    models.save_pretrained(models.merge(step.structures[model], state.params[model]), directory)
-    parts.tokenizers[model].save(directory)
+    trained = models.merge(step.structures[model], state.params[model])
+    models.save_pretrained(trained, directory)
+    parts.tokenizers[model].save(directory, max_length=trained.config.max_length)
 
 
 def restore(run: Path, config: RunConfig) -> tuple[Parts, Step, TrainState]:
@@ -233,6 +245,7 @@ def _derived(
     devices, kind = mesh.shape["data"], mesh.devices.flat[0].device_kind
     rows = max(len(train) for train in parts.train.values())
     per_device = wanted.batch_size // devices // wanted.accumulation
+    warmup = min(config.optimizer.warmup_steps, max(0, total_steps - 1))
     said: list[tuple[str, str, str]] = [
         ("devices", f"{devices} × {kind}", "all there are" if wanted.devices is None else "given"),
         (
@@ -247,7 +260,16 @@ def _derived(
             if wanted.steps
             else f"{wanted.epochs} epochs × {steps_per_epoch} ({rows:,} rows / {wanted.batch_size})",
         ),
-        ("evaluation", f"every {evaluate_every} steps", "given" if wanted.evaluate_every else "once an epoch"),
+        (
+            "evaluation",
+            f"every {min(evaluate_every, total_steps)} steps",
+            "given" if wanted.evaluate_every else "once an epoch and at the end",
+        ),
+        (
+            "learning rate",
+            f"{config.optimizer.learning_rate:g}",
+            f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.decay}",
+        ),
         ("precision", wanted.dtype, "computation; parameters and optimizer state are float32"),
     ]
     return [{"name": name, "value": value, "reason": reason} for name, value, reason in said]

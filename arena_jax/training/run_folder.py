@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,14 @@ def open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path
             raise ArenaError(f"'{named}' was begun with another configuration: {'; '.join(changed)}; start a new run")
         return named
     given = named or _next_folder(config.preset)
-    if given.is_dir() and any(given.iterdir()):
-        raise ArenaError(
-            f"'{given}' is not empty; go on with `arena-jax resume {given}`, or give another folder with --output"
-        )
+    held = {entry.name for entry in given.iterdir()} if given.is_dir() else set()
+    if "config.json" in held and held <= {"config.json", "tokenizers"}:
+        # A start that failed before its first record: there is no run in it, and its tokenizers may be of other data.
+        shutil.rmtree(given / "tokenizers", ignore_errors=True)
+    elif held:
+        begun = any((given / "checkpoints").glob("[0-9]*"))
+        advice = f"go on with `arena-jax resume {given}`, or give" if begun else "give"
+        raise ArenaError(f"'{given}' is not empty; {advice} another folder with --output")
     try:
         given.mkdir(parents=True, exist_ok=True)
     except OSError as error:
