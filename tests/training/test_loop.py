@@ -195,3 +195,14 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         with pytest.raises(ArenaError, match=r"2' is damaged .*remove that folder to go on from step 1"):
             checkpoints.load(state)
         assert checkpoints.load(state, 1)[1] == {}
+
+
+def test_a_failed_start_blocks_nothing(tmp_path):
+    """Data that is not there, rows longer than the model: one line each; then the corrected run takes the folder."""
+    nowhere = dataclasses.replace(tiny(), data=DataConfig(name=str(tmp_path / "nowhere.tsv"), max_length=16))
+    with pytest.raises(ArenaError, match=r"nowhere\.tsv"):
+        loop.train(nowhere, tmp_path / "run")
+    too_long = dataclasses.replace(tiny(), data=dataclasses.replace(tiny().data, max_length=1024))
+    with pytest.raises(ArenaError, match=r"takes 128 tokens, but rows may have 1024: set max_length to at most 128"):
+        loop.train(too_long, tmp_path / "run")
+    assert read(loop.train(tiny(), tmp_path / "run"))[-1]["kind"] == "end"
