@@ -38,6 +38,7 @@ from arena_jax.training.devices import place_batch, replicated
 from arena_jax.training.display import Display
 from arena_jax.training.evaluation import score
 from arena_jax.training.interval import Interval
+from arena_jax.training.lock import Lock
 from arena_jax.training.records import Records, read
 from arena_jax.training.run_folder import described, open_folder, surroundings
 from arena_jax.training.step import Compilation
@@ -74,7 +75,11 @@ def train(
         raise ArenaError("this configuration is no competition: it has no arena section; give --memory-budget")
     folder = open_folder(config, output, resume=resume)
     wanted = config.training
-    with Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints) as checkpoints, interrupts.Stop() as stop:
+    with (
+        Lock(folder),
+        Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints) as checkpoints,
+        interrupts.Stop() as stop,
+    ):
         _Competition(config, config.arena, folder, policy).run(checkpoints, stop, resume=resume)
     if wanted.figures:
         from arena_jax import reports

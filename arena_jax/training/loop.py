@@ -17,6 +17,7 @@ from arena_jax.training.devices import make_mesh
 from arena_jax.training.display import Display
 from arena_jax.training.evaluation import score
 from arena_jax.training.interval import Interval
+from arena_jax.training.lock import Lock
 from arena_jax.training.optimizer import make_optimizer
 from arena_jax.training.records import Records, read
 from arena_jax.training.run_folder import described, load_run, open_folder, process, surroundings
@@ -72,7 +73,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     state = step.init()
 
     # ---- where to begin ----
-    with Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints) as checkpoints, interrupts.Stop() as stop:
+    with (
+        Lock(folder),
+        Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints) as checkpoints,
+        interrupts.Stop() as stop,
+    ):
         position: dict[str, Any] = {}
         if resume:
             state, position = checkpoints.load(state)

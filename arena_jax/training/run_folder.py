@@ -40,7 +40,7 @@ def open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path
         return named
     given = named or _next_folder(config.preset)
     held = {entry.name for entry in given.iterdir()} if given.is_dir() else set()
-    if "config.json" in held and held <= {"config.json", "tokenizers"}:
+    if "config.json" in held and held <= {"config.json", "tokenizers", "lock"}:
         # A start that failed before its first record: there is no run in it, and its tokenizers may be of other data.
         shutil.rmtree(given / "tokenizers", ignore_errors=True)
     elif held:
