@@ -11,8 +11,13 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
+
+# The same examples every time: a rare counterexample is found by raising max_examples at the desk, not by chance in CI.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

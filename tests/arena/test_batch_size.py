@@ -38,7 +38,7 @@ def truth(need, budget, sizes=range(1, 4097)):
     return max(size for size in sizes if need(size) <= budget)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.integers(0, 1000 * MB), st.integers(100_000, 50 * MB), st.floats(1, 4000))
 def test_a_straight_line_takes_three_compilations(fixed, slope, reach):
     def need(size):
@@ -52,7 +52,7 @@ def test_a_straight_line_takes_three_compilations(fixed, slope, reach):
     assert len(asked) <= 3 or choice.batch < 22
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.floats(0.6, 1.4), st.integers(0, 500 * MB), st.floats(2, 3000), st.integers(1, 40))
 def test_bent_and_stepped_needs_end_within_two_percent(power, fixed, reach, tread):
     def need(size):
