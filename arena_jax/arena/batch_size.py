@@ -193,8 +193,8 @@ class _Search:
             return self.place_of(self.ladder[low] * room)
         size, here, slope = lines[0]
         if slope <= 0 or (self.compiles > 5 and high < len(self.ladder)):
-            # The lines did not hold. The answer is wanted to a percentage, so the middle is that of the ratio: a line over
-            # a flat tread may have pointed a hundred times too far.
+            # The lines did not hold. The answer is wanted to a percentage, so the middle is that of the ratio: a line
+            # over a flat tread may have pointed a hundred times too far.
             far = self.ladder[min(high, len(self.ladder) - 1)]
             return self.place_of(math.sqrt(size * far))
         return self.place_of(size + (self.allowance - here) / slope)
@@ -207,9 +207,9 @@ class _Search:
         expected = [here + slope * (above - size) for _, here, slope in self.lines(low, high)]
         if not expected or min(expected) <= self.allowance:
             return False
-        # Near the edge a line may err by a few sizes; that matters only where one size is much. There a line must be far
-        # from the edge, or both must agree: of a curve that bends up the chord says too much, of one that bends down the
-        # line that goes on. A chord alone may span the whole ladder and says nothing.
+        # Near the edge a line may err by a few sizes; that matters only where one size is much. There a line must be
+        # far from the edge, or both must agree: of a curve that bends up the chord says too much, of one that bends
+        # down the line that goes on. A chord alone may span the whole ladder and says nothing.
         margin = 1.01 if len(expected) > 1 else 1.25 if high == len(self.ladder) else math.inf
         return above <= size * 1.05 or min(expected) > margin * self.allowance
 
