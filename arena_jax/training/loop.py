@@ -174,7 +174,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
 
 def _named(one: Compilation) -> str:
     """A program with the lengths that it was compiled for: there is one for each."""
-    lengths = sorted({shape[-1] for shape, dtype in one.shapes if len(shape) > 1 and dtype == "int32"})
+    lengths = sorted({shape[-1] for shape, dtype in one.shapes if len(shape) == 3 and dtype == "int32"})
     return f"{one.program}, length {', '.join(map(str, lengths))}" if lengths else one.program
 
 
