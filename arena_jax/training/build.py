@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from arena_jax import data, models
-from arena_jax.config import ModelConfig, RunConfig
+from arena_jax.config import DataConfig, ModelConfig, RunConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training.objectives import Objective, objective_for
 
@@ -61,15 +61,7 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     """
     wanted = config.data
     splits = {
-        split: data.load(
-            wanted.name,
-            task=config.task,
-            split=split,
-            columns=dict(wanted.columns),
-            subset=wanted.subset,
-            validation_fraction=wanted.validation_fraction,
-            limit=limit,
-        )
+        split: load_split(wanted, config.task, split, limit)
         for split, limit in (("train", wanted.train_limit), ("validation", wanted.validation_limit))
     }
     parts = Parts({}, {}, {}, {}, {}, [note for dataset in splits.values() for note in dataset.report()])
@@ -85,6 +77,19 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
         parts.train[model.name], parts.validation[model.name] = encoded["train"], encoded["validation"]
         parts.notes.extend(f"{model.name}: {note}" for note in (*tokenizer.report(), *encoded["train"].report()))
     return parts
+
+
+def load_split(wanted: DataConfig, task: str, split: str, limit: int | None) -> data.Dataset:
+    """One split of the data that a configuration asks for, at most ``limit`` examples of it."""
+    return data.load(
+        wanted.name,
+        task=task,
+        split=split,
+        columns=dict(wanted.columns),
+        subset=wanted.subset,
+        validation_fraction=wanted.validation_fraction,
+        limit=limit,
+    )
 
 
 def get_tokenizer(model: ModelConfig, train: data.Dataset, folder: Path | None) -> data.Tokenizer:

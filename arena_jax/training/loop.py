@@ -11,14 +11,14 @@ from arena_jax import data, models
 from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training import interrupts
-from arena_jax.training.build import Parts, build, encode
+from arena_jax.training.build import Parts, build, encode, load_split
 from arena_jax.training.checkpoint import Checkpoints
 from arena_jax.training.devices import make_mesh
 from arena_jax.training.display import Display
 from arena_jax.training.evaluation import score
 from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
-from arena_jax.training.optimizer import make_optimizer
+from arena_jax.training.optimizer import make_optimizer, warmup_steps
 from arena_jax.training.records import Records, read
 from arena_jax.training.run_folder import described, load_run, open_folder, process, surroundings
 from arena_jax.training.state import TrainState
@@ -195,15 +195,7 @@ def evaluate(run: Path, dataset: str | None = None, split: str = "validation") -
     config = load_run(run)
     parts, step, state = restore(run, config)
     wanted = config.data if dataset is None else dataclasses.replace(config.data, name=dataset)
-    source = data.load(
-        wanted.name,
-        task=config.task,
-        split=split,
-        columns=dict(wanted.columns),
-        subset=wanted.subset,
-        validation_fraction=wanted.validation_fraction,
-        limit=wanted.validation_limit,
-    )
+    source = load_split(wanted, config.task, split, wanted.validation_limit)
     scores = {}
     for name, model in parts.models.items():
         rows = encode(model, name, config, source, parts.tokenizers[name])
@@ -250,7 +242,7 @@ def _derived(
     devices, kind = mesh.shape["data"], mesh.devices.flat[0].device_kind
     rows = max(len(train) for train in parts.train.values())
     per_device = wanted.batch_size // devices // wanted.accumulation
-    warmup = min(config.optimizer.warmup_steps, max(0, total_steps - 1))
+    warmup = warmup_steps(config.optimizer, total_steps)
     said: list[tuple[str, str, str]] = [
         ("devices", f"{devices} × {kind}", "all there are" if wanted.devices is None else "given"),
         (

@@ -33,6 +33,11 @@ class Optimizer(NamedTuple):
     learning_rates: Callable[[jax.Array, Any], dict[str, dict[str, jax.Array]]]
 
 
+def warmup_steps(config: OptimizerConfig, total_steps: int) -> int:
+    """The warm-up asked for, or as much of it as leaves a short run one step at its peak."""
+    return min(config.warmup_steps, max(0, total_steps - 1))
+
+
 def schedule(config: OptimizerConfig, peak: float, total_steps: int) -> optax.Schedule:
     """The learning rate over updates, counted from 0: warm-up, then the decay to the end of the run.
 
@@ -51,7 +56,7 @@ def schedule(config: OptimizerConfig, peak: float, total_steps: int) -> optax.Sc
         >>> [round(float(rate(t)), 2) for t in (0, 5, 10, 60, 110)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    warmup = min(config.warmup_steps, max(0, total_steps - 1))
+    warmup = warmup_steps(config, total_steps)
     length = max(1, total_steps - warmup)
     published = config.form == "published"
     falling = {

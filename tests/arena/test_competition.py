@@ -18,11 +18,8 @@ from arena_jax.training.narration import narrate
 from arena_jax.training.records import read
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
-CACHE = {
-    "jax_compilation_cache_dir": None,
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-}
+# Every run here compiles the same few programs, a resumed one those of the first.
+pytestmark = pytest.mark.usefixtures("compile_once")
 TO_FIRST = [0.9, 0.1]
 
 
@@ -64,17 +61,6 @@ def tiny(arena=None, optimizer=None, **training):
 
 def to_first(history):
     return TO_FIRST
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    """Every run here compiles the same few programs: keep them on disk while this file runs."""
-    before = {name: getattr(jax.config, name) for name in CACHE}
-    for name, value in {**CACHE, "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache"))}.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")

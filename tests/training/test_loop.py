@@ -16,11 +16,8 @@ from arena_jax.training import interrupts, loop
 from arena_jax.training.checkpoint import Checkpoints
 from arena_jax.training.records import read
 
-CACHE = {
-    "jax_compilation_cache_dir": None,
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-}
+# Every run here compiles the same few programs, a resumed one those of the first.
+pytestmark = pytest.mark.usefixtures("compile_once")
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 
 
@@ -45,17 +42,6 @@ def tiny(**training):
             **training,
         ),
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    """A resumed run compiles what the first run compiled: keep it on disk while this file runs."""
-    before = {name: getattr(jax.config, name) for name in CACHE}
-    for name, value in {**CACHE, "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache"))}.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")
