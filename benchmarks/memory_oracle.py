@@ -175,7 +175,7 @@ def child(family: str, size: str, length: int, batch: int) -> None:
 
     if (device.memory_stats() or {}).get("peak_bytes_in_use"):
         arguments = make()
-        margin = calibrate(found, lambda: found.executable(*arguments), device)
+        _, margin = calibrate(found, lambda: found.executable(*arguments), [device])
         measured = None if margin is None else int(found.total * (1 + margin))
     else:
         make()  # the programs that make the arguments are compiled before the count begins

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,7 +41,7 @@ def largest_batch(
     sizes: Sequence[int] | None = None,
     limit: int = 4096,
     margin: float = 0.0,
-    known: dict[int, Estimate] | None = None,
+    known: Mapping[int, Estimate | None] | None = None,
 ) -> Choice:
     """Find the largest batch whose step fits into a memory budget, without running it.
 
@@ -62,7 +62,7 @@ def largest_batch(
         sizes: the sizes to choose from, if not any up to ``limit``.
         limit: the largest size to consider when ``sizes`` is not given.
         margin: added to the estimate, as a part of it; 0.02 is enough on CPU, `memory.calibrate` measures it on a GPU.
-        known: estimates of sizes that are already compiled; they cost nothing.
+        known: estimates of sizes that are already compiled; they cost nothing. None: the compiler refused.
 
     Returns:
         The choice. Its executables are the ones to train with.
@@ -85,7 +85,7 @@ def largest_batch(
     ladder: Sequence[int] = sorted(set(sizes)) if sizes is not None else range(1, limit + 1)
     if not ladder or ladder[0] < 1:
         raise ArenaError(f"{name}: batch sizes {list(ladder)[:5]} hold nothing to choose from; give positive sizes")
-    search = _Search(step, arguments_at, ladder, (whole - resident) / (1 + margin), dict(known or {}))
+    search = _Search(step, arguments_at, ladder, (whole - resident) / (1 + margin), known or {})
     place = search.run()
     if place is None:
         smallest = search.seen.get(ladder[0])
@@ -120,7 +120,7 @@ class _Search:
         arguments_at: Callable[[int], Sequence[Any]],
         ladder: Sequence[int],
         allowance: float,
-        known: dict[int, Estimate],
+        known: Mapping[int, Estimate | None],
     ):
         self.step, self.arguments_at, self.ladder = step, arguments_at, ladder
         self.allowance = allowance * (1 + 1e-12)  # its own rounding must not cost a size

@@ -27,7 +27,7 @@ from arena_jax.arena import policies
 from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.contest import Contest, Pending
 from arena_jax.arena.leaderboard import leaderboard
-from arena_jax.arena.memory import estimate, format_bytes, tree_bytes
+from arena_jax.arena.memory import estimate, format_bytes, too_large, tree_bytes
 from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.spending import Spending
 from arena_jax.config import RunConfig
@@ -169,6 +169,7 @@ class _Competition(Contest):
                 if turn == 0:
                     jax.block_until_ready(self.gradients[name])
                     self.spent[name].seconds += (time.perf_counter() - start) * steps[name]
+                self.calibrate(name, at)
                 self.spent[name].pay(batch, self.parameters[name])
             zero = {"loss": np.float32(0), "gradient_norm": np.float32(0)}
             known = {name: {key: measured.get(name, zero)[key] for key in zero} for name in self.names}
@@ -238,6 +239,14 @@ class _Competition(Contest):
             if before != choice.batch:
                 self.emit("swap", at, model=name, before=before, waited=waited, reason=choice.reason, **self.held(name))
 
+    def calibrate(self, name: str, at: int) -> None:
+        """Record what a program's first run says of its estimate; look again where its size no longer fits."""
+        for one in self.executables.calibrations():
+            self.emit("calibration", at, **one._asdict())
+            memory = float(self.shares[self.names.index(name)]) * self.executables.pool
+            if one.raised and name not in self.pending and not self.executables.allowed(name, self.sizes[name], memory):
+                self.begin(name, memory, at)
+
     # ---- the beginning ----
 
     def compile_update(self, at: int) -> None:
@@ -250,18 +259,26 @@ class _Competition(Contest):
             return {name: jax.ShapeDtypeStruct((), dtype) for name in self.names}
 
         real = {name: jax.ShapeDtypeStruct((), np.float32, sharding=everywhere) for name in ("loss", "gradient_norm")}
-        need = estimate(
-            jax.jit(self.step.finish, donate_argnums=(0,), out_shardings=everywhere),
-            self.state,
-            self.gradients,
-            dict.fromkeys(self.names, real),
-            {"active": scalars(np.bool_), "rates": scalars(np.float32)},
-        )
+        try:
+            need = estimate(
+                jax.jit(self.step.finish, donate_argnums=(0,), out_shardings=everywhere),
+                self.state,
+                self.gradients,
+                dict.fromkeys(self.names, real),
+                {"active": scalars(np.bool_), "rates": scalars(np.float32)},
+            )
+        except jax.errors.JaxRuntimeError as error:
+            if not too_large(error):
+                raise
+            raise ArenaError(
+                "the update of all models does not compile within the device's memory; train fewer models"
+            ) from error
         self.update = need.executable
         self.tell_compiled(at, [Compilation("update of all models", (), need.seconds, need.total, need.temporaries)])
-        if need.total > self.budget:
+        whole = need.total * (1 + self.arena.memory_margin)
+        if whole > self.budget:
             raise ArenaError(
-                f"the update of all models needs {format_bytes(need.total)}, the budget is {format_bytes(self.budget)};"
+                f"the update of all models needs {format_bytes(whole)}, the budget is {format_bytes(self.budget)};"
                 " raise --memory-budget or train fewer models"
             )
 
@@ -340,6 +357,7 @@ class _Competition(Contest):
             "history": {field: np.asarray(rows).tolist() for field, rows in self.history._asdict().items()},
             "last_scores": self.last_scores,
             "evicted": self.executables.evicted,
+            "learned": self.executables.learned(),
         }
 
     def restore(self, position: Mapping[str, Any], at: int) -> None:
@@ -352,6 +370,8 @@ class _Competition(Contest):
         self.history = past.History(**{field: np.array(rows) for field, rows in position["history"].items()})
         self.last_scores = position["last_scores"]
         self.executables.evicted.update(position["evicted"])
+        if "learned" in position:  # a checkpoint of before it was kept has none
+            self.executables.learn(position["learned"])
         for name, size in self.sizes.items():
             self.tell_compiled(at, self.executables.compile(name, size))
         for name, pending in position["pending"].items():

@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from arena_jax.arena.batch_size import Choice, largest_batch
-from arena_jax.arena.memory import Estimate, estimate, tree_bytes
+from arena_jax.arena.memory import Estimate, calibrate, estimate, too_large, tree_bytes
 from arena_jax.errors import ArenaError
 from arena_jax.training.devices import replicated
 from arena_jax.training.step import Compilation, Step
+
+# A model that ran out of memory in spite of its margin is given this much more room by later searches.
+_MORE_ROOM = 1.1
+
+
+class Calibration(NamedTuple):
+    """What the allocator's real peak says of an estimate; measured when a program runs for the first time.
+
+    Attributes:
+        model: whose gradients.
+        size: the batch size, per device.
+        estimated: bytes per device, as the compiler said.
+        measured: bytes per device, as the allocator counted.
+        margin: what later searches for this model add to estimates, as a part of them.
+        raised: whether that is more than before.
+    """
+
+    model: str
+    size: int
+    estimated: int
+    measured: int
+    margin: float
+    raised: bool
+
+
+class _Search(NamedTuple):
+    """What a search goes by: the model, the sizes known and allowed, and the margin, as they were when it was asked."""
+
+    name: str
+    known: dict[int, Estimate | None]
+    margin: float
+    sizes: tuple[int, ...]
 
 
 class Executables:
@@ -39,11 +72,13 @@ class Executables:
         budget: bytes per device that everything must fit in.
         resident: bytes per device that are taken whatever the batch sizes: parameters, gradients and optimizer states
             of all models.
-        margin: added to estimates, as a part of them.
+        margin: added to estimates at first, as a part of them; see :meth:`raise_margin`.
         keep: programs per model that stay alive.
 
     Attributes:
         evicted: ``{model: programs that had to go}``.
+        margins: ``{model: part added to its estimates}``, by searches that begin from now on.
+        ceilings: ``{model: size that ran out of memory}``; neither it nor a larger one is chosen again.
     """
 
     def __init__(
@@ -60,13 +95,8 @@ class Executables:
         keep: int = 4,
     ) -> None:
         self._step, self._examples, self._microbatches = step, examples, microbatches
-        self._sizes, self._budget, self._resident, self._margin, self._keep = (
-            tuple(sizes),
-            budget,
-            resident,
-            margin,
-            keep,
-        )
+        self._sizes, self._budget, self._resident, self._keep = tuple(sizes), budget, resident, keep
+        self._margin = margin
         sharding = replicated(step.mesh)
         self._params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), dict(params))
         self._jitted = {name: jax.jit(functools.partial(step.measured_gradients, name)) for name in step.names}
@@ -74,7 +104,12 @@ class Executables:
         self._alive: dict[str, dict[int, Any]] = {name: {} for name in step.names}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._closing = threading.Event()
+        self._local = [one for one in step.mesh.devices.flat if one.process_index == jax.process_index()]
+        self._not_run: dict[str, set[int]] = {name: set() for name in step.names}
+        self._measured: list[Calibration] = []
         self.evicted = dict.fromkeys(step.names, 0)
+        self.margins = dict.fromkeys(step.names, margin)
+        self.ceilings: dict[str, int] = {}
 
     @property
     def pool(self) -> int:
@@ -93,7 +128,9 @@ class Executables:
         Returns:
             The choice to come. Its result raises ArenaError where nothing fits.
         """
-        return self._thread.submit(self._search, name, memory, dict(self._known[name]), refuse)
+        # What is known and what is allowed are those of this moment, so that the answer does not hang on the clock.
+        search = _Search(name, dict(self._known[name]), self.margins[name], self.sizes(name))
+        return self._thread.submit(self._search, search, memory, refuse)
 
     def adopt(self, name: str, choice: Choice) -> list[Compilation]:
         """Take over what a search has made; call it in the thread that trains.
@@ -109,10 +146,12 @@ class Executables:
         alive = self._alive[name]
         for size, made in choice.compiled.items():
             alive[size] = made.executable
+            self._not_run[name].add(size)
         alive[choice.batch] = alive.pop(choice.batch)  # the most recent is the last
         while len(alive) > self._keep:
             size = next(iter(alive))
             del alive[size]
+            self._not_run[name].discard(size)
             self.evicted[name] += 1
         for size in self._known[name].keys() - alive.keys():
             self._known[name][size] = self._known[name][size]._replace(executable=None)  # type: ignore[arg-type]
@@ -142,9 +181,76 @@ class Executables:
         """Say what a size that was compiled once needs beside what is resident, in bytes per device."""
         return self._known[name][size].total - self._own(name)
 
+    def allowed(self, name: str, size: int, memory: float) -> bool:
+        """Whether a size that was compiled once fits some memory, by the margin in force; see :meth:`find`."""
+        return (1 + self.margins[name]) * self._known[name][size].total <= memory + self._own(name)
+
+    # ---- what memory has taught ----
+
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """The batch sizes that a model may have: all of them but those that ran out of memory."""
+        return tuple(size for size in self._sizes if size < self.ceilings.get(name, size + 1))
+
+    def raise_margin(self, name: str, margin: float) -> float:
+        """Leave more room beside what the compiler says, in every search for a model that begins from now on.
+
+        Args:
+            name: the model.
+            margin: as a part of the estimate; a margin never falls.
+
+        Returns:
+            The margin in force.
+        """
+        self.margins[name] = max(self.margins[name], margin)
+        return self.margins[name]
+
+    def ran_out(self, name: str, size: int) -> int | None:
+        """Learn that a size ran out of memory at run time, though it was foretold to fit.
+
+        It is not chosen again, nor is a larger one, and the model's margin grows by a tenth of its need. A search that
+        was under way does not know of this yet: begin it anew.
+
+        Args:
+            name: the model.
+            size: the batch size, per device.
+
+        Returns:
+            The next size down, to be compiled by :meth:`compile`; None where there is none.
+        """
+        self.ceilings[name] = min(size, self.ceilings.get(name, size))
+        self.raise_margin(name, (1 + self.margins[name]) * _MORE_ROOM - 1)
+        return max(self.sizes(name), default=None)
+
+    def calibrations(self) -> list[Calibration]:
+        """What was measured since this was last asked; nothing where the allocator keeps no peak (CPU)."""
+        measured, self._measured = self._measured, []
+        return measured
+
+    def learned(self) -> dict[str, dict[str, float]]:
+        """Margins and ceilings, as a checkpoint keeps them; :meth:`learn` reads them back."""
+        return {"margins": dict(self.margins), "ceilings": dict(self.ceilings)}
+
+    def learn(self, told: Mapping[str, Mapping[str, float]]) -> None:
+        """Take over what :meth:`learned` said."""
+        self.margins.update(told["margins"])
+        self.ceilings.update({name: int(size) for name, size in told["ceilings"].items()})
+
     def __call__(self, name: str, size: int, params: Any, batch: Any, step: int) -> tuple[Any, dict[str, jax.Array]]:
         """Compute a model's gradient and metrics with a program that is alive; see `Step.measured_gradients`."""
-        return self._alive[name][size](params, batch, np.int32(step))
+        program = functools.partial(self._alive[name][size], params, batch, np.int32(step))
+        if size not in self._not_run[name]:
+            return program()
+        jax.block_until_ready((params, batch))  # what is still under way would be counted as this program's
+        need = self._known[name][size]
+        result, excess = calibrate(need, program, self._local)
+        self._not_run[name].discard(size)
+        if excess is not None:
+            before = self.margins[name]
+            # To the next percent, so that the noise of an allocator does not raise it again and again.
+            margin = self.raise_margin(name, math.ceil(100 * excess) / 100)
+            measured = round(need.total * (1 + excess))
+            self._measured.append(Calibration(name, size, need.total, measured, margin, margin > before))
+        return result
 
     def arguments(self, name: str, size: int) -> tuple[Any, Any, Any]:
         """The abstract arguments of a model's gradients at a batch size: parameters, batch and step."""
@@ -162,23 +268,33 @@ class Executables:
         # A program's arguments and results hold this model's parameters and gradient, which are resident already.
         return 2 * tree_bytes(self._params[name])
 
-    def _search(self, name: str, memory: float, known: dict[int, Estimate], refuse: bool) -> Choice:
+    def _search(self, wanted: _Search, memory: float, refuse: bool) -> Choice:
         if self._closing.is_set():
-            raise ArenaError(f"{name}: the competition ended before its new batch size was compiled")
-        search = functools.partial(self._largest, name, known)
+            raise ArenaError(f"{wanted.name}: the competition ended before its new batch size was compiled")
+        again: dict[int, Estimate] = {}
+        choice = self._choose(wanted, memory, refuse)
+        while choice.estimate.executable is None:  # known from before, and evicted since
+            try:
+                made = estimate(self._jitted[wanted.name], *self.arguments(wanted.name, choice.batch))
+                wanted.known[choice.batch] = again[choice.batch] = made
+            except jax.errors.JaxRuntimeError as error:
+                if not too_large(error):
+                    raise
+                wanted.known[choice.batch] = None
+            choice = self._choose(wanted, memory, refuse)
+        return choice._replace(compiled={**again, **choice.compiled}, compiles=choice.compiles + len(again))
+
+    def _choose(self, wanted: _Search, memory: float, refuse: bool) -> Choice:
         try:
-            choice = search(memory, self._sizes)
+            return self._largest(wanted, memory, wanted.sizes)
         except ArenaError:
             if refuse:
                 raise
-            choice = search(self.pool, self._sizes[:1])
-        if choice.estimate.executable is None:  # known from before, and evicted since
-            again = estimate(self._jitted[name], *self.arguments(name, choice.batch))
-            compiled = {**choice.compiled, choice.batch: again}
-            choice = choice._replace(estimate=again, compiled=compiled, compiles=choice.compiles + 1)
-        return choice
+            # What fits the whole pool was found at the start, with the margin of the start.
+            return self._largest(wanted._replace(margin=self._margin), self.pool, wanted.sizes[:1])
 
-    def _largest(self, name: str, known: dict[int, Estimate], memory: float, sizes: Sequence[int]) -> Choice:
+    def _largest(self, wanted: _Search, memory: float, sizes: Sequence[int]) -> Choice:
+        name = wanted.name
         return largest_batch(
             self._jitted[name],
             lambda size: self.arguments(name, size),
@@ -186,8 +302,8 @@ class Executables:
             resident=self._budget - int(memory) - self._own(name),
             name=name,
             sizes=sizes,
-            margin=self._margin,
-            known=known,
+            margin=wanted.margin,
+            known=wanted.known,
         )
 
     def __enter__(self) -> Executables:

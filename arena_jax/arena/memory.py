@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from arena_jax.errors import ArenaError
 
@@ -191,33 +192,43 @@ def format_bytes(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def calibrate(need: Estimate, run: Callable[[], Any], device: jax.Device | None = None) -> float | None:
-    """Measure how far the allocator's real peak lies above an estimate; the margin for `largest_batch`.
+def calibrate(
+    need: Estimate, run: Callable[[], Any], devices: Sequence[jax.Device] | None = None
+) -> tuple[Any, float | None]:
+    """Run a step and measure how far the allocator's real peak lies above its estimate.
 
     The allocator remembers one peak for the life of the process, so this says something only about the largest step so
-    far: calibrate with a large batch, before anything else. The arguments must already be on the device.
+    far. The step's arguments must already be on the devices, and nothing else may be under way.
 
     Args:
         need: the estimate of the step.
-        run: calls the step once with arguments that are already there; its result is waited for.
-        device: the first one when not given.
+        run: calls the step once with arguments that are already there; its result is waited for where a peak is kept.
+        devices: the step runs on, of which the worst counts; the first one when not given.
 
     Returns:
-        The part by which the real need exceeded the estimate, at least 0; None where the allocator keeps no peak (CPU)
-        or an earlier peak hides this one.
+        What ``run`` returned, and the part by which the real need exceeded the estimate, at least 0; None where the
+        allocator keeps no peak (CPU) or an earlier peak hides this one.
 
     Example:
-        >>> need = estimate(lambda x: x + 1, np.ones(10, np.float32))
-        >>> calibrate(need, lambda: need.executable(np.ones(10, np.float32)), jax.devices("cpu")[0]) is None
-        True
+        >>> need = estimate(lambda x: x + 1, np.ones(2, np.float32))
+        >>> calibrate(need, lambda: need.executable(np.ones(2, np.float32)), jax.devices("cpu"))
+        (Array([2., 2.], dtype=float32), None)
     """
-    device = device or jax.devices()[0]
-    before = device.memory_stats()
-    if not before or "peak_bytes_in_use" not in before:
-        return None
-    jax.block_until_ready(run())
-    after = device.memory_stats()
-    if after["peak_bytes_in_use"] <= before["peak_bytes_in_use"]:
-        return None
-    grown = after["peak_bytes_in_use"] - before["bytes_in_use"]
-    return max(0.0, (need.arguments + grown) / need.total - 1)
+    devices = devices or jax.devices()[:1]
+    before = [device.memory_stats() or {} for device in devices]
+    result = run()
+    if not all("peak_bytes_in_use" in stats for stats in before):
+        return result, None
+    jax.block_until_ready(result)
+    after = [device.memory_stats() or {} for device in devices]
+    grown = [
+        there["peak_bytes_in_use"] - here["bytes_in_use"]
+        for here, there in zip(before, after, strict=True)
+        if there["peak_bytes_in_use"] > here["peak_bytes_in_use"]
+    ]
+    excess = max(0.0, (need.arguments + max(grown)) / need.total - 1) if grown else None
+    if jax.process_count() > 1:
+        # Every process must come to the same batch sizes, hence to the same margin.
+        worst = float(np.max(multihost_utils.process_allgather(np.float32(-1 if excess is None else excess))))
+        excess = worst if worst >= 0 else None
+    return result, excess

@@ -41,6 +41,19 @@ def swap_line(record: Record) -> str:
     )
 
 
+def calibration_line(record: Record) -> str:
+    """What the allocator's peak said of an estimate.
+
+    Example:
+        >>> calibration_line({"model": "bert", "size": 8, "estimated": 90e6, "measured": 99e6, "margin": 0.1})
+        '  · bert: batch 8 took 99 MB where the compiler said 90 MB; from now on 10 % is left beside its estimates'
+    """
+    return (
+        f"  · {record['model']}: batch {record['size']} took {record['measured'] / 1e6:,.3g} MB where the compiler "
+        f"said {record['estimated'] / 1e6:,.3g} MB; from now on {100 * record['margin']:.0f} % is left beside its estimates"
+    )
+
+
 def leaderboard_rows(record: Record) -> list[Sequence[str]]:
     """The leaderboard, a row per model and one of headings."""
     bits = any("bits_per_byte" in one for one in record["models"].values())

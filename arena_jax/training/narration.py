@@ -63,6 +63,7 @@ class Narrator:
             "evaluation": self._evaluation,
             "allocation": self._allocation,
             "swap": lambda record: [competition_lines.swap_line(record)],
+            "calibration": lambda record: [competition_lines.calibration_line(record)] if record["raised"] else [],
             "leaderboard": self._leaderboard,
             "end": self._end,
         }

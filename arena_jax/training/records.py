@@ -17,6 +17,8 @@ allocation  of a competition, whose steps are rounds: budget, resident (bytes pe
             "executables", "evicted"}}; train records then also hold "share", "batch_size" and the account (steps,
             examples, tokens, padding, text_bytes, flops, seconds)
 swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), reason
+calibration of a competition on a GPU, a batch size's first run: model, size, estimated and measured (bytes per device),
+            margin (part added to the model's estimates from now on), raised (whether it was less before)
 leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",
             "bits_per_byte", and the account}}, the best first
 end         epoch, seconds, reason ("finished" or "interrupted")

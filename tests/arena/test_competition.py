@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arena_jax import presets
-from arena_jax.arena import POLICIES, competition, policy
+from arena_jax.arena import POLICIES, competition, executables, policy
 from arena_jax.arena.rates import learning_rate
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from arena_jax.errors import ArenaError
@@ -136,6 +136,34 @@ def test_a_stopped_run_goes_on_to_the_bit_with_a_new_size_on_its_way(finished, t
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     assert without_times(run) == without_times(finished)
+
+
+def test_a_peak_above_its_estimate_raises_the_margin_and_shrinks_the_batch(tmp_path, monkeypatch):
+    """On a GPU; here the allocator's word is made up: twice what the compiler said of GPT-2's batches of 8."""
+
+    def made_up(need, run, devices):
+        surprised = need is whole["competition"].executables._known["gpt2"].get(8)
+        return run(), 1.0 if surprised else 0.001
+
+    whole = {}
+    original = competition._Competition.open_accounts
+    monkeypatch.setattr(
+        competition._Competition, "open_accounts", lambda self: (whole.update(competition=self), original(self))
+    )
+    monkeypatch.setattr(executables, "calibrate", made_up)
+    run = competition.train(tiny({"reallocate_every": 6, "memory_budget": "800kB"}), tmp_path / "run")
+    told = records(run, "calibration")
+    assert [(r["model"], r["size"], r["margin"], r["raised"]) for r in told][:2] == [
+        ("bert", 8, 0.02, False),
+        ("gpt2", 8, 1.0, True),
+    ]
+    assert told[1]["measured"] == 2 * told[1]["estimated"]
+    (swap,) = records(run, "swap")
+    assert (swap["model"], swap["step"]) == ("gpt2", 1)
+    assert swap["batch_size"] < 8
+    text = narrate(read(run))
+    assert "from now on 100 % is left beside its estimates" in text
+    assert text.count("is left beside its estimates") == 1
 
 
 def test_refusals(tmp_path):

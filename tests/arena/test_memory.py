@@ -87,9 +87,9 @@ def test_calibration_compares_the_peak_with_the_estimate():
         ]
     )
     allocator = types.SimpleNamespace(memory_stats=lambda: next(readings))
-    assert memory.calibrate(need, lambda: 0, allocator) == pytest.approx(0.1)
-    assert memory.calibrate(need, lambda: 0, allocator) is None
-    assert memory.calibrate(need, lambda: 0, device()) is None
+    assert memory.calibrate(need, lambda: 7, [allocator]) == (7, pytest.approx(0.1))
+    assert memory.calibrate(need, lambda: 7, [allocator]) == (7, None)
+    assert memory.calibrate(need, lambda: 7, [device()]) == (7, None)
 
 
 def test_the_limit_is_the_allocators_or_the_machines():

@@ -1,0 +1,157 @@
+"""Programs by batch size: few live, evicted ones come back, and what memory teaches is heeded."""
+
+import types
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from arena_jax import models, training
+from arena_jax.arena import batch_size, executables, memory
+from arena_jax.arena.executables import Executables
+from arena_jax.errors import ArenaError
+
+SIZES = (1, 2, 3, 4, 6, 8)
+BUDGET = 100_000_000
+PER_EXAMPLE = 1_000_000
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+@pytest.fixture(scope="module")
+def step():
+    config = models.preset(
+        "gpt2-tiny", vocab_size=32, hidden_size=8, num_layers=1, num_heads=2, intermediate_size=8, max_positions=8
+    )
+    return training.make_step({"m": models.create(config, task="causal-lm", seed=0)}, optax.sgd(0.1))
+
+
+@pytest.fixture
+def programs(step, monkeypatch):
+    """Programs whose bytes are said to be a million an example, beside the model's own."""
+
+    def as_if(jitted, *arguments):
+        made = memory.estimate(jitted, *arguments)
+        rows = arguments[1]["input_ids"].shape[1]
+        return made._replace(total=programs._own("m") + rows * PER_EXAMPLE, temporaries=rows * PER_EXAMPLE)
+
+    for module in (executables, batch_size):
+        monkeypatch.setattr(module, "estimate", as_if)
+    example = {"input_ids": np.ones((1, 8), np.int32), "attention_mask": np.ones((1, 8), np.int32)}
+    programs = Executables(
+        step,
+        step.init().params,
+        {"m": example},
+        sizes=SIZES,
+        microbatches=lambda name, size: 1,
+        budget=BUDGET,
+        resident=0,
+        margin=0.0,
+    )
+    with programs:
+        yield programs
+
+
+def find(programs, megabytes, **options):
+    choice = programs.find("m", megabytes * PER_EXAMPLE, **options).result()
+    return choice, programs.adopt("m", choice)
+
+
+def run(programs, step, size):
+    batch = {"input_ids": np.ones((size, 8), np.int32), "attention_mask": np.ones((size, 8), np.int32)}
+    placed = training.devices.place_batch(batch, step.mesh)
+    return programs("m", size, step.init().params["m"], placed, 0)
+
+
+def test_an_evicted_size_is_compiled_again_when_it_is_chosen(programs, step):
+    made = [size for megabytes in (1, 2, 3, 4, 6, 8) for size in [find(programs, megabytes)[0].batch]]
+    assert made == list(SIZES)
+    assert programs.alive("m") == 4
+    assert programs.evicted["m"] == 2
+    with pytest.raises(KeyError):
+        run(programs, step, 1)
+    choice, compiled = find(programs, 1)
+    assert (choice.batch, choice.compiles, len(compiled)) == (1, 1, 1), "one compilation, and it is told"
+    assert (programs.alive("m"), programs.evicted["m"]) == (4, 3)
+    _, metrics = run(programs, step, 1)
+    assert np.isfinite(float(metrics["loss"]))
+    choice, compiled = find(programs, 8)
+    assert (choice.batch, choice.compiles, compiled) == (8, 0, []), "what is alive costs nothing"
+
+
+def test_the_compilers_refusal_means_too_large_also_when_compiled_again(programs, monkeypatch):
+    for megabytes in (6, 1, 2, 3, 4):
+        find(programs, megabytes)
+    assert 6 not in programs._alive["m"], "evicted, and about to be compiled again"
+    honest = batch_size.estimate
+
+    def out_of_memory_above_4(jitted, *arguments):
+        if arguments[1]["input_ids"].shape[1] > 4:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes")
+        return honest(jitted, *arguments)
+
+    for module in (executables, batch_size):
+        monkeypatch.setattr(module, "estimate", out_of_memory_above_4)
+    assert find(programs, 6)[0].batch == 4
+    assert find(programs, 50)[0].batch == 4
+
+    def broken(jitted, *arguments):
+        raise jax.errors.JaxRuntimeError("INTERNAL: ptxas failed")
+
+    for module in (executables, batch_size):
+        monkeypatch.setattr(module, "estimate", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="ptxas"):
+        find(programs, 50)
+
+
+def test_a_margin_rises_and_later_searches_leave_that_much_room(programs):
+    assert find(programs, 4)[0].batch == 4
+    under_way = programs.find("m", 4 * PER_EXAMPLE)
+    assert programs.raise_margin("m", 0.5) == 0.5
+    assert programs.raise_margin("m", 0.1) == 0.5, "it never falls"
+    assert under_way.result().batch == 4, "what was asked before goes by what was known then"
+    assert not programs.allowed("m", 4, 4 * PER_EXAMPLE)
+    assert programs.allowed("m", 2, 4 * PER_EXAMPLE)
+    assert find(programs, 4)[0].batch == 2
+    programs.raise_margin("m", 1000.0)
+    assert find(programs, 4)[0].batch == 1, "the smallest is kept: at the start it fitted"
+
+
+def test_a_size_that_ran_out_is_not_chosen_again(programs, step):
+    assert find(programs, 6)[0].batch == 6
+    assert programs.ran_out("m", 6) == 4
+    assert programs.margins["m"] == pytest.approx(0.1)
+    programs.compile("m", 4)
+    run(programs, step, 4)
+    assert find(programs, 50)[0].batch == 4
+    other = programs.learned()
+    programs.ceilings, programs.margins = {}, {"m": 0.0}
+    programs.learn(other)
+    assert find(programs, 50)[0].batch == 4
+    assert programs.ran_out("m", 1) is None
+    with pytest.raises(ArenaError, match="hold nothing to choose from"):
+        find(programs, 50)
+
+
+def test_the_first_run_of_a_program_measures_its_margin(programs, step):
+    (total,) = (find(programs, megabytes)[0].estimate.total for megabytes in [4])
+    arguments = programs._known["m"][4].arguments
+    # 1000 bytes in use, then a peak: an eighth above what the compiler said of the whole.
+    peaks = iter([1000, 1000 + total * 9 // 8 - arguments])
+    gpu = types.SimpleNamespace(memory_stats=lambda: {"bytes_in_use": 1000, "peak_bytes_in_use": next(peaks)})
+    programs._local = [gpu]
+    run(programs, step, 4)
+    run(programs, step, 4)  # the allocator is asked once: its readings are at an end
+    (one,) = programs.calibrations()
+    assert (one.model, one.size, one.margin, one.raised) == ("m", 4, 0.13, True), "rounded up to a percent"
+    assert one.estimated == total
+    assert one.measured == pytest.approx(total * 1.125, rel=1e-6)
+    assert programs.calibrations() == []
+    assert find(programs, 4)[0].batch == 3
+
+
+def test_on_cpu_the_margin_stays(programs, step):
+    find(programs, 4)
+    run(programs, step, 4)
+    assert programs.calibrations() == []
+    assert programs.margins == {"m": 0.0}
