@@ -50,7 +50,8 @@ def calibration_line(record: Record) -> str:
     """
     return (
         f"  · {record['model']}: batch {record['size']} took {record['measured'] / 1e6:,.3g} MB where the compiler "
-        f"said {record['estimated'] / 1e6:,.3g} MB; from now on {100 * record['margin']:.0f} % is left beside its estimates"
+        f"said {record['estimated'] / 1e6:,.3g} MB; from now on {100 * record['margin']:.0f} % is left "
+        "beside its estimates"
     )
 
 
