@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from parity.case import Case, given_case
-from parity.checks import arena, backward, forward, metrics, optimizer, tokens, trajectory, weights
+from parity.checks import arena, backward, forward, gates, metrics, optimizer, tokens, trajectory, weights
 from parity.registry import Check
 
 
@@ -17,6 +17,7 @@ def all_checks() -> list[Check]:
         *weights.checks(),
         *forward.checks(),
         *forward.option_checks(),
+        *gates.checks(),
         *backward.checks(),
         *optimizer.checks(),
         *trajectory.checks(),

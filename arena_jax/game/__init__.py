@@ -4,13 +4,16 @@
 """
 
 from arena_jax.game import scaling
+from arena_jax.game.ablation import AblationGame
 from arena_jax.game.budget import BudgetEquilibrium, budget_equilibrium
 from arena_jax.game.coalitions import Values, coalitions, with_names
 from arena_jax.game.dynamics import Basins, basins, replicator
+from arena_jax.game.flops import forward_flops, player_flops
 from arena_jax.game.gradients import attention_entropy, aumann_shapley, second_order, sensitivity
 from arena_jax.game.logit import logit_equilibrium
 from arena_jax.game.nash import ZeroSum, bimatrix_equilibria, nash_gap, symmetric_equilibria, zero_sum
 from arena_jax.game.noise import Bootstrap, bootstrap, select_equilibrium
+from arena_jax.game.observe import Observed, observe
 from arena_jax.game.payoffs import (
     UpdateGame,
     directed_payoff,
@@ -20,6 +23,7 @@ from arena_jax.game.payoffs import (
     quadratic_gains,
     update_game,
 )
+from arena_jax.game.players import Part, Player, PlayerTable, component_of, fine_players, type_players
 from arena_jax.game.ranking import alpha_rank
 from arena_jax.game.report import EquilibriumReport, analyze
 from arena_jax.game.stability import (
@@ -29,9 +33,24 @@ from arena_jax.game.stability import (
     is_evolutionarily_stable,
     jacobian_eigenvalues,
 )
+from arena_jax.game.utilities import METHODS, measure
 from arena_jax.game.worth import banzhaf, interactions, leave_one_out, shapley
 
 __all__ = [
+    # a model's parts as players
+    "Part",
+    "Player",
+    "PlayerTable",
+    "fine_players",
+    "type_players",
+    "component_of",
+    "AblationGame",
+    "METHODS",
+    "measure",
+    "Observed",
+    "observe",
+    "forward_flops",
+    "player_flops",
     # what players are worth
     "Values",
     "leave_one_out",

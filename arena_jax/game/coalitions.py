@@ -26,6 +26,8 @@ class Values:
         method: the name of the estimator.
         samples: independent samples behind each standard error; 0 for exact methods.
         gradients: backward passes.
+        names: the players, where they are known.
+        flops: floating-point operations spent, where the model is known.
     """
 
     values: Array
@@ -35,6 +37,7 @@ class Values:
     samples: int = 0
     gradients: int = 0
     names: tuple[str, ...] = field(default=())
+    flops: float = 0.0
 
     def interval(self, width: float = 1.96) -> tuple[Array, Array]:
         """Return lower and upper bounds, ``width`` standard errors away from the values."""
@@ -55,6 +58,7 @@ class Values:
             "evaluations": self.evaluations,
             "gradients": self.gradients,
             "samples": self.samples,
+            "flops": self.flops,
         }
 
     def __str__(self) -> str:

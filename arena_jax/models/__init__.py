@@ -2,6 +2,7 @@
 
 from arena_jax.models.config import TASKS, TransformerConfig
 from arena_jax.models.create import create
+from arena_jax.models.gates import Gated, Gates
 from arena_jax.models.hf_config import config_from_hf, config_to_hf
 from arena_jax.models.hf_load import from_pretrained, read_config
 from arena_jax.models.hf_save import save_pretrained
@@ -17,6 +18,8 @@ __all__ = [
     "create",
     "split",
     "merge",
+    "Gates",
+    "Gated",
     "from_pretrained",
     "read_config",
     "save_pretrained",

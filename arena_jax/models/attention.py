@@ -9,6 +9,7 @@ from jax import Array
 
 from arena_jax.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
+from arena_jax.models.gates import gate
 from arena_jax.models.initial import Initial
 from arena_jax.models.layers import Linear, dropout
 
@@ -21,14 +22,38 @@ class Attention(nnx.Module):
 
     def __init__(self, config: TransformerConfig, output_std: float, initial: Initial) -> None:
         size, std = config.hidden_size, config.initializer_range
-        self.query = Linear(size, size, std, initial)
-        self.key = Linear(size, size, std, initial)
-        self.value = Linear(size, size, std, initial)
-        self.output = Linear(size, size, output_std, initial)
+        inner = config.num_heads * config.head_size
+        self.query = Linear(size, inner, std, initial)
+        self.key = Linear(size, inner, std, initial)
+        self.value = Linear(size, inner, std, initial)
+        self.output = Linear(inner, size, output_std, initial)
         self.config = config
 
-    def __call__(self, x: Array, mask: Array | None, layer: Array, key: Array | None) -> Array:
+    def __call__(
+        self,
+        x: Array,
+        mask: Array | None,
+        layer: Array,
+        key: Array | None,
+        gates: tuple[Array, Array | None] | None = None,
+    ) -> Array:
         """Mix information between tokens.
+
+        Args:
+            x: (B, L, D).
+            mask: as in :meth:`mix`, as the next two.
+            layer: see there.
+            key: see there.
+            gates: one number per head (heads,), and what closed heads give (heads · d,) or None for 0; None: all open.
+
+        Returns:
+            (B, L, D), before dropout.
+        """
+        mixed = self.mix(x, mask, layer, key)
+        return self.output(mixed if gates is None else gate(mixed, *gates))
+
+    def mix(self, x: Array, mask: Array | None, layer: Array, key: Array | None) -> Array:
+        """What the heads find, side by side, before the output map.
 
         Args:
             x: (B, L, D).
@@ -37,10 +62,11 @@ class Attention(nnx.Module):
             key: random key of the dropout on attention weights, or None.
 
         Returns:
-            (B, L, D), before dropout.
+            (B, L, heads · d).
         """
         config = self.config
         heads = (*x.shape[:-1], config.num_heads, config.head_size)
+        joined = (*x.shape[:-1], config.num_heads * config.head_size)
         query, keys, values = (part(x).reshape(heads) for part in (self.query, self.key, self.value))
         wide = jnp.promote_types(x.dtype, jnp.float32)
         scale = jnp.asarray(config.head_size**-0.5 if config.scale_attn_weights else 1.0, wide)
@@ -49,7 +75,7 @@ class Attention(nnx.Module):
         dropping = key is not None and config.attention_dropout > 0  # the library functions cannot drop weights
         if config.attention != "xla" and not dropping:
             mixed = _library_attention(config, (query * scale).astype(x.dtype), keys, values, mask)
-            return self.output(mixed.reshape(x.shape))
+            return mixed.reshape(joined)
         # (B, heads, L, d): said outright, XLA's CPU backend saves the copies that it makes when an einsum hides it.
         query, keys, values = (part.transpose(0, 2, 1, 3) for part in (query, keys, values))
         sums = wide if config.reorder_and_upcast_attn else None
@@ -62,7 +88,7 @@ class Attention(nnx.Module):
         total = weights.sum(-1, keepdims=True)
         weights = dropout(weights.astype(x.dtype), config.attention_dropout, key)
         mixed = jnp.einsum("bhlm,bhmd->bhld", weights, values).astype(wide) / total
-        return self.output(mixed.astype(x.dtype).transpose(0, 2, 1, 3).reshape(x.shape))
+        return mixed.astype(x.dtype).transpose(0, 2, 1, 3).reshape(joined)
 
 
 def _library_attention(

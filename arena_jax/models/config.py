@@ -38,9 +38,10 @@ class TransformerConfig:
     vocab_size: int  # tokens
     hidden_size: int  # numbers per token
     num_layers: int  # blocks
-    num_heads: int  # attention heads per block; divides hidden_size
+    num_heads: int  # attention heads per block; divides hidden_size unless head_width is given
     intermediate_size: int  # numbers per token inside the feed-forward part
     max_positions: int  # rows of the position table; RoBERTa leaves pad_token_id + 1 of them unused
+    head_width: int | None = None  # numbers per head; None: hidden_size / num_heads, the one transformers can express
     type_vocab_size: int = 2  # token types (segments); GPT-2 has none of its own and uses token rows
     activation: str = ""  # of the feed-forward part; empty: the family's own (gelu, or gelu_new for GPT-2)
     embedding_dropout: float | None = None  # probability in [0, 1) after the embeddings; None: hidden_dropout
@@ -85,7 +86,7 @@ class TransformerConfig:
     @property
     def head_size(self) -> int:
         """Numbers per attention head."""
-        return self.hidden_size // self.num_heads
+        return self.head_width or self.hidden_size // self.num_heads
 
     @property
     def causal(self) -> bool:
@@ -161,6 +162,8 @@ def _is_number(value: object) -> bool:
 def _wrong_numbers(c: TransformerConfig) -> list[str]:
     wrong = []
     sizes = ["vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions"]
+    if c.head_width is not None:
+        sizes.append("head_width")
     for name in [*sizes, "num_labels"] + ([] if c.family == "gpt2" else ["type_vocab_size"]):
         value = getattr(c, name)
         if not _is_count(value) or not 1 <= value <= _LARGEST.get(name, 2**20):
@@ -211,7 +214,7 @@ def _wrong_together(c: TransformerConfig) -> list[str]:
     if _wrong_numbers(c) or _wrong_names(c):
         return []
     wrong = []
-    if c.hidden_size % c.num_heads:
+    if c.head_width is None and c.hidden_size % c.num_heads:
         wrong.append(f"num_heads={c.num_heads} must divide hidden_size={c.hidden_size}")
     if c.label_names is not None and len(c.label_names) != c.num_labels:
         wrong.append(f"{len(c.label_names)} label_names were given for num_labels={c.num_labels}")

@@ -212,7 +212,15 @@ def config_to_hf(config: TransformerConfig, architecture: str) -> dict[str, Any]
 
     Returns:
         A dictionary that ``json`` can write.
+
+    Raises:
+        ArenaError: heads of a width that transformers cannot express.
     """
+    if config.num_heads * config.head_size != config.hidden_size or config.hidden_size % config.num_heads:
+        raise ArenaError(
+            f"num_heads={config.num_heads} of head_width={config.head_size} in hidden_size={config.hidden_size}: in "
+            "transformers heads share out the hidden size; export the masked form, whose removed heads give zero"
+        )
     options: dict[str, Any] = {"architectures": [architecture], "model_type": config.family}
     for name, field in IMPLEMENTED[config.family].items():
         value = getattr(config, field)

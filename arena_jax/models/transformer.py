@@ -14,6 +14,7 @@ from arena_jax.errors import ArenaError
 from arena_jax.models import heads
 from arena_jax.models.attention import Attention
 from arena_jax.models.config import TransformerConfig, check_task
+from arena_jax.models.gates import Gates, check_gates, gate
 from arena_jax.models.initial import Initial
 from arena_jax.models.layers import Embedding, LayerNorm, Linear, activation, dropout
 
@@ -29,9 +30,14 @@ class FeedForward(nnx.Module):
         self.down = Linear(inner, size, output_std, initial)
         self.activation = config.activation
 
-    def __call__(self, x: Array) -> Array:
-        """(B, L, D) → (B, L, D)."""
-        return self.down(activation(self.activation)(self.up(x)))
+    def __call__(self, x: Array, gates: tuple[Array, Array | None] | None = None) -> Array:
+        """(B, L, D) → (B, L, D); gates (groups,) of neurons and what closed ones give (F,), or None: all open."""
+        inner = self.neurons(x)
+        return self.down(inner if gates is None else gate(inner, *gates))
+
+    def neurons(self, x: Array) -> Array:
+        """(B, L, D) → (B, L, F), after the activation."""
+        return activation(self.activation)(self.up(x))
 
 
 class Block(nnx.Module):
@@ -47,17 +53,21 @@ class Block(nnx.Module):
         self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps or 0.0, initial)
         self.config = config
 
-    def __call__(self, x: Array, mask: Array | None, layer: Array, keys: Array | None) -> Array:
-        """(B, L, D) → (B, L, D); mask and layer as in :class:`Attention`; three keys, one per dropout, or None."""
+    def __call__(
+        self, x: Array, mask: Array | None, layer: Array, keys: Array | None, gates: Gates | None = None
+    ) -> Array:
+        """(B, L, D) → (B, L, D); mask, layer as in :class:`Attention`; three dropout keys; this block's gates."""
         rate = self.config.hidden_dropout
+        heads = None if gates is None else (gates.heads, gates.head_means)
+        neurons = None if gates is None else (gates.feed_forward, gates.feed_forward_means)
         weights_key, first_key, second_key = (None,) * 3 if keys is None else keys
         if self.config.family == "gpt2":
-            mixed = self.attention(self.attention_norm(x), mask, layer, weights_key)
+            mixed = self.attention(self.attention_norm(x), mask, layer, weights_key, heads)
             x = x + dropout(mixed, rate, first_key)
-            return x + dropout(self.feed_forward(self.feed_forward_norm(x)), rate, second_key)
-        mixed = self.attention(x, mask, layer, weights_key)
+            return x + dropout(self.feed_forward(self.feed_forward_norm(x), neurons), rate, second_key)
+        mixed = self.attention(x, mask, layer, weights_key, heads)
         x = self.attention_norm(x + dropout(mixed, rate, first_key))
-        return self.feed_forward_norm(x + dropout(self.feed_forward(x), rate, second_key))
+        return self.feed_forward_norm(x + dropout(self.feed_forward(x, neurons), rate, second_key))
 
 
 class Embeddings(nnx.Module):
@@ -143,6 +153,7 @@ class Transformer(nnx.Module):
         position_ids: Array | None = None,
         *,
         key: Array | None = None,
+        gates: Gates | None = None,
     ) -> Array:
         """The logits of the model's task.
 
@@ -152,6 +163,7 @@ class Transformer(nnx.Module):
             token_type_ids: int32 (B, L), segment numbers; None: segment 0 (nothing is added in GPT-2).
             position_ids: int32 (B, L) or (1, L), rows of the position table; None: transformers' own.
             key: random key of the dropout; None: evaluation, no dropout.
+            gates: on heads and groups of neurons; None: all open, and nothing of them in the compiled program.
 
         Returns:
             Language models (B, L, V); sequence classification (B, classes); token classification (B, L, classes);
@@ -160,7 +172,7 @@ class Transformer(nnx.Module):
         Raises:
             ArenaError: a wrong shape or type, or more tokens than positions.
         """
-        hidden = self.encode(input_ids, attention_mask, token_type_ids, position_ids, key=key)
+        hidden = self.encode(input_ids, attention_mask, token_type_ids, position_ids, key=key, gates=gates)
         return heads.apply_head(self, hidden, input_ids, None if key is None else jax.random.fold_in(key, 1))
 
     @overload
@@ -172,6 +184,7 @@ class Transformer(nnx.Module):
         position_ids: Array | None = None,
         *,
         key: Array | None = None,
+        gates: Gates | None = None,
         return_blocks: Literal[False] = False,
     ) -> Array: ...
     @overload
@@ -183,6 +196,7 @@ class Transformer(nnx.Module):
         position_ids: Array | None = None,
         *,
         key: Array | None = None,
+        gates: Gates | None = None,
         return_blocks: Literal[True],
     ) -> tuple[Array, Array]: ...
     def encode(
@@ -193,6 +207,7 @@ class Transformer(nnx.Module):
         position_ids: Array | None = None,
         *,
         key: Array | None = None,
+        gates: Gates | None = None,
         return_blocks: bool = False,
     ) -> Array | tuple[Array, Array]:
         """The hidden state of every token, after the final norm.
@@ -203,6 +218,7 @@ class Transformer(nnx.Module):
             token_type_ids: see there.
             position_ids: see there.
             key: see there.
+            gates: see there.
             return_blocks: also return the embeddings and every block's output (before GPT-2's final norm).
 
         Returns:
@@ -210,6 +226,8 @@ class Transformer(nnx.Module):
         """
         config = self.config
         _check_inputs(config, input_ids, attention_mask, token_type_ids, position_ids)
+        if gates is not None:
+            check_gates(config, gates)
         # All keys at once: each draw inside the blocks would be compiled for itself.
         sites = 3 * config.num_layers
         keys = None if key is None else jax.random.split(jax.random.fold_in(key, 0), sites + 1)
@@ -218,7 +236,8 @@ class Transformer(nnx.Module):
 
         graph, stack = nnx.split(self.blocks)
         block_keys = None if keys is None else keys[:sites].reshape(config.num_layers, 3, *keys.shape[1:])
-        hidden, outputs = _run_blocks(graph, config, return_blocks, nnx.to_pure_dict(stack), x, mask, block_keys)
+        stacked = nnx.to_pure_dict(stack)
+        hidden, outputs = _run_blocks(graph, config, return_blocks, stacked, x, mask, block_keys, gates)
         if self.final_norm is not None:
             hidden = self.final_norm(hidden)
         return hidden if outputs is None else (hidden, jnp.concatenate([x[None], outputs]))
@@ -249,19 +268,20 @@ def _run_blocks(
     x: Array,
     mask: Array | None,
     keys: Array | None,
+    gates: Gates | None,
 ) -> tuple[Array, Array | None]:
     """The stacked blocks one after the other; the compiled program holds one block whatever the depth."""
 
-    def run(x: Array, layer: tuple[Params, Array, Array | None]) -> tuple[Array, Array | None]:
-        params, number, layer_keys = layer
-        y = nnx.merge(graph, params)(x, mask, number, layer_keys)
+    def run(x: Array, layer: tuple[Params, Array, Array | None, Gates | None]) -> tuple[Array, Array | None]:
+        params, number, layer_keys, layer_gates = layer
+        y = nnx.merge(graph, params)(x, mask, number, layer_keys, layer_gates)
         return y, y if return_blocks else None
 
     numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
     # The backward pass recomputes what is cheap from the products with kernels: on a CPU that is a fifth faster than
     # storing it per layer, and takes a third of the memory. With remat it recomputes the products too.
     policy = None if config.remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    return jax.lax.scan(jax.checkpoint(run, prevent_cse=False, policy=policy), x, (stack, numbers, keys))
+    return jax.lax.scan(jax.checkpoint(run, prevent_cse=False, policy=policy), x, (stack, numbers, keys, gates))
 
 
 def attention_pattern(config: TransformerConfig, length: int, attention_mask: Array | None) -> Array | None:

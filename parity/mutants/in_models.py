@@ -14,7 +14,7 @@ RULES, SAVE, LAYERS, HEADS = "models.hf_rules", "models.hf_save", "models.layers
 TRANSFORMER, PATTERN, ATTENTION = (
     "models.transformer",
     "models.transformer:attention_pattern",
-    "models.attention:Attention.__call__",
+    "models.attention:Attention.mix",
 )
 
 
@@ -310,4 +310,28 @@ HEAD = (
     ),
 )
 
-MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD)
+GATES = (
+    fault(
+        "gates laid over the heads in turns",
+        "models.gates:gate",
+        "jnp.repeat(gates.astype(z.dtype), z.shape[-1] // gates.shape[-1])",
+        "jnp.tile(gates.astype(z.dtype), z.shape[-1] // gates.shape[-1])",
+        "gates/bert/masked-lm/float64",
+    ),
+    fault(
+        "an open part gives its mean as well",
+        "models.gates:gate",
+        "each * z + (1 - each) * jnp",
+        "each * z + jnp",
+        "gates/gpt2/causal-lm/float64",
+    ),
+    fault(
+        "the neurons' gates act on the heads' side alone",
+        "models.transformer:Block.__call__",
+        "self.feed_forward(x, neurons)",
+        "self.feed_forward(x)",
+        "gates/roberta/masked-lm/float64",
+    ),
+)
+
+MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD, *GATES)

@@ -1,0 +1,162 @@
+"""The ablation game of a model: what a coalition of its heads and neurons is worth on a probe, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arena_jax import models
+from arena_jax.errors import ArenaError
+from arena_jax.game._checks import Array
+from arena_jax.game.flops import forward_flops
+from arena_jax.game.observe import Observed, observe
+from arena_jax.game.players import PlayerTable, fine_players
+from arena_jax.models import Gated
+from arena_jax.training.objectives import Objective, objective_for
+
+CHUNK = 32  # coalitions per compiled call; fewer are filled up, so that one program does for all
+
+
+class AblationGame:
+    """v(S) = −(mean loss on the probe when only the parts in S work): call it as a value function.
+
+    The loss is summed in the program per batch of the probe and averaged over batches in float64. A coalition that was
+    asked for before is remembered, not computed again.
+
+    Args:
+        model: any model of this package.
+        batches: the probe, batches of one shape.
+        objective: of the model's task; needed for masked language models, whose mask token it knows.
+        table: the players; ``fine_players(model.config)`` if not given.
+        ablation: what a closed part gives: its "mean" over the calibration batches, or "zero".
+        calibration: batches for the means; the probe itself if not given.
+        seed: of the masked tokens, the same in all coalitions.
+        together: coalitions computed side by side; what is fastest on this kind of device if not given.
+
+    Raises:
+        ArenaError: an empty probe, batches of different shapes, or an unknown ablation.
+
+    Example:
+        >>> from arena_jax import game, models
+        >>> probe = [{"input_ids": np.arange(24, dtype=np.int32).reshape(3, 8)}]
+        >>> played = AblationGame(models.create("gpt2-tiny", task="causal-lm"), probe)
+        >>> game.leave_one_out(played, len(played.table)).values.shape
+        (16,)
+    """
+
+    def __init__(
+        self,
+        model: models.Transformer,
+        batches: Sequence[Mapping[str, Any]],
+        objective: Objective | None = None,
+        *,
+        table: PlayerTable | None = None,
+        ablation: Literal["mean", "zero"] = "mean",
+        calibration: Sequence[Mapping[str, Any]] | None = None,
+        seed: int = 0,
+        together: int | None = None,
+    ) -> None:
+        if ablation not in ("mean", "zero"):
+            raise ArenaError(f"ablation is {ablation!r}; a closed part gives its 'mean' or 'zero'")
+        shapes = {tuple(np.shape(batch["input_ids"])) for batch in batches}
+        if len(shapes) != 1:
+            raise ArenaError(
+                f"the probe has batches of {len(shapes)} shapes; give at least one batch, all of one shape"
+            )
+        self.model = model
+        self.objective = objective or objective_for(model.task)
+        self.table = table or fine_players(model.config)
+        self.ablation = ablation
+        self.structure, self.params = models.split(model)
+        self.probe = _stacked(batches)
+        self.observed: Observed = observe(model, calibration or batches)
+        self.means = tuple(map(jnp.asarray, self.observed.means)) if ablation == "mean" else None
+        self.keys = jax.random.split(jax.random.key(seed), len(batches))
+        rows, length = next(iter(shapes))
+        self.tokens = rows * length * len(batches)
+        self.flops = forward_flops(model.config, length) * self.tokens  # of one coalition
+        if together is None:
+            # Measured on 2 cores: more side by side fall out of the cache; an accelerator is idle with so few.
+            together = (4 if rows * length <= 512 else 2) if jax.default_backend() == "cpu" else 16
+        self._together = together
+        self._known: dict[bytes, float] = {}
+        self._run = jax.jit(self._chunk)
+
+    def __call__(self, members: Any) -> Array:
+        """Values of coalitions: (m, n) booleans → (m,) float64, in −nats."""
+        members = np.ascontiguousarray(members, bool)
+        if members.ndim != 2 or members.shape[1] != len(self.table):
+            raise ArenaError(f"coalitions have shape {members.shape}; give (m, {len(self.table)}) booleans")
+        names = [row.tobytes() for row in members]
+        new = {name: row for name, row in zip(names, members, strict=True) if name not in self._known}
+        self._known.update(zip(new, self.evaluate(np.array([*new.values()])) if new else (), strict=True))
+        return np.array([self._known[name] for name in names])
+
+    def evaluate(self, gates: Any) -> Array:
+        """Values of any gates, nothing remembered: (m, n) numbers → (m,) float64, in −nats."""
+        rows = np.asarray(gates, np.float32)
+        found = []
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            filled = np.concatenate([part, np.ones((CHUNK - len(part), rows.shape[1]), np.float32)])
+            loss, count = self._run(self.params, self.means, filled, self.probe, self.keys)
+            totals = np.asarray(loss, np.float64).sum(1)[: len(part)]
+            found.append(-totals / np.asarray(count, np.float64).sum(1)[: len(part)])
+        return np.concatenate(found)
+
+    def loss(self, gates: jax.Array) -> jax.Array:
+        """The mean loss as a differentiable function of the gates (n,)."""
+        loss, count = self._sums(self.params, self.means, gates, self.probe, self.keys)
+        return loss.sum() / count.sum()
+
+    def example_gradients(self) -> Array:
+        """∂L(x)/∂g at open gates for each example x of the probe: (examples, n) float64, in nats.
+
+        Examples without a target, such as rows that only fill a batch, are left out.
+        """
+        ones = jnp.ones(len(self.table), jnp.float32)
+
+        @jax.jit
+        def run(params: Any, means: Any, probe: Any, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+            def one(row: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+                batch = {name: value[None] for name, value in row.items()}
+
+                def loss(gates: jax.Array) -> tuple[jax.Array, jax.Array]:
+                    total, count = self._batch_sums(params, means, gates, batch, key)
+                    return total / jnp.maximum(count, 1), count
+
+                return jax.grad(loss, has_aux=True)(ones)
+
+            def some(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
+                rows, key = batch
+                count = rows["input_ids"].shape[0]
+                return jax.vmap(one)(rows, jax.random.split(key, count))
+
+            return jax.lax.map(some, (probe, keys))
+
+        gradients, count = run(self.params, self.means, self.probe, self.keys)
+        rows = np.asarray(gradients, np.float64).reshape(-1, len(self.table))
+        return rows[np.asarray(count).reshape(-1) > 0]
+
+    def _chunk(self, params: Any, means: Any, rows: jax.Array, probe: Any, keys: jax.Array) -> Any:
+        return jax.lax.map(lambda gates: self._sums(params, means, gates, probe, keys), rows, batch_size=self._together)
+
+    def _sums(self, params: Any, means: Any, gates: jax.Array, probe: Any, keys: jax.Array) -> Any:
+        """(batches,) sums of the loss, and what it is averaged over."""
+        return jax.lax.map(lambda b: self._batch_sums(params, means, gates, *b), (probe, keys))
+
+    def _batch_sums(
+        self, params: Any, means: Any, gates: jax.Array, batch: Any, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        seen = Gated(models.merge(self.structure, params), self.table.gates(gates, means))
+        sums = self.objective(seen, batch, key, False).sums
+        return sums["loss_sum"], sums["count"]
+
+
+def _stacked(batches: Sequence[Mapping[str, Any]]) -> dict[str, jax.Array]:
+    numeric = [name for name, value in batches[0].items() if np.asarray(value).dtype != object]
+    return {name: jnp.stack([jnp.asarray(batch[name]) for batch in batches]) for name in numeric}

@@ -1,0 +1,125 @@
+"""What flows through the gates of an unchanged model: means of heads and neurons, and how evenly heads look around."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from arena_jax import models
+from arena_jax.game._checks import Array
+from arena_jax.models.transformer import attention_pattern
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+
+
+class Observed(NamedTuple):
+    """Averages over the real tokens of a calibration set.
+
+    Attributes:
+        head_means: (blocks, heads · head size) float32, before the output map.
+        neuron_means: (blocks, F) float32, after the activation.
+        entropy: (blocks, heads) of the attention, 0 = looks at one key, 1 = at all alike; NaN where no query sees two.
+        tokens: how many were averaged.
+    """
+
+    head_means: Array
+    neuron_means: Array
+    entropy: Array
+    tokens: int
+
+    @property
+    def means(self) -> tuple[Array, Array]:
+        """What closed parts give in place of what they compute."""
+        return self.head_means, self.neuron_means
+
+
+def observe(model: models.Transformer, batches: Sequence[Mapping[str, Any]]) -> Observed:
+    """Run a model over batches and average what its gates would see.
+
+    Args:
+        model: any model of this package.
+        batches: token batches of one shape; rows whose ``valid`` is False are left out.
+
+    Returns:
+        The averages, summed in float64 over batches.
+
+    Example:
+        >>> from arena_jax import models
+        >>> seen = observe(models.create("gpt2-tiny", task="causal-lm"), [{"input_ids": np.ones((2, 5), np.int32)}])
+        >>> seen.head_means.shape, seen.neuron_means.shape, seen.entropy.shape, seen.tokens
+        ((2, 32), (2, 64), (2, 4), 10)
+    """
+    structure, params = models.split(model)
+
+    @jax.jit
+    def sums(params: Any, batch: Any) -> tuple[jax.Array, ...]:
+        return _sums(models.merge(structure, params), batch)
+
+    totals: list[Array] | None = None
+    for batch in batches:
+        given = {name: jnp.asarray(batch[name]) for name in INPUTS if name in batch}
+        real = batch.get("attention_mask", np.ones_like(batch["input_ids"])) != 0
+        if "valid" in batch:
+            real = real & np.asarray(batch["valid"])[:, None]
+        found = [np.asarray(x, np.float64) for x in sums(params, {**given, "real": jnp.asarray(real)})]
+        totals = found if totals is None else [a + b for a, b in zip(totals, found, strict=True)]
+    assert totals is not None, "observe needs at least one batch"
+    heads, neurons, entropy, tokens, queries = totals
+    with np.errstate(invalid="ignore"):
+        even = np.where(queries > 0, entropy / queries, np.nan)
+    return Observed(np.asarray(heads / tokens, np.float32), np.asarray(neurons / tokens, np.float32), even, int(tokens))
+
+
+def _sums(model: models.Transformer, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
+    config = model.config
+    given: dict[str, Any] = {name: value for name, value in batch.items() if name != "real"}
+    ids = given.pop("input_ids")
+    _, stages = model.encode(ids, **given, return_blocks=True)
+    mask = attention_pattern(config, stages.shape[2], given.get("attention_mask"))
+    real = batch["real"].astype(jnp.float32)
+    graph, stack = nnx.split(model.blocks)
+    length = stages.shape[2]
+    seen = jnp.ones((1, 1, length, length), bool) if mask is None else mask
+    visible = jnp.broadcast_to(seen.sum(-1), (stages.shape[1], 1, length))
+    counted = real[:, None, :] * (visible > 1)
+
+    def one(layer: tuple[Any, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        params, x, number = layer
+        block = nnx.merge(graph, params)
+        first = config.family == "gpt2"  # norms come first
+        read = block.attention_norm(x) if first else x
+        mixed = block.attention.mix(read, mask, number, None)
+        x = x + block.attention.output(mixed)
+        neurons = block.feed_forward.neurons(block.feed_forward_norm(x) if first else block.attention_norm(x))
+        weights = _attention(block.attention, read, mask, number)
+        entropy = -(weights * jnp.log(jnp.where(weights > 0, weights, 1))).sum(-1)
+        entropy = entropy / jnp.log(jnp.maximum(visible, 2).astype(jnp.float32))
+        per_head = jnp.where(counted > 0, entropy, 0).sum((0, 2))
+        return _over_tokens(mixed, real), _over_tokens(neurons, real), per_head
+
+    numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
+    heads, neurons, entropy = jax.lax.map(one, (nnx.to_pure_dict(stack), stages[:-1], numbers))
+    return heads, neurons, entropy, real.sum(), counted.sum()
+
+
+def _over_tokens(values: jax.Array, real: jax.Array) -> jax.Array:
+    return jnp.where(real[..., None] > 0, values.astype(jnp.float32), 0).sum((0, 1))
+
+
+def _attention(attention: Any, x: jax.Array, mask: jax.Array | None, layer: jax.Array) -> jax.Array:
+    """The probabilities (B, heads, L, L), which the model itself never forms."""
+    config = attention.config
+    shape = (*x.shape[:-1], config.num_heads, config.head_size)
+    query, keys = (part(x).reshape(shape).astype(jnp.float32) for part in (attention.query, attention.key))
+    scale = jnp.asarray(config.head_size**-0.5 if config.scale_attn_weights else 1.0, jnp.float32)
+    if config.scale_attn_by_inverse_layer_idx:
+        scale = scale / (layer + 1).astype(jnp.float32)
+    scores = jnp.einsum("blhd,bmhd->bhlm", query, keys) * scale
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    return jax.nn.softmax(scores, axis=-1)
