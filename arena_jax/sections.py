@@ -7,6 +7,7 @@ import re
 from dataclasses import MISSING, dataclass
 from typing import Any
 
+from arena_jax.amounts import check_memory, parse_spend
 from arena_jax.errors import ArenaError
 from arena_jax.fields import check, option, shown
 
@@ -304,12 +305,19 @@ class ArenaConfig:
 
     In a competition a "step" of the training section is a round: its length, and every how many of them something is
     printed, scored and saved. `training.batch_size` is the effective batch that small batches accumulate to (1: none).
+    With `spend`, `training.steps` is not used: rounds cost what the shares make them cost, and policies are compared
+    fairly only where all of them have spent the same.
     """
 
     memory_budget: str = option(
         "50%", "memory of one device for everything: 2GB, 512MiB, or a part of the device's own limit, 90%"
     )
     policy: str = option("predictive", "who gets how much", choices=POLICIES)
+    spend: str | None = option(
+        None,
+        "end when so much is spent on all models together, instead of after so many rounds: 150s or 10min"
+        " (device-seconds; two such runs need not agree) or 20TFLOP (counted; they repeat to the bit)",
+    )
     reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
     progress_window: int | None = option(
         None, "score improvements that progress is averaged over; the policy's own if not given", low=1
@@ -347,5 +355,8 @@ class ArenaConfig:
 
     def __post_init__(self) -> None:
         check(self, "arena.")
+        check_memory(self.memory_budget)
+        if self.spend is not None:
+            parse_spend(self.spend)
         if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
             raise ArenaError(f"arena.batch_sizes is {shown(self.batch_sizes)}: sizes must rise, e.g. 1,2,4,8")

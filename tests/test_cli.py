@@ -58,7 +58,13 @@ def test_a_preset_is_trained_as_it_is(loop):
 
 def test_every_field_has_an_option_that_sets_it(loop):
     values = {int: "6", float: "0.25", str: "abc", bool: None, tuple[int, ...]: "8,16"}
-    particular = {"max_length": "40", "convergence_high": "2.5", "accumulation": "2"}
+    particular = {
+        "max_length": "40",
+        "convergence_high": "2.5",
+        "accumulation": "2",
+        "memory_budget": "1GB",
+        "spend": "9s",
+    }
     changed = set()
     for flag, (section, field) in options.flags().items():
         kind = hints(options.SECTIONS[section])[field.name]

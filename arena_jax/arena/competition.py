@@ -8,7 +8,8 @@ What repeats to the bit. Batch sizes are read off the compiler, policies are ask
 model's data, dropout and learning rate go by its own steps. With ``swap_after`` (the default) a new batch size takes
 over so many rounds after its reallocation, at the next reallocation at the latest, whether its program has been ready
 for long or is waited for (the wait is in the records). With ``swap_after=None`` it takes over as soon as the program is
-ready, and with ``price="seconds"`` policies see the clock: such runs are saved and resumed whole, but two of them need
+ready; with ``price="seconds"`` policies see the clock; with ``spend="150s"`` the clock says how long the run is and how
+its learning rates fall (``spend="20TFLOP"`` is counted). Such runs are saved and resumed whole, but two of them need
 not agree.
 """
 
@@ -51,8 +52,9 @@ def train(
 
     After a baseline evaluation, each round gives model i ``max(1, ⌊10·share_i⌋)`` steps of the largest batch that its
     share of the memory holds; every E rounds the models are scored, S = −loss on the validation set; every R rounds the
-    policy says new shares. Where the paper lets one model after the other take its steps, here each takes its first,
-    then each its second, …: without sharing that is the same, with it the pools hold all who still step.
+    policy says new shares. The run ends after ``training.steps`` rounds, or when ``arena.spend`` is spent. Where the
+    paper lets one model after the other take its steps, here each takes its first, then each its second, …: without
+    sharing that is the same, with it the pools hold all who still step.
 
     Args:
         config: of the run, with an ``arena`` section.
@@ -109,7 +111,7 @@ class _Competition(Contest):
             first = at
             if resume:
                 screen.show({"kind": "resume", "step": at, "time": time.time()})
-                if at >= self.rounds:
+                if self.over(at):
                     return
             else:
                 self.tell_start()
@@ -124,25 +126,27 @@ class _Competition(Contest):
             assert self.history is not None
             policies.decide(self.policy, self.history)  # compiled here, so that no reallocation waits for it
             self.interval.go_on()
-            while at < self.rounds and not stop:
+            while not self.over(at) and not stop:
                 self.swap(at)
                 self.play(at)
                 at += 1
-                screen.advance(at)
-                if at % wanted.log_every == 0 or at == self.rounds:
-                    self.emit("train", at, epoch=self.epoch(), **self.accounted(self.interval.summary()))
-                if at % (wanted.evaluate_every or 1) == 0 or at == self.rounds:
+                over = self.over(at)
+                screen.advance(at if self.rounds else round(100 * self.fraction(at)))
+                if at % wanted.log_every == 0 or over:
+                    said = self.accounted(self.interval.summary())
+                    self.emit("train", at, epoch=self.epoch(), fraction=self.fraction(at), **said)
+                if at % (wanted.evaluate_every or 1) == 0 or over:
                     self.evaluate(at)
-                if at % self.arena.reallocate_every == 0 and at < self.rounds:
+                if at % self.arena.reallocate_every == 0 and not over:
                     self.reallocate(at)
-                if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or at == self.rounds or stop:
+                if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or over or stop:
                     self.interval.flush()
                     self.emit("checkpoint", at, path=str(self.folder / "checkpoints" / str(at)))
                     checkpoints.save(at, self.state, {"round": at, **self.position()})
             checkpoints.wait()
-            if at < self.rounds:
+            if not self.over(at):
                 raise interrupts.Stopped(self.folder, at, self.rounds)
-            if first < self.rounds:
+            if first < at:
                 self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))
                 seconds = time.perf_counter() - self.began
                 self.emit("end", at, epoch=self.epoch(), seconds=seconds, reason="finished")
@@ -168,13 +172,19 @@ class _Competition(Contest):
                 )
                 if turn == 0:
                     jax.block_until_ready(self.gradients[name])
-                    self.spent[name].seconds += (time.perf_counter() - start) * steps[name]
+                    took = self.pace((name, self.sizes[name]), time.perf_counter() - start)
+                    self.spent[name].seconds += took * steps[name]
                 self.calibrate(name, at)
                 self.spent[name].pay(batch, self.parameters[name])
             zero = {"loss": np.float32(0), "gradient_norm": np.float32(0)}
             known = {name: {key: measured.get(name, zero)[key] for key in zero} for name in self.names}
             active = {name: np.bool_(name in measured) for name in self.names}
+            start = time.perf_counter()
             self.state, told = self.update(self.state, self.gradients, known, {"active": active, "rates": rates})
+            if turn == 0:
+                jax.block_until_ready(self.state.params)
+                one_update = self.pace("update", time.perf_counter() - start)
+            self.pay_for_updates(stepping, one_update)
             self.interval.add({name: {**measured[name], **told[name]} for name in stepping}, rows=rows)
 
     def evaluate(self, at: int) -> None:
@@ -201,9 +211,12 @@ class _Competition(Contest):
                 shares=self.shares,
                 seconds=np.array([self.price(name) for name in self.names]),
                 steps=np.array([self.spent[name].steps for name in self.names]),
-                fraction=at / self.rounds,
+                fraction=self.fraction(at),
             )
-        self.emit("evaluation", at, epoch=self.epoch(), split="validation", seconds=seconds, models=scores)
+        accounts = {name: spent.told() for name, spent in self.spent.items()}
+        held = {"shares": dict(zip(self.names, self.shares.tolist(), strict=True)), "fraction": self.fraction(at)}
+        told = {"seconds": seconds, "models": scores, "accounts": accounts, **held}
+        self.emit("evaluation", at, epoch=self.epoch(), split="validation", **told)
         self.interval.go_on()
 
     def reallocate(self, at: int) -> None:
@@ -318,7 +331,8 @@ class _Competition(Contest):
             name: {"share": share, "progress": learned, "steps": count, "allowed": share * pool, **self.held(name)}
             for name, share, learned, count in zip(self.names, self.shares.tolist(), progress, steps, strict=True)
         }
-        self.emit("allocation", at, budget=self.budget, resident=self.resident, models=models)
+        fraction = self.fraction(at)
+        self.emit("allocation", at, fraction=fraction, budget=self.budget, resident=self.resident, models=models)
 
     def tell_compiled(self, at: int, compiled: list[Compilation]) -> None:
         """Record what was compiled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +12,14 @@ import jax
 import numpy as np
 
 from arena_jax import data
+from arena_jax.amounts import parse_spend
 from arena_jax.arena import history as past
 from arena_jax.arena import policies
 from arena_jax.arena.allocation import accumulation_steps
 from arena_jax.arena.batch_size import Choice
 from arena_jax.arena.executables import Executables
 from arena_jax.arena.memory import device_limit, format_bytes, parse_bytes, tree_bytes
+from arena_jax.arena.pace import Pace
 from arena_jax.arena.rates import learning_rate
 from arena_jax.arena.spending import Spending
 from arena_jax.config import ArenaConfig, RunConfig
@@ -51,7 +54,8 @@ class Contest:
 
     def __init__(self, config: RunConfig, arena: ArenaConfig, folder: Path, policy: policies.Policy | None) -> None:
         self.config, self.arena, self.folder = config, arena, folder
-        self.rounds = config.training.steps or 1
+        self.spend = parse_spend(arena.spend) if arena.spend else None
+        self.rounds = None if self.spend else config.training.steps or 1
         self.began = time.perf_counter()
 
         # ---- data and models ----
@@ -64,7 +68,7 @@ class Contest:
 
         # ---- devices, optimizer, step ----
         self.mesh = make_mesh(wanted.devices)
-        optimizer = make_optimizer(config, self.rounds)
+        optimizer = make_optimizer(config, 1)  # its rates come from outside
         self.step = make_step(
             self.parts.models,
             optimizer.transformation,
@@ -107,7 +111,21 @@ class Contest:
         self.first_rows: dict[str, int] = {}
         self.pending: dict[str, Pending] = {}
         self.spent = {name: Spending() for name in self.names}
+        self.pace = Pace()
         self.history: past.History | None = None
+
+    # ---- how long it lasts ----
+
+    def fraction(self, at: int) -> float:
+        """Say which part of the run's budget is used: of its rounds, or of what it may spend."""
+        if self.spend is None:
+            assert self.rounds is not None
+            return at / self.rounds
+        return min(1.0, sum(getattr(spent, self.spend.of) for spent in self.spent.values()) / self.spend.amount)
+
+    def over(self, at: int) -> bool:
+        """Tell whether the run has had all its rounds, or spent what it may."""
+        return self.fraction(at) >= 1
 
     # ---- what a share means ----
 
@@ -127,7 +145,7 @@ class Contest:
         return learning_rate(
             self.config.model(name).learning_rate or wanted.learning_rate,
             steps=self.spent[name].steps,
-            fraction=at / self.rounds,
+            fraction=self.fraction(at),
             warmup_steps=wanted.warmup_steps,
             decay=wanted.decay,
             batch_ratio=self.rows(name) / self.first_rows[name],
@@ -167,7 +185,12 @@ class Contest:
             ("resident", format_bytes(self.resident), "parameters, gradients and optimizer states of all models"),
             ("to divide", format_bytes(self.budget - self.resident), "by shares, for what a step needs beside that"),
             ("policy", policy, f"asked every {arena.reallocate_every} rounds; new batch sizes {swap}"),
-            ("rounds", str(self.rounds), f"scored every {self.config.training.evaluate_every}"),
+            (
+                "length",
+                f"{self.rounds} rounds" if self.rounds else str(arena.spend),
+                "given" if self.rounds else "to be spent on all models together; learning rates fall with it",
+            ),
+            ("scores", f"every {self.config.training.evaluate_every} rounds", "given"),
         ]
         return [{"name": name, "value": value, "reason": reason} for name, value, reason in said]
 
@@ -177,6 +200,12 @@ class Contest:
             said = {"share": share, "batch_size": self.sizes[name], **self.spent[name].told()}
             summary["models"].setdefault(name, {}).update(said)
         return summary
+
+    def pay_for_updates(self, stepping: Sequence[str], seconds: float) -> None:
+        """Charge one update of all models to those who step in it, by their sizes."""
+        whole = sum(self.parameters[name] for name in stepping)
+        for name in stepping:
+            self.spent[name].seconds += seconds * self.parameters[name] / whole
 
 
 def _policy_options(arena: ArenaConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The learning rate of a model in a competition: by its own steps, the run's rounds, and its batch."""
+"""The learning rate of a model in a competition: by its own steps, how much of the run is over, and its batch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def learning_rate(
 
     η = peak · min(1, s / W) · d(f) · g(b / b₀)
 
-    d is 1, 1 − f or (1 + cos πf) / 2; g is 1, √x or x. The decay goes by rounds and not by the model's steps: who is
+    d is 1, 1 − f or (1 + cos πf) / 2; g is 1, √x or x. The decay goes by the run and not by the model's steps: who is
     given more steps would otherwise reach a rate of 0 long before the end.
 
     Args:
         peak: the rate after warm-up.
         steps: s, optimizer steps the model has taken.
-        fraction: f, the part of the run's rounds that are over.
+        fraction: f, the part of the run that is over: of its rounds, or of what it may spend.
         warmup_steps: W, in the model's own steps.
         decay: ``"constant"``, ``"linear"`` or ``"cosine"``.
         batch_ratio: b / b₀, effective batch relative to the run's first.

@@ -21,7 +21,8 @@ class Spending:
         padding: those of them that were padding.
         text_bytes: UTF-8 bytes of the text whose tokens it predicted, where the data tell.
         flops: 6·N·tokens, N all parameters: an estimate that leaves out attention's L² term and counts embeddings.
-        seconds: device-seconds of its gradients. One step of each round is timed, and stands for the round's others.
+        seconds: device-seconds of its gradients, and of its part of the updates. One step of each round is timed and
+            stands for the round's others; `arena_jax.arena.pace` takes the hiccups out.
     """
 
     steps: int = 0

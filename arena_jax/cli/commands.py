@@ -92,7 +92,8 @@ def show_presets(arguments: argparse.Namespace) -> int:
         print()
         return 0
     for name, make in presets.PRESETS.items():
-        print(f"{name}\n{_indented(inspect.getdoc(make) or '')}\n")
+        told = (inspect.getdoc(make) or "").replace("`", "")  # marks for code, which a terminal does not know
+        print(f"{name}\n{_indented(told)}\n")
     return 0
 
 

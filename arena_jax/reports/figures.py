@@ -44,6 +44,7 @@ _LABELS = {
     "bits_per_byte": "bits per byte of text",
 }
 _PERCENT = ("accuracy", "f1", "entity_f1")
+_TICKS = 7  # at most: steps at which models were scored
 _SIZE = (7.0, 4.2)  # inches; 1050 × 630 pixels
 
 Record = Mapping[str, Any]
@@ -98,7 +99,7 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
         records: of kinds train and evaluation.
         metric: its name in the records.
     """
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FixedLocator, MaxNLocator
 
     names = model_names(records)
     drawn = []
@@ -117,7 +118,13 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
         drawn.append((training[0], validation[0]))
     axes.set_title(_title(metric))
     axes.set_xlabel("step")
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    # Of all panels the same, where models were scored.
+    scored = sorted({record["step"] for record in records if record["kind"] == "evaluation"})
+    axes.xaxis.set_major_locator(
+        FixedLocator(scored[:: -(-len(scored) // _TICKS)])
+        if len(scored) > 1
+        else MaxNLocator("auto", integer=True, min_n_ticks=1)
+    )
     axes.set_ylabel(_LABELS.get(metric, words(metric)))
     axes.margins(x=0.02)
     if metric == "perplexity":

@@ -50,7 +50,7 @@ class Display:
             console.print(line, style=_STYLES.get(record["kind"]), markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, step: int) -> None:
-        """Move the bar to this step; nothing without a terminal."""
+        """Move the bar to this step, in percent where the run's steps are not known; nothing without a terminal."""
         if not self._terminal:
             return
         if self._bar is None:
@@ -73,17 +73,18 @@ class Display:
     def _start_bar(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        steps = self._narrator.start.get("steps")
         self._bar = Progress(
             TextColumn("  training"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("steps"),
+            TextColumn("steps" if steps else "%"),
             TimeRemainingColumn(),
             console=self._console(),
             transient=True,
             refresh_per_second=4,  # enough for an eye; each refresh takes time from a machine that is training
         )
-        self._task = self._bar.add_task("", total=self._narrator.start.get("steps"))
+        self._task = self._bar.add_task("", total=steps or 100)
         self._bar.start()
 
     def __enter__(self) -> Display:

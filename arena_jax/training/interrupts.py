@@ -14,11 +14,12 @@ class Stopped(Exception):
     Attributes:
         folder: of the run.
         step: steps taken.
-        total: steps wanted.
+        total: steps wanted; None where the run's length is no number of steps.
     """
 
-    def __init__(self, folder: Path, step: int, total: int) -> None:
-        super().__init__(f"stopped after step {step} of {total}; go on with: arena-jax resume {folder}")
+    def __init__(self, folder: Path, step: int, total: int | None) -> None:
+        whole = "" if total is None else f" of {total}"
+        super().__init__(f"stopped after step {step}{whole}; go on with: arena-jax resume {folder}")
         self.folder, self.step, self.total = folder, step, total
 
 

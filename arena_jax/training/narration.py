@@ -34,6 +34,7 @@ _SHOWN = {"language-model": "perplexity"}
 # A column heading is repeated after so many lines, about a screen.
 _HEADING_EVERY = 40
 _GAP = "   "
+_SPEED = "Σ ex/s"  # of all models together; in the table at the end each has its own
 
 Record = Mapping[str, Any]
 
@@ -51,6 +52,7 @@ class Narrator:
         self.start: Record = {}
         self.records: list[Record] = []
         self._origin: Record | None = None
+        self._fraction = 0.0  # of the run that is over, as its last record said
         self._layout: tuple[str, ...] = ()
         self._since_heading = 0
         self._best: dict[str, float] = {}
@@ -70,6 +72,7 @@ class Narrator:
 
     def __call__(self, record: Record) -> list[str]:
         """Return the lines that tell this record."""
+        self._fraction = record.get("fraction", self._fraction)
         tell = self._tell.get(record["kind"])
         self.records.append(record)
         return tell(record) if tell else []
@@ -78,8 +81,13 @@ class Narrator:
         """Say that time passed outside the run: the time left is reckoned from the next record."""
         self._origin = None
 
+    def _reckon_from(self, record: Record) -> None:
+        """Reckon the time left from this record on."""
+        self._origin = {"fraction": self._fraction, **record}
+
     def _start(self, record: Record) -> list[str]:
-        self.start, self._origin = record, record
+        self.start = record
+        self._reckon_from(record)
         title = " · ".join(str(record[name]) for name in ("preset", "task", "run") if record.get(name))
         version = record.get("versions", {}).get("arena-jax", "")
         lines = [f"arena-jax {version} · {title}".replace("  ", " ")]
@@ -90,8 +98,9 @@ class Narrator:
 
     def _resume(self, record: Record) -> list[str]:
         # A new terminal has not seen the heading.
-        self._origin, self._since_heading = record, _HEADING_EVERY
-        if record["step"] >= self.start.get("steps", math.inf):
+        self._reckon_from(record)
+        self._since_heading = _HEADING_EVERY
+        if record["step"] >= (self.start.get("steps") or math.inf) or self._fraction >= 1:
             return [f"nothing is left to do: all {record['step']:,} steps were taken", *summary(self.records)]
         return [f"resumed at step {record['step']:,} from {record.get('checkpoint', 'the last checkpoint')}"]
 
@@ -106,14 +115,14 @@ class Narrator:
         )
 
     def _compile(self, record: Record) -> list[str]:
-        self._origin = record
+        self._reckon_from(record)
         uses = f"; it uses {record['bytes'] / 1e6:,.0f} MB per device" if record.get("bytes") else ""
         return [f"compiled {record.get('program', 'a program')} in {record['seconds']:.1f} s{uses}"]
 
     def _train(self, record: Record) -> list[str]:
         left = self._time_left(record)
         if self._origin is None:
-            self._origin = record
+            self._reckon_from(record)
         speeds = [m.get("examples_per_second") for m in record["models"].values()]
         speed = record.get("examples_per_second") or sum(s for s in speeds if s)
         cells = {
@@ -143,7 +152,8 @@ class Narrator:
 
     def _allocation(self, record: Record) -> list[str]:
         # The time left is reckoned from here: steps cost what the shares make them cost.
-        self._origin, self._since_heading = record, _HEADING_EVERY
+        self._reckon_from(record)
+        self._since_heading = _HEADING_EVERY
         return ["", *_columns(competition_lines.allocation_rows(record), right=range(5)), ""]
 
     def _leaderboard(self, record: Record) -> list[str]:
@@ -170,10 +180,13 @@ class Narrator:
 
     def _time_left(self, record: Record) -> str:
         origin, steps = self._origin, self.start.get("steps")
-        if origin is None or not steps or record["step"] <= origin["step"]:
+        if origin is None or not (steps or "fraction" in record):
             return ""
-        pace = (record["time"] - origin["time"]) / (record["step"] - origin["step"])
-        return duration(pace * (steps - record["step"]))
+        if "fraction" in record:
+            before, now, whole = origin["fraction"], record["fraction"], 1.0
+        else:
+            before, now, whole = origin["step"], record["step"], steps or 0
+        return duration((record["time"] - origin["time"]) / (now - before) * (whole - now)) if now > before else ""
 
     def _rows(self, record: Record, cells: dict[str, tuple[str, str, str]], speed: str, left: str) -> list[str]:
         names = tuple(cells)
@@ -217,7 +230,7 @@ def summary(records: Sequence[Record]) -> list[str]:
     rows = [(short(name), *_summary_row(name, evaluations, trains)) for name in names]
     scores = {score_of(r["models"][name]) for r in evaluations[-1:] for name in names if name in r["models"]}
     score = words(scores.pop()) if len(scores) == 1 else "score"
-    heading = ("model", "train loss", "valid loss", f"last {score}", f"best {score}", "at step", "ex/s")
+    heading = ("model", "train loss", "valid loss", f"last {score}", f"best {score}", "at step", "own ex/s")
     lines = _columns([heading, *rows], right=range(1, len(heading)), rule=True) if rows else []
     compiling = sum(r["seconds"] for r in records if r["kind"] == "compile")
     evaluating = sum(r.get("seconds", 0) for r in evaluations)
@@ -348,9 +361,9 @@ def _heading(names: Sequence[str], score: str, wide: bool) -> list[str]:
     if wide:
         # Over each model's columns stands its name, the same width as they.
         over = "".join(_GAP + f" {name[:18]} ".center(20, "─") for name in names)
-        return [f"{'':13}{over}", f"{'step':>7} epoch{(_GAP + columns) * len(names)}{'ex/s':>8}{'left':>7}"]
+        return [f"{'':13}{over}", f"{'step':>7} epoch{(_GAP + columns) * len(names)}{_SPEED:>8}{'left':>7}"]
     longest = max(map(len, names))
-    return [f"{'step':>7} epoch{_GAP}{'model':{longest}}{_GAP}{columns}{'ex/s':>8}{'left':>7}"]
+    return [f"{'step':>7} epoch{_GAP}{'model':{longest}}{_GAP}{columns}{_SPEED:>8}{'left':>7}"]
 
 
 def _columns(rows: Sequence[Sequence[str]], right: Iterable[int] = (), rule: bool = False) -> list[str]:

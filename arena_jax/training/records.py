@@ -3,8 +3,8 @@
 Every record has ``kind``, ``step`` and ``time`` (seconds since 1970). The kinds, and what else they hold:
 
 =========== =========================================================================================================
-start       preset, task, run (folder), steps (in all), models {name: {"size", "parameters", "vocabulary"}},
-            derived [{"name", "value", "reason"}], versions, devices, flags
+start       preset, task, run (folder), steps (in all; null where that is not known before), models {name: {"size",
+            "parameters", "vocabulary"}}, derived [{"name", "value", "reason"}], versions, devices, flags
 resume      checkpoint; printed, and recorded only where the run wants it recorded
 note        text: something a person should know, e.g. how many examples were cut
 compile     program, seconds, bytes (of the program, per device)
@@ -12,10 +12,11 @@ train       epoch, models {name: {"loss", "accuracy" or "perplexity", "learning_
             "examples_per_second"}}
 evaluation  epoch, split, seconds, models {name: {metric: value}}
 checkpoint  path, seconds
-allocation  of a competition, whose steps are rounds: budget, resident (bytes per device), models {name: {"share",
-            "progress", "steps" (per round), "allowed" (bytes), "batch_size", "accumulation", "memory" (bytes),
-            "executables", "evicted"}}; train records then also hold "share", "batch_size" and the account (steps,
-            examples, tokens, padding, text_bytes, flops, seconds)
+allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
+            device), models {name: {"share", "progress", "steps" (per round), "allowed" (bytes), "batch_size",
+            "accumulation", "memory" (bytes), "executables", "evicted"}}; train records then also hold fraction and for
+            each model "share", "batch_size" and its account (steps, examples, tokens, padding, text_bytes, flops,
+            seconds); evaluation records fraction, shares {name: share} and accounts {name: account}
 swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), reason
 calibration of a competition on a GPU, a batch size's first run: model, size, estimated and measured (bytes per device),
             margin (part added to the model's estimates from now on), raised (whether it was less before)

@@ -9,6 +9,7 @@ import pytest
 
 from arena_jax import presets
 from arena_jax.arena import POLICIES, competition, executables, policy
+from arena_jax.arena.contest import _policy_options
 from arena_jax.arena.rates import learning_rate
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from arena_jax.errors import ArenaError
@@ -166,6 +167,50 @@ def test_a_peak_above_its_estimate_raises_the_margin_and_shrinks_the_batch(tmp_p
     assert text.count("is left beside its estimates") == 1
 
 
+def fractions(run):
+    return [record["fraction"] for record in records(run, "evaluation")]
+
+
+def test_a_run_of_counted_operations_ends_when_they_are_spent_and_repeats_to_the_bit(finished, tmp_path, monkeypatch):
+    whole = sum(one["flops"] for one in records(finished, "leaderboard")[0]["models"].values())
+    config = tiny({"spend": f"{0.6 * whole / 1e9:.9f} GFLOP"}, steps=1)
+    run = competition.train(config, tmp_path / "run", policy=to_first)
+    (start,), (end,), (board,) = (records(run, kind) for kind in ("start", "end", "leaderboard"))
+    assert (start["steps"], end["reason"]) == (None, "finished")
+    flops = [sum(one["flops"] for one in r["accounts"].values()) / (0.6 * whole) for r in records(run, "evaluation")]
+    assert fractions(run) == pytest.approx([min(1, part) for part in flops])
+    # It ends with the round in which the last of it is spent, and is scored there.
+    assert flops[-2] < 1 <= flops[-1]
+    assert sum(one["flops"] for one in board["models"].values()) == pytest.approx(flops[-1] * 0.6 * whole)
+    assert 1 < end["step"] < 6, "training.steps is not used"
+    rates = [r["models"]["gpt2"]["learning_rate"] for r in records(run, "train")]
+    assert rates[0] > rates[-1] > 0, "the rate falls with what is spent"
+
+    original = competition._Competition.play
+
+    def play_and_stop(self, at):
+        if at == 1:
+            signal.raise_signal(signal.SIGTERM)
+        original(self, at)
+
+    monkeypatch.setattr(competition._Competition, "play", play_and_stop)
+    with pytest.raises(interrupts.Stopped, match="stopped after step 2; go on"):
+        competition.train(config, tmp_path / "again", policy=to_first)
+    monkeypatch.undo()
+    again = competition.train(config, tmp_path / "again", resume=True, policy=to_first)
+    assert without_times(again) == without_times(run)
+    assert "nothing is left to do" in narrate([*read(again), {"kind": "resume", "step": end["step"], "time": 0.0}])
+
+
+def test_a_run_of_device_seconds_ends_when_they_are_spent(tmp_path):
+    run = competition.train(tiny({"spend": "0.05s"}), tmp_path / "run", policy=to_first)
+    spent = [sum(one["seconds"] for one in r["accounts"].values()) for r in records(run, "evaluation")]
+    assert spent[0] == 0
+    assert spent[-2] < 0.05 <= spent[-1]
+    assert fractions(run)[-1] == 1
+    assert fractions(run) == sorted(fractions(run))
+
+
 def test_refusals(tmp_path):
     with pytest.raises(ArenaError, match=r"the budget of 100 kB does not hold what is always there"):
         competition.train(tiny({"memory_budget": "100kB"}), tmp_path / "a")
@@ -182,7 +227,14 @@ def test_refusals(tmp_path):
 def test_the_configuration_knows_every_policy():
     assert set(POLICY_NAMES) == set(POLICIES)
     assert ArenaConfig().policy in POLICIES
-    assert policy(presets.get("arena-wikitext2").arena.policy)
+
+
+@pytest.mark.parametrize("name", [name for name in presets.PRESETS if presets.get(name).arena])
+def test_the_presets_can_be_run_against_their_control_and_the_papers_policy_is_the_papers(name):
+    arena = presets.get(name).arena
+    assert _policy_options(dataclasses.replace(arena, policy="static")) == {}
+    ours = policy("modelarena", **_policy_options(arena))
+    assert (ours.window, ours.smoothing, ours.floor) == (5, 0.7, 0.05)
 
 
 def test_learning_rates():

@@ -1,0 +1,83 @@
+"""Amounts as people write them: of memory, and of what a run may spend. Read here, without importing JAX."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+from arena_jax.errors import ArenaError
+
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_SECONDS = {"S": 1.0, "MIN": 60.0, "H": 3600.0}
+_FLOPS = {"GFLOP": 1e9, "TFLOP": 1e12, "PFLOP": 1e15}
+
+
+class Spend(NamedTuple):
+    """What a run may spend on training all its models together.
+
+    Attributes:
+        of: ``"seconds"`` (device-seconds, measured) or ``"flops"`` (operations, counted).
+        amount: of these.
+    """
+
+    of: str
+    amount: float
+
+
+def check_memory(text: str) -> None:
+    """Refuse what is no amount of memory, before there is a device to take a fraction of.
+
+    Args:
+        text: ``"40GB"``, ``"512MiB"``, ``"90%"`` or ``"0.9"``; `arena_jax.arena.parse_bytes` says how much that is.
+
+    Raises:
+        ArenaError: for anything else.
+
+    Example:
+        >>> check_memory("40GB"), check_memory("0.9")
+        (None, None)
+        >>> check_memory("lots")
+        Traceback (most recent call last):
+            ...
+        arena_jax.errors.ArenaError: memory budget 'lots' is not an amount; write 40GB, 512MiB, 90% or 0.9
+    """
+    found = _split(text)
+    if found is None or (found[1] != "%" and found[1] not in _BYTES):
+        raise ArenaError(f"memory budget {text!r} is not an amount; write 40GB, 512MiB, 90% or 0.9")
+    amount, unit = found
+    fraction = unit == "" and "." in text and 0 < amount <= 1
+    if unit == "%" and not 0 < amount <= 100:
+        raise ArenaError(f"memory budget {text!r} is not between 0 and 100% of the device")
+    if not fraction and amount * _BYTES.get(unit, 1) < 1 and unit != "%":
+        raise ArenaError(f"memory budget {text!r} is nothing; it must be positive")
+
+
+def parse_spend(text: str) -> Spend:
+    """Read what a run may spend.
+
+    Args:
+        text: ``"150s"``, ``"10min"``, ``"1.5h"`` of device time, or ``"20TFLOP"``, ``"300GFLOP"``, ``"1PFLOP"``.
+
+    Returns:
+        The amount.
+
+    Raises:
+        ArenaError: for anything else, or nothing.
+
+    Example:
+        >>> parse_spend("2.5min"), parse_spend("20 TFLOP")
+        (Spend(of='seconds', amount=150.0), Spend(of='flops', amount=20000000000000.0))
+    """
+    found = _split(text)
+    for of, units in (("seconds", _SECONDS), ("flops", _FLOPS)):
+        if found and found[1] in units and 0 < found[0] < math.inf:
+            return Spend(of, found[0] * units[found[1]])
+    raise ArenaError(f"--spend is {text!r}: it must be device time (150s, 10min, 1.5h) or operations (20TFLOP)")
+
+
+def _split(text: str) -> tuple[float, str] | None:
+    """The number and the unit in capitals, or None where there are no such two parts."""
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+(?:E\+?[0-9]+)?)\s*(%|[A-Z]*)", text.strip().upper())
+    return (float(found.group(1)), found.group(2)) if found else None
