@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 
 import arena_jax
 from arena_jax import presets
-from arena_jax.cli import commands, options
+from arena_jax.cli import commands, game, options
 from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError, nearest
 
 __all__ = ["main", "parser"]
 
-COMMANDS = ("train", "resume", "evaluate", "export", "presets")
+COMMANDS = ("train", "resume", "evaluate", "export", "presets", "game")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,9 +89,9 @@ def parser(shown: RunConfig | None = None) -> argparse.ArgumentParser:
     show = below.add_parser("presets", help="list the presets, or print one as a configuration file")
     show.add_argument("preset", nargs="?", metavar="PRESET", help="print this one as JSON, to be edited and given back")
     show.set_defaults(call=commands.show_presets)
-    for command in (train, resume, evaluate, export, show):
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        command.set_defaults(options=list(command._option_string_actions))
+    for each in (train, resume, evaluate, export, show, *game.add_parser(below)):
+        each.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        each.set_defaults(options=list(each._option_string_actions))
     return top
 
 

@@ -5,6 +5,7 @@
 
 from arena_jax.game import scaling
 from arena_jax.game.ablation import AblationGame
+from arena_jax.game.analysis import GameAnalysis, analyze_subject
 from arena_jax.game.budget import BudgetEquilibrium, budget_equilibrium
 from arena_jax.game.coalitions import Values, coalitions, with_names
 from arena_jax.game.dynamics import Basins, basins, replicator
@@ -33,7 +34,9 @@ from arena_jax.game.stability import (
     is_evolutionarily_stable,
     jacobian_eigenvalues,
 )
+from arena_jax.game.subject import Subject, load_subject
 from arena_jax.game.utilities import METHODS, measure
+from arena_jax.game.windows import Windows, train_windows
 from arena_jax.game.worth import banzhaf, interactions, leave_one_out, shapley
 
 __all__ = [
@@ -71,6 +74,8 @@ __all__ = [
     "directed_payoff",
     "protocol_payoffs",
     "pure_equilibria",
+    "Windows",
+    "train_windows",
     # equilibria
     "nash_gap",
     "symmetric_equilibria",
@@ -96,6 +101,10 @@ __all__ = [
     "bootstrap",
     "EquilibriumReport",
     "analyze",
+    "Subject",
+    "load_subject",
+    "GameAnalysis",
+    "analyze_subject",
     # scaling laws
     "scaling",
 ]

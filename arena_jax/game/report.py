@@ -130,8 +130,9 @@ class EquilibriumReport:
             called = ", ".join(self.names[i] for i in noise.called()) or "none"
             lines += [
                 f"over {noise.resamples} resamples of {noise.windows} windows: cyclic ratio {low:.3f}–{high:.3f}, "
-                + ("above" if noise.is_game else "not above: no game")
-                + f" what noise alone gives ({noise.cyclic_ratio_null:.3f})",
+                + ("above" if noise.is_game else "not above")
+                + f" what noise alone gives ({noise.cyclic_ratio_null:.3f})"
+                + ("" if noise.is_game else ": no game"),
                 f"in the support in at least {CALLED_FROM:.0%} of them: {called}",
             ]
         return "\n".join([*lines, f"{self.seconds:.2f} s"])

@@ -1,0 +1,127 @@
+"""The model that is analysed, with its data: one of a run's, or any Hugging Face folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from arena_jax import data, models
+from arena_jax.config import DataConfig
+from arena_jax.errors import ArenaError, nearest
+from arena_jax.training.objectives import Objective, objective_for
+
+
+class Subject(NamedTuple):
+    """A trained model and what it is asked.
+
+    Attributes:
+        name: the model's in its run, or the folder's.
+        model: with the task's head.
+        objective: of its task.
+        tokenizer: its own.
+        train: rows to calibrate on and to train windows on.
+        validation: rows of the probe.
+        learning_rate: of the run; None for a folder.
+    """
+
+    name: str
+    model: models.Transformer
+    objective: Objective
+    tokenizer: data.Tokenizer
+    train: data.Encoded
+    validation: data.Encoded
+    learning_rate: float | None
+
+    def batches(self, rows: data.Encoded, count: int, size: int) -> list[Mapping[str, Any]]:
+        """About ``count`` rows, evenly spread over the set, as batches of one shape."""
+        size = min(size, count, len(rows))
+        whole = max(1, min(count, len(rows)) // size) * size
+        chosen = np.unique(np.linspace(0, len(rows) - 1, whole).astype(np.int64))
+        chosen = np.resize(chosen, whole)
+        length = rows.padded_length(chosen)
+        return [rows.batch(chosen[i : i + size], length) for i in range(0, whole, size)]
+
+
+def load_subject(
+    target: str | Path, *, dataset: str | None = None, model: str | None = None, max_length: int = 128
+) -> Subject:
+    """Find a model and its data.
+
+    Args:
+        target: a run's folder, or a Hugging Face folder with its tokenizer.
+        dataset: data set (name, file or folder); the run's own if not given.
+        model: which of a run's models; its first if not given.
+        max_length: longest input in tokens, for a Hugging Face folder.
+
+    Returns:
+        The subject.
+
+    Raises:
+        ArenaError: neither kind of folder, no such model, or data that the model cannot take.
+    """
+    folder = Path(target)
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ArenaError(
+            f"'{folder}' is neither a run's folder nor a Hugging Face folder: it has no readable config.json"
+        ) from None
+    if "model_type" in content:
+        if model is not None:
+            raise ArenaError(f"'{folder}' holds one model: leave --model out")
+        return _from_folder(folder, dataset, max_length)
+    return _from_run(folder, dataset, model)
+
+
+def _from_folder(folder: Path, dataset: str | None, max_length: int) -> Subject:
+    from arena_jax.training.build import load_split
+
+    if dataset is None:
+        raise ArenaError(f"'{folder}' is a model without data: name a data set with --data")
+    model = models.from_pretrained(folder)
+    tokenizer = data.load_tokenizer(folder)
+    task = data.data_task(model.task)
+    wanted = DataConfig(name=dataset, max_length=min(max_length, model.config.max_length))
+    data.check_fits(
+        wanted.max_length,
+        tokenizer.vocab_size,
+        positions=model.config.max_length,
+        embeddings=model.config.vocab_size,
+        model=folder.name,
+    )
+    rows = {
+        split: data.encode(
+            load_split(wanted, task, split, None), tokenizer, task=model.task, max_length=wanted.max_length
+        )
+        for split in ("train", "validation")
+    }
+    objective = objective_for(model.task, mask_token_id=tokenizer.mask_id, vocab_size=tokenizer.vocab_size)
+    return Subject(folder.name, model, objective, tokenizer, rows["train"], rows["validation"], None)
+
+
+def _from_run(folder: Path, dataset: str | None, name: str | None) -> Subject:
+    from arena_jax.training import loop
+    from arena_jax.training.build import encode, load_split
+
+    config = loop.load_run(folder)
+    names = [model.name for model in config.models]
+    name = names[0] if name is None else name
+    if name not in names:
+        raise ArenaError(f"the run has no model '{name}'; {nearest(name, names)}")
+    parts, step, state = loop.restore(folder, config)
+    model = models.merge(step.structures[name], state.params[name])
+    tokenizer = parts.tokenizers[name]
+    train, validation = parts.train[name], parts.validation[name]
+    if dataset is not None:
+        wanted = dataclasses.replace(config.data, name=dataset)
+        train, validation = (
+            encode(model, name, config, load_split(wanted, config.task, split, None), tokenizer)
+            for split in ("train", "validation")
+        )
+    rate = config.model(name).learning_rate or config.optimizer.resolved().learning_rate
+    return Subject(name, model, parts.objectives[name], tokenizer, train, validation, rate)
