@@ -276,7 +276,9 @@ class TrainingConfig:
     checkpoint_every: int | None = option(
         None, "save the whole state every so many steps; at the end only if not given", unit="steps", low=1
     )
-    keep_checkpoints: int = option(3, "newest checkpoints that stay on disk", unit="checkpoints", low=1)
+    keep_checkpoints: int = option(
+        3, "newest checkpoints that stay on disk, beside the best by mean validation loss", unit="checkpoints", low=1
+    )
     seed: int = option(0, "fixes initial weights, data order, masking and dropout", low=0, high=2**32 - 1)
     dtype: str = option(
         "float32", "precision of the computation; parameters stay float32", choices=("float32", "bfloat16")

@@ -27,12 +27,12 @@ def loop(monkeypatch):
         calls.append(("train", run, output, resume))
         return output
 
-    def evaluate(run, dataset=None, split="validation"):
-        calls.append(("evaluate", run, dataset, split))
+    def evaluate(run, dataset=None, split="validation", checkpoint="newest"):
+        calls.append(("evaluate", run, dataset, split, checkpoint))
         return {"bert": {"loss": 0.25, "accuracy": 0.9}}
 
-    def export(run, model, directory):
-        calls.append(("export", run, model, directory))
+    def export(run, model, directory, checkpoint):
+        calls.append(("export", run, model, directory, checkpoint))
 
     def load_run(run):
         return config.load(Path(run) / "config.json")
@@ -112,12 +112,12 @@ def test_resume_evaluate_and_export_reach_the_library(loop, tmp_path, capsys):
     assert main(["resume", str(tmp_path)]) == 0
     assert loop.calls[-1] == ("train", presets.joint_synthetic(), tmp_path, True)
     assert main(["evaluate", str(tmp_path), "--data", "x.tsv", "--split", "test"]) == 0
-    assert loop.calls[-1] == ("evaluate", tmp_path, "x.tsv", "test")
+    assert loop.calls[-1] == ("evaluate", tmp_path, "x.tsv", "test", "newest")
     assert "bert   0.250    90.0 %" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"bert": {"loss": 0.25, "accuracy": 0.9}}
-    assert main(["export", str(tmp_path), "bert", "out"]) == 0
-    assert loop.calls[-1] == ("export", tmp_path, "bert", Path("out"))
+    assert main(["export", str(tmp_path), "bert", "out", "--checkpoint", "best"]) == 0
+    assert loop.calls[-1] == ("export", tmp_path, "bert", Path("out"), "best")
 
 
 def test_presets_are_listed_and_printed_as_files(capsys):

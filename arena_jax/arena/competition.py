@@ -37,11 +37,12 @@ from arena_jax.training import interrupts
 from arena_jax.training.checkpoint import Checkpoints
 from arena_jax.training.devices import place_batch, replicated
 from arena_jax.training.display import Display
-from arena_jax.training.evaluation import score
+from arena_jax.training.evaluation import mean_loss, score
 from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
 from arena_jax.training.records import Records, read
 from arena_jax.training.run_folder import described, open_folder, surroundings
+from arena_jax.training.saving import Saving, begin, has_ended
 from arena_jax.training.step import Compilation
 
 
@@ -79,7 +80,7 @@ def train(
     wanted = config.training
     with (
         Lock(folder),
-        Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints) as checkpoints,
+        Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints, writing=True) as checkpoints,
         interrupts.Stop() as stop,
     ):
         _Competition(config, config.arena, folder, policy).run(checkpoints, stop, resume=resume)
@@ -98,25 +99,28 @@ class _Competition(Contest):
     def run(self, checkpoints: Checkpoints, stop: interrupts.Stop, *, resume: bool) -> None:
         """Lines 2 to 36."""
         wanted = self.config.training
-        position: dict[str, Any] = {}
-        at = 0
-        if resume:
-            self.state, position = checkpoints.load(self.state)
-            at = int(position["round"])
-        self.interval = Interval(position.get("interval"))
-        records = Records(self.folder, resume_at=position.get("records"), tensorboard=wanted.tensorboard)
-        with self.executables, records, Display(earlier=read(self.folder) if resume else ()) as screen:
-            self.emit = lambda kind, at, **fields: screen.show(records.write(kind, at, **fields))
-            self.position = lambda: {**self.to_json(), "records": records.position}
-            first = at
-            if resume:
+        self.state, position = begin(checkpoints, self.state, resume=resume)
+        at = int(position.get("round", 0))
+        if position.get("over") and has_ended(self.folder):
+            with Display(earlier=read(self.folder)) as screen:
                 screen.show({"kind": "resume", "step": at, "time": time.time()})
-                if self.over(at):
-                    return
-            else:
+            return
+        self.interval = Interval(position.get("interval"))
+        kept = position.get("records", 0) if resume else None
+        with (
+            self.executables,
+            Records(self.folder, resume_at=kept, tensorboard=wanted.tensorboard) as records,
+            Display(earlier=read(self.folder) if resume else ()) as screen,
+        ):
+            saving = Saving(self.folder, checkpoints, records, screen, resume=resume, position=position, at=at)
+            self.emit, self.tell_program = saving.emit, saving.compiled
+            if resume:
+                path = str(self.folder / "checkpoints" / str(at)) if position else "its beginning: nothing was saved"
+                screen.show({"kind": "resume", "step": at, "time": time.time(), "checkpoint": path})
+            if not position:
                 self.tell_start()
             self.compile_update(at)
-            if resume:
+            if position:
                 self.restore(position, at)
             else:
                 self.open_accounts()
@@ -132,6 +136,7 @@ class _Competition(Contest):
                 at += 1
                 over = self.over(at)
                 screen.advance(at if self.rounds else round(100 * self.fraction(at)))
+                saving.look(at)
                 if at % wanted.log_every == 0 or over:
                     said = self.accounted(self.interval.summary())
                     self.emit("train", at, epoch=self.epoch(), fraction=self.fraction(at), **said)
@@ -139,17 +144,22 @@ class _Competition(Contest):
                     self.evaluate(at)
                 if at % self.arena.reallocate_every == 0 and not over:
                     self.reallocate(at)
-                if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or over or stop:
-                    self.interval.flush()
-                    self.emit("checkpoint", at, path=str(self.folder / "checkpoints" / str(at)))
-                    checkpoints.save(at, self.state, {"round": at, **self.position()})
-            checkpoints.wait()
+                if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or over:
+                    self.save(saving, at)
+            if saving.saved != at:  # asked to stop
+                self.save(saving, at)
+            saving.finish(at)
             if not self.over(at):
                 raise interrupts.Stopped(self.folder, at, self.rounds)
-            if first < at:
-                self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))
-                seconds = time.perf_counter() - self.began
-                self.emit("end", at, epoch=self.epoch(), seconds=seconds, reason="finished")
+            self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))
+            seconds = time.perf_counter() - self.began
+            self.emit("end", at, epoch=self.epoch(), seconds=seconds, reason="finished")
+
+    def save(self, saving: Saving, at: int) -> None:
+        """Start writing a checkpoint."""
+        self.interval.flush()
+        position = {"round": at, "over": self.over(at), **self.to_json()}
+        saving.save(at, self.state, position, mean_loss(self.last_scores))
 
     def play(self, at: int) -> None:
         """Take one round's steps, lines 11 to 21; all models' first steps, then all second steps, and so on."""
@@ -337,7 +347,7 @@ class _Competition(Contest):
     def tell_compiled(self, at: int, compiled: list[Compilation]) -> None:
         """Record what was compiled."""
         for one in compiled:
-            self.emit("compile", at, program=one.program, seconds=one.seconds, bytes=one.bytes)
+            self.tell_program(at, one.program, one.seconds, one.bytes)
 
     def tell_start(self) -> None:
         """Record the beginning."""

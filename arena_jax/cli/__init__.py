@@ -80,6 +80,13 @@ def parser(shown: RunConfig | None = None) -> argparse.ArgumentParser:
     export.set_defaults(call=commands.export)
     for command in (resume, evaluate, export):
         command.add_argument("run", metavar="RUN", help="the run's folder, e.g. runs/joint-synthetic-1")
+    for command in (evaluate, export):
+        command.add_argument(
+            "--checkpoint",
+            default="newest",
+            metavar="WHICH",
+            help="newest, best (lowest mean validation loss over the models) or a step [newest]",
+        )
     evaluate.add_argument("--data", metavar="DATA", help="another data set: name, file, folder or hub id")
     evaluate.add_argument("--split", default="validation", help="which part of it [validation]")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")

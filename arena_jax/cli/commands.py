@@ -68,7 +68,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from arena_jax.training import loop
     from arena_jax.training.narration import scores_table
 
-    scores = loop.evaluate(Path(arguments.run), arguments.data, arguments.split)
+    scores = loop.evaluate(Path(arguments.run), arguments.data, arguments.split, arguments.checkpoint)
     if arguments.json:
         print(json.dumps(scores, indent=2))
     else:
@@ -80,7 +80,7 @@ def export(arguments: argparse.Namespace) -> int:
     """`arena-jax export`: write one model as a Hugging Face folder."""
     from arena_jax.training import loop
 
-    loop.export(Path(arguments.run), arguments.model, Path(arguments.directory))
+    loop.export(Path(arguments.run), arguments.model, Path(arguments.directory), arguments.checkpoint)
     print(f"{arguments.model} is in {arguments.directory}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,7 +105,11 @@ def get_tokenizer(model: ModelConfig, train: data.Dataset, folder: Path | None) 
         assert model.family is not None
         tokenizer = data.train_tokenizer(train, model.family, vocab_size=model.vocab_size)
     if own is not None:
-        tokenizer.save(own)
+        # By another name first: half a tokenizer must not be found by the run that goes on after a kill.
+        partial = own.with_name(f".{own.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        tokenizer.save(partial)
+        partial.rename(own)
     return tokenizer
 
 

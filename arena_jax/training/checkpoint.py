@@ -1,25 +1,58 @@
-"""Checkpoints of a whole run: the one module that knows Orbax.
+"""Checkpoints of a whole run: written in the background, verified, and read back from the newest that is whole.
 
-What is written are pure containers: the state's leaves under their paths (``params/bert/blocks/…``), and one JSON
-object with the position (data streams, records, histories). Orbax writes in the background into a temporary folder and
-renames it when it is complete, so a checkpoint that can be seen is whole.
+A checkpoint is written into a hidden folder, read back, held against its checksums, and only then renamed to its step:
+one that can be seen was whole when it appeared. The last ``keep`` stay, and with them the best; an older one goes after
+a newer one has appeared, never before. What is found damaged is renamed aside, never deleted.
 """
 
 from __future__ import annotations
 
-import logging
+import math
+import os
+import shutil
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from orbax.checkpoint import v1 as ocp
 
 from arena_jax.errors import ArenaError
+from arena_jax.training import checkpoint_files as files
+from arena_jax.training.checkpoint_files import Unreadable
 
 Tree = TypeVar("Tree")
+
+
+class Damage(NamedTuple):
+    """A checkpoint that could not be used.
+
+    Attributes:
+        step: the one it was of.
+        path: its folder.
+        reason: what is wrong with it.
+        aside: what it is renamed to, after its step.
+    """
+
+    step: int
+    path: Path
+    reason: str
+    aside: str
+
+
+class Snapshot(NamedTuple):
+    """A state in host memory.
+
+    Attributes:
+        arrays: ``{path within the state: array}``.
+        seconds: that training waited for it, the end of the last save included.
+    """
+
+    arrays: dict[str, Any]
+    seconds: float
 
 
 def flatten(tree: Any) -> dict[str, jax.Array]:
@@ -36,32 +69,41 @@ def flatten(tree: Any) -> dict[str, jax.Array]:
 class Checkpoints:
     """The checkpoints of one run, in ``folder/<step>``.
 
-    Use it as a context: leaving it waits for what is still being written.
+    Use it as a context: leaving it waits for what is still being written, unless by Ctrl-C.
 
     Args:
-        folder: where they are; made if need be.
-        keep: how many of the newest are kept; older ones are removed after a newer one is complete.
+        folder: where they are.
+        keep: how many of the newest are kept. Beside them the best stays, the one whose score is the lowest.
+        writing: this run will write here: make the folder, and take away what a killed one left half-written.
+
+    Attributes:
+        protected: steps that are kept in any case.
+        damaged: what :meth:`load` found unusable.
+        background_seconds: of the last save, beside the training.
 
     Raises:
         ArenaError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 2) -> None:
-        # Orbax tells each save and each choice at INFO and warns of what it decided itself; a run has its own records.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+    def __init__(self, folder: Path, *, keep: int = 2, writing: bool = False) -> None:
+        self.folder, self._keep = folder.absolute(), keep
+        self.protected: set[int] = set()
+        self.damaged: list[Damage] = []
+        self.background_seconds = 0.0
+        self._scores: dict[int, float | None] = {}
+        self._thread: threading.Thread | None = None
+        self._trouble: str | None = None
+        if not writing:
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ArenaError(
                 f"cannot write checkpoints to '{folder}': {error.strerror}; choose another --output"
             ) from None
-        self.folder = folder.absolute()
-        self._checkpointer = ocp.training.Checkpointer(
-            self.folder,
-            save_decision_policy=_Always(),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-            cleanup_tmp_directories=True,
-        )
+        for left in folder.glob(".*"):
+            if left.suffix in (".partial", ".removed"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -69,100 +111,213 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._checkpointer.close()
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            self.wait()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps there are checkpoints of, rising."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdecimal() and entry.is_dir())
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest complete checkpoint, or None."""
-        newest = self._checkpointer.latest
-        return None if newest is None else int(newest.step)
+        """The step of the newest checkpoint, or None."""
+        return max(self.steps, default=None)
 
-    def save(self, step: int, state: Any, position: Mapping[str, Any]) -> None:
-        """Start writing a checkpoint; returns when the device's arrays have been copied, not when they are on disk.
+    @property
+    def best(self) -> int | None:
+        """The step of the checkpoint with the lowest score, the newer of two equal ones; None where none has one."""
+        scores = {step: self._score(step) for step in self.steps}
+        finite = [(score, -step) for step, score in scores.items() if score is not None and math.isfinite(score)]
+        return -min(finite)[1] if finite else None
+
+    # ---- writing ----
+
+    def take(self, state: Any) -> Snapshot:
+        """Copy a state to the host, after the last save has ended; then training may go on.
+
+        Args:
+            state: any pytree of arrays.
+
+        Returns:
+            The copy, for :meth:`write`.
+        """
+        start = time.perf_counter()
+        self._join()
+        arrays = {name: files.to_host(leaf) for name, leaf in flatten(state).items()}
+        return Snapshot(arrays, time.perf_counter() - start)
+
+    def write(self, step: int, snapshot: Snapshot, position: Mapping[str, Any], *, score: float | None = None) -> None:
+        """Write a snapshot in the background. What goes wrong is told by :meth:`trouble`.
 
         Args:
             step: steps taken so far; a checkpoint of this step that is there already is left as it is.
-            state: any pytree of arrays.
+            snapshot: from :meth:`take`.
             position: what JSON can hold, for everything that is not an array.
+            score: what the checkpoint is judged by; the lowest is kept.
         """
-        if self.latest == step:
+        self._join()
+        if step in self.steps:
             return
-        # On a CPU the "host copy" Orbax takes is the device's own memory, which the next step's donation hands to XLA.
-        own = {name: _own(leaf) for name, leaf in flatten(state).items()}
-        self._checkpointer.save_async(step, own, custom_metadata={"position": dict(position)})
+        content = {"position": dict(position), "score": score}
+        self._thread = threading.Thread(
+            target=self._write, args=(step, snapshot.arrays, content), name="checkpoint", daemon=True
+        )
+        self._thread.start()
+
+    def save(self, step: int, state: Any, position: Mapping[str, Any], *, score: float | None = None) -> None:
+        """Take a snapshot and write it: :meth:`take`, then :meth:`write`."""
+        self.write(step, self.take(state), position, score=score)
+
+    def trouble(self) -> str | None:
+        """Say, once, why the last save failed; None where it has not, or is still going on."""
+        told, self._trouble = self._trouble, None
+        return told
 
     def wait(self) -> None:
-        """Return when everything is on disk."""
-        self._checkpointer.wait()
+        """Return when everything is on disk, or has failed."""
+        self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _write(self, step: int, arrays: dict[str, Any], content: Mapping[str, Any]) -> None:
+        start = time.perf_counter()
+        partial = self.folder / f".{step}.partial"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            files.write(partial, arrays, content)
+            os.rename(partial, self.folder / str(step))
+            self._scores[step] = content["score"]
+            self._remove_old()
+        except Exception as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            self._trouble = _reason(error)
+        self.background_seconds = time.perf_counter() - start
+
+    def _remove_old(self) -> None:
+        steps = self.steps
+        kept = {*steps[-self._keep :], self.best, *self.protected}
+        for step in steps:
+            if step not in kept:
+                # By another name first: half of a checkpoint must not look like one.
+                removed = self.folder / f".{step}.removed"
+                os.rename(self.folder / str(step), removed)
+                shutil.rmtree(removed, ignore_errors=True)
+
+    def _score(self, step: int) -> float | None:
+        if step not in self._scores:
+            try:
+                score = files.read_content(self.folder / str(step))["score"]
+            except Unreadable:
+                score = None
+            self._scores[step] = score
+        return self._scores[step]
+
+    # ---- reading ----
+
+    def find(self, which: str) -> int | None:
+        """The step of a checkpoint by name, for :meth:`load`.
+
+        Args:
+            which: ``"newest"``, ``"best"`` or a step.
+
+        Raises:
+            ArenaError: it is none of these, or no checkpoint was saved after an evaluation.
+        """
+        if which == "newest":
+            return None
+        if which == "best":
+            if self.best is None:
+                raise ArenaError(f"no checkpoint in '{self.folder}' has a score; take the newest, or name a step")
+            return self.best
+        if not which.isdecimal():
+            raise ArenaError(f"there is no checkpoint '{which}': say newest, best or a step, such as 100")
+        return int(which)
 
     def load(self, like: Tree, step: int | None = None) -> tuple[Tree, dict[str, Any]]:
         """Read a checkpoint back.
 
         Args:
             like: a state of the same structure; its arrays say shapes, dtypes and shardings, not values.
-            step: which one; the newest if not given.
+            step: which one. If not given, the newest that is whole; those that were passed over are in ``damaged``.
 
         Returns:
             The state and the position.
 
         Raises:
-            ArenaError: there is none, or it holds other arrays than ``like``.
+            ArenaError: there is none, it is damaged, or it holds other arrays than ``like``.
         """
-        step = self.latest if step is None else step
-        if step is None or not (self.folder / str(step)).is_dir():
-            there = (
-                ", ".join(str(c.step) for c in sorted(self._checkpointer.checkpoints, key=lambda c: c.step)) or "none"
-            )
+        there = self.steps
+        if not there or (step is not None and step not in there):
             which = "" if step is None else f"of step {step} "
-            raise ArenaError(f"no checkpoint {which}in '{self.folder}'; there: {there}")
+            listed = ", ".join(map(str, there)) or "none"
+            raise ArenaError(f"no checkpoint {which}in '{self.folder}'; there: {listed}")
+        for candidate in reversed(there) if step is None else (step,):
+            try:
+                return self._load(like, candidate)
+            except Unreadable as unreadable:
+                if (self.folder / str(candidate)).is_dir():  # and was not removed by the run meanwhile
+                    found = Damage(candidate, self.folder / str(candidate), unreadable.reason, unreadable.aside)
+                    self.damaged.append(found)
+        told = "; ".join(f"'{one.path}': {one.reason}" for one in self.damaged)
+        raise ArenaError(f"no checkpoint can be used; {told}; put one back, or start anew with another --output")
+
+    def set_aside(self) -> list[Damage]:
+        """Rename what :meth:`load` found damaged, so that its step can be saved again; nothing is deleted.
+
+        Returns:
+            The damaged ones, under their new names.
+        """
+        moved = []
+        for one in self.damaged:
+            number, target = 1, one.path.with_name(f"{one.step}.{one.aside}")
+            while target.exists():
+                number += 1
+                target = one.path.with_name(f"{one.step}.{one.aside}-{number}")
+            os.rename(one.path, target)
+            moved.append(one._replace(path=target))
+        self.damaged = []
+        return moved
+
+    def _load(self, like: Tree, step: int) -> tuple[Tree, dict[str, Any]]:
+        path = self.folder / str(step)
         wanted = flatten(like)
-        try:
-            stored = self._checkpointer.metadata(step)
-            held: Any = stored.metadata
-        except Exception:  # whatever Orbax and TensorStore meet in a broken folder
-            held = None
-        if not isinstance(held, Mapping) or not held:
-            raise self._damaged(step)
-        differences = _differences(wanted, held)
+        held = files.read_content(path)["leaves"]
+        differences = _differences(wanted, {name: (tuple(shape), dtype) for name, (shape, dtype, _) in held.items()})
         if differences:
             raise ArenaError(
-                f"checkpoint '{self.folder / str(step)}' holds another state: {'; '.join(differences[:3])}"
+                f"checkpoint '{path}' holds another state: {'; '.join(differences[:3])}"
                 + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
             )
-        abstract = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for name, leaf in wanted.items()
-        }
-        try:
-            arrays = self._checkpointer.load(step, abstract)
-        except Exception:
-            raise self._damaged(step) from None
-        ordered = [arrays[name] for name in wanted]
-        position = (stored.custom_metadata or {}).get("position", {})
-        return jax.tree.unflatten(jax.tree.structure(like), ordered), dict(position)
-
-    def _damaged(self, step: int) -> ArenaError:
-        others = [int(c.step) for c in self._checkpointer.checkpoints if int(c.step) != step]
-        go_on = f"remove that folder to go on from step {max(others)}" if others else "there is no other: start anew"
-        return ArenaError(f"checkpoint '{self.folder / str(step)}' is damaged and cannot be read; {go_on}")
+        arrays, content = files.read(path)
+        # A copy, because a step donates its state: NumPy's memory is not XLA's to give away.
+        ordered = [jax.device_put(jnp.array(arrays[name], copy=True), leaf.sharding) for name, leaf in wanted.items()]
+        return jax.tree.unflatten(jax.tree.structure(like), ordered), content["position"]
 
 
-class _Always:
-    """Save whenever the loop asks: it has its own interval."""
-
-    def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
-        return True
-
-
-def _own(array: jax.Array) -> jax.Array:
-    return jnp.copy(array) if next(iter(array.devices())).platform == "cpu" else array
-
-
-def _differences(wanted: Mapping[str, Any], held: Mapping[str, Any]) -> list[str]:
-    """What a checkpoint lacks, has too much, or has in another shape."""
+def _differences(wanted: Mapping[str, Any], held: Mapping[str, tuple[tuple[int, ...], str]]) -> list[str]:
+    """What a checkpoint lacks, has too much, or has in another shape or type."""
     found = [f"'{name}' is missing" for name in sorted(set(wanted) - set(held))]
     found += [f"'{name}' is not of this run" for name in sorted(set(held) - set(wanted))]
     for name in sorted(set(wanted) & set(held)):
-        shape = tuple(held[name].shape)
+        shape, dtype = held[name]
         if shape != tuple(wanted[name].shape):
             found.append(f"'{name}' has shape {shape}, not {tuple(wanted[name].shape)}")
+        elif dtype != str(wanted[name].dtype):
+            found.append(f"'{name}' is {dtype}, not {wanted[name].dtype}")
     return found
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a few words: the system's, where it was the system."""
+    if isinstance(error, Unreadable):
+        return f"what was written is not what was to be written: {error.reason}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    return "No space left on device" if "No space left" in text else text[:200] or type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from arena_jax.training.narration import Narrator
 
 # How a kind of line looks on a terminal; anywhere else the text is plain.
-_STYLES = {"evaluation": "bold", "compile": "dim", "checkpoint": "dim"}
+_STYLES = {"evaluation": "bold", "compile": "dim", "checkpoint": "dim", "trouble": "bold red"}
 
 
 class Display:

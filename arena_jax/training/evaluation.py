@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -35,6 +35,16 @@ def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: in
         if result.outputs:
             predicted.append((batch, jax.tree.map(np.asarray, result.outputs)))
     return metrics.finalize(rows, totals, predicted)
+
+
+def mean_loss(scores: Mapping[str, Mapping[str, float]]) -> float:
+    """The mean of the models' validation losses, in nats: what a run's best checkpoint is chosen by.
+
+    Example:
+        >>> mean_loss({"bert": {"loss": 1.0}, "gpt2": {"loss": 3.0}})
+        2.0
+    """
+    return sum(one["loss"] for one in scores.values()) / len(scores)
 
 
 def _results(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> Iterator[tuple[Any, Any]]:

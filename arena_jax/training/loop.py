@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from arena_jax.training.build import Parts, build, encode, load_split
 from arena_jax.training.checkpoint import Checkpoints
 from arena_jax.training.devices import make_mesh
 from arena_jax.training.display import Display
-from arena_jax.training.evaluation import score
+from arena_jax.training.evaluation import mean_loss, score
 from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
 from arena_jax.training.optimizer import make_optimizer, warmup_steps
 from arena_jax.training.records import Records, read
 from arena_jax.training.run_folder import described, load_run, open_folder, process, surroundings
+from arena_jax.training.saving import Saving, begin, has_ended
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Compilation, Step, make_step
 
@@ -75,28 +77,33 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     # ---- where to begin ----
     with (
         Lock(folder),
-        Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints) as checkpoints,
+        Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints, writing=True) as checkpoints,
         interrupts.Stop() as stop,
     ):
-        position: dict[str, Any] = {}
-        if resume:
-            state, position = checkpoints.load(state)
+        state, position = begin(checkpoints, state, resume=resume)
+        if position:
             for name, stream in streams.items():
                 stream.restore(position["streams"][name])
         first_step = int(state.step)
+        if position and first_step >= total_steps and has_ended(folder):
+            with Display(earlier=read(folder)) as screen:
+                screen.show({"kind": "resume", "step": first_step, "time": time.time()})
+            return folder
         interval = Interval(position.get("interval"))
-        records = Records(folder, resume_at=position.get("records"), tensorboard=wanted.tensorboard)
-        with records, Display(earlier=read(folder) if resume else ()) as screen:
+        last_score: float | None = position.get("score")
+        kept = position.get("records", 0) if resume else None
+        with (
+            Records(folder, resume_at=kept, tensorboard=wanted.tensorboard) as records,
+            Display(earlier=read(folder) if resume else ()) as screen,
+        ):
+            saving = Saving(folder, checkpoints, records, screen, resume=resume, position=position, at=first_step)
+            emit = saving.emit
             compiled = 0
-
-            def emit(kind: str, at: int, **fields: Any) -> None:
-                screen.show(records.write(kind, at, **fields))
-
             if resume:
                 # Shown, not recorded: the records are those of a run that was never stopped.
-                path = str(folder / "checkpoints" / str(first_step))
+                path = str(folder / "checkpoints" / str(first_step)) if position else "its beginning: nothing was saved"
                 screen.show({"kind": "resume", "step": first_step, "time": time.time(), "checkpoint": path})
-            else:
+            if not position:
                 emit(
                     "start",
                     0,
@@ -114,10 +121,10 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             def emit_compilations(at: int) -> None:
                 nonlocal compiled
                 for one in step.compilations[compiled:]:
-                    emit("compile", at, program=_named(one), seconds=one.seconds, bytes=one.bytes)
+                    saving.compiled(at, _named(one), one.seconds, one.bytes)
                 compiled = len(step.compilations)
 
-            def evaluate_all(at: int) -> None:
+            def evaluate_all(at: int) -> float:
                 start = time.perf_counter()
                 scores = {
                     name: score(step, state.params[name], name, rows, wanted.evaluation_batch_size)
@@ -126,19 +133,19 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 seconds = time.perf_counter() - start - sum(one.seconds for one in step.compilations[compiled:])
                 emit_compilations(at)
                 emit("evaluation", at, epoch=at / steps_per_epoch, split="validation", seconds=seconds, models=scores)
+                return mean_loss(scores)
 
             def save(at: int) -> None:
                 interval.flush()
-                emit("checkpoint", at, path=str(folder / "checkpoints" / str(at)))
-                kept = {
+                reached = {
                     "streams": {name: stream.state() for name, stream in streams.items()},
                     "interval": interval.state(),
-                    "records": records.position,
+                    "score": last_score,
                 }
-                checkpoints.save(at, state, kept)
+                saving.save(at, state, reached, last_score)
 
             # ---- the loop ----
-            at = saved = first_step
+            at = first_step
             interval.go_on()
             while at < total_steps and not stop:
                 # Drawn and placed while the last step is still being computed.
@@ -149,22 +156,21 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 emit_compilations(at)
                 at += 1
                 screen.advance(at)
+                saving.look(at)
                 if at % wanted.log_every == 0 or at == total_steps:
                     emit("train", at, epoch=at / steps_per_epoch, **interval.summary())
                 if at % evaluate_every == 0 or at == total_steps:
                     interval.pause()
-                    evaluate_all(at)
+                    last_score = evaluate_all(at)
                     interval.go_on()
                 if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or at == total_steps:
                     save(at)
-                    saved = at
-            if at > saved:  # asked to stop
+            if saving.saved != at:  # asked to stop
                 save(at)
-            checkpoints.wait()
+            saving.finish(at)
             if at < total_steps:
                 raise interrupts.Stopped(folder, at, total_steps)
-            if first_step < total_steps:
-                emit("end", at, epoch=at / steps_per_epoch, seconds=time.perf_counter() - began, reason="finished")
+            emit("end", at, epoch=at / steps_per_epoch, seconds=time.perf_counter() - began, reason="finished")
     if wanted.figures:
         from arena_jax import reports
 
@@ -178,13 +184,16 @@ def _named(one: Compilation) -> str:
     return f"{one.program}, length {', '.join(map(str, lengths))}" if lengths else one.program
 
 
-def evaluate(run: Path, dataset: str | None = None, split: str = "validation") -> dict[str, dict[str, float]]:
-    """Score a run's newest checkpoint.
+def evaluate(
+    run: Path, dataset: str | None = None, split: str = "validation", checkpoint: str = "newest"
+) -> dict[str, dict[str, float]]:
+    """Score a run's checkpoint.
 
     Args:
         run: the run's folder.
         dataset: another data set than the run's (name, file, folder or id); the run's own if not given.
         split: which split of it.
+        checkpoint: ``"newest"``, ``"best"`` (lowest mean validation loss over the models) or a step.
 
     Returns:
         ``{model: {metric: value}}``, the metrics of :func:`arena_jax.training.evaluation.score`.
@@ -193,7 +202,7 @@ def evaluate(run: Path, dataset: str | None = None, split: str = "validation") -
         ArenaError: no such run or split, or data that the models cannot take.
     """
     config = load_run(run)
-    parts, step, state = restore(run, config)
+    parts, step, state = restore(run, config, checkpoint)
     wanted = config.data if dataset is None else dataclasses.replace(config.data, name=dataset)
     source = load_split(wanted, config.task, split, wanted.validation_limit)
     scores = {}
@@ -203,34 +212,37 @@ def evaluate(run: Path, dataset: str | None = None, split: str = "validation") -
     return scores
 
 
-def export(run: Path, model: str, directory: Path) -> None:
-    """Write one model of a run's newest checkpoint as a Hugging Face folder, tokenizer included.
+def export(run: Path, model: str, directory: Path, checkpoint: str = "newest") -> None:
+    """Write one model of a run's checkpoint as a Hugging Face folder, tokenizer included.
 
     Args:
         run: the run's folder.
         model: the model's name in the run.
         directory: made if it is not there.
+        checkpoint: ``"newest"``, ``"best"`` (lowest mean validation loss over the models) or a step.
 
     Raises:
         ArenaError: no such run or model, or a folder that cannot be written.
     """
     config = load_run(run)
     config.model(model)
-    parts, step, state = restore(run, config)
+    parts, step, state = restore(run, config, checkpoint)
     trained = models.merge(step.structures[model], state.params[model])
     models.save_pretrained(trained, directory)
     parts.tokenizers[model].save(directory, max_length=trained.config.max_length)
 
 
-def restore(run: Path, config: RunConfig) -> tuple[Parts, Step, TrainState]:
-    """The parts of a run, its step, and the state of its newest checkpoint."""
+def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[Parts, Step, TrainState]:
+    """The parts of a run, its step, and the state of a checkpoint: the newest that is whole, the best, or a step's."""
     parts = build(config, run / "tokenizers")
     optimizer = make_optimizer(config, 1)
     step = make_step(
         parts.models, optimizer.transformation, parts.objectives, mesh=make_mesh(1), seed=config.training.seed
     )
-    with Checkpoints(run / "checkpoints", keep=config.training.keep_checkpoints) as checkpoints:
-        state, _ = checkpoints.load(step.init())
+    checkpoints = Checkpoints(run / "checkpoints")
+    state, _ = checkpoints.load(step.init(), checkpoints.find(checkpoint))
+    for one in checkpoints.damaged:
+        print(f"the checkpoint '{one.path}' cannot be used: {one.reason}; an older one is taken", file=sys.stderr)
     return parts, step, state
 
 

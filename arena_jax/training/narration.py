@@ -60,6 +60,7 @@ class Narrator:
             "start": self._start,
             "resume": self._resume,
             "note": self._note,
+            "trouble": lambda record: _wrapped(record, "  ! "),
             "compile": self._compile,
             "train": self._train,
             "evaluation": self._evaluation,
@@ -105,14 +106,7 @@ class Narrator:
         return [f"resumed at step {record['step']:,} from {record.get('checkpoint', 'the last checkpoint')}"]
 
     def _note(self, record: Record) -> list[str]:
-        return textwrap.wrap(
-            str(record.get("text", "")),
-            WIDTH,
-            initial_indent="  · ",
-            subsequent_indent="    ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        return _wrapped(record, "  · ")
 
     def _compile(self, record: Record) -> list[str]:
         self._reckon_from(record)
@@ -205,6 +199,17 @@ class Narrator:
         longest = max(map(len, names))
         first, *rest = [f"{name:{longest}}{_GAP}{text}" for name, text in texts.items()]
         return [*lines, f"{head}{_GAP}{first}{tail}".rstrip(), *[f"{'':13}{_GAP}{one}".rstrip() for one in rest]]
+
+
+def _wrapped(record: Record, mark: str) -> list[str]:
+    return textwrap.wrap(
+        str(record.get("text", "")),
+        WIDTH,
+        initial_indent=mark,
+        subsequent_indent=" " * len(mark),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def narrate(records: Iterable[Record]) -> str:

@@ -11,7 +11,9 @@ compile     program, seconds, bytes (of the program, per device)
 train       epoch, models {name: {"loss", "accuracy" or "perplexity", "learning_rate", "gradient_norm",
             "examples_per_second"}}
 evaluation  epoch, split, seconds, models {name: {metric: value}}
-checkpoint  path, seconds
+checkpoint  path, seconds (that training waited for it; the rest is done in the background)
+trouble     what ("checkpoint", "damaged", "records", "sick model", "out of memory"), text, and what belongs to it
+            (model, action, checkpoint, …): something went wrong, and the run goes on
 allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
             device), models {name: {"share", "progress", "steps" (per round), "allowed" (bytes), "batch_size",
             "accumulation", "memory" (bytes), "executables", "evicted"}}; train records then also hold fraction and for
@@ -38,6 +40,7 @@ from types import TracebackType
 from typing import Any
 
 from arena_jax.errors import ArenaError
+from arena_jax.training.events import Events, write_all
 
 FILE = "records.jsonl"
 # JSON has no such numbers; these texts stand for them in the file and are turned back by `read`.
@@ -46,6 +49,9 @@ _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 class Records:
     """The records of one run, open for writing. Each line is on its way to the disk when `write` returns.
+
+    On a full disk lines wait in memory, and are written, in order, as soon as there is room: training goes on, and the
+    file never holds a part of a line.
 
     Args:
         folder: the run's folder; it must exist.
@@ -68,7 +74,8 @@ class Records:
     def __init__(self, folder: str | Path, resume_at: int | None = None, *, tensorboard: bool = True) -> None:
         self.path = Path(folder) / FILE
         try:
-            self._file = open(self.path, "ab")  # noqa: SIM115 - it stays open as long as the run
+            # Unbuffered: Python's buffer would keep what a full disk refused, and write it a second time.
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - it stays open as long as the run
         except OSError as error:
             raise ArenaError(f"cannot write records to {self.path}: {error.strerror or error}") from error
         size = self._file.tell()
@@ -80,7 +87,10 @@ class Records:
         if resume_at is not None:
             self._file.truncate(resume_at)
             self._file.seek(0, os.SEEK_END)
-        self._events: Any = self._open_events(resume_at) if tensorboard else None
+        self._size = self._file.tell()
+        self._waiting: list[bytes] = []
+        self._failure: str | None = None
+        self._events: Events | None = self._open_events(resume_at) if tensorboard else None
 
     def _check(self, size: int, resume_at: int | None) -> None:
         if resume_at is None:
@@ -100,23 +110,34 @@ class Records:
                         f"{self.path} does not end a line at byte {resume_at}: put the run's own file back"
                     )
 
-    def _open_events(self, resume_at: int | None) -> Any:
-        from tensorboardX import SummaryWriter
-
+    def _open_events(self, resume_at: int | None) -> Events:
         purge = None
         if resume_at:
             steps = [record["step"] for record in read(self.path.parent)]
             # TensorBoard drops what it has read from this step on: those steps are taken again.
             purge = max(steps, default=0) + 1
-        folder = self.path.parent / "tensorboard"
-        # The file's name holds whole seconds: a run resumed within the second would overwrite its own events.
-        number = len(list(folder.glob("events.*")))
-        return SummaryWriter(str(folder), purge_step=purge, filename_suffix=f".{number}")
+        return Events(self.path.parent / "tensorboard", purge)
 
     @property
     def position(self) -> int:
         """How many bytes are written; kept in a checkpoint and given back as `resume_at`."""
-        return self._file.tell()
+        return self._size
+
+    @property
+    def waiting(self) -> int:
+        """How many lines the disk has refused so far; with some waiting there is no `position` to keep."""
+        return len(self._waiting)
+
+    def trouble(self) -> str | None:
+        """Say, once, why lines are waiting or events are dropped; None where all is well."""
+        told, self._failure = self._failure, None
+        if told is None and self._events is not None:
+            told, self._events.trouble = self._events.trouble, None
+        return told
+
+    def sync(self) -> None:
+        """Wait until the lines are on the disk: a checkpoint must not outlive the records it counts on."""
+        os.fsync(self._file.fileno())
 
     def write(self, kind: str, step: int, **fields: Any) -> dict[str, Any]:
         """Append one record.
@@ -131,25 +152,43 @@ class Records:
         """
         record = {"kind": kind, "step": int(step), "time": round(time.time(), 3), **_plain(fields)}
         line = json.dumps(_finite(record), allow_nan=False, ensure_ascii=False) + "\n"
-        self._file.write(line.encode("utf-8", "backslashreplace"))
-        self._file.flush()
+        self._waiting.append(line.encode("utf-8", "backslashreplace"))
+        self._flush()
         if self._events is not None:
             self._write_events(record)
         return record
 
+    def _flush(self) -> None:
+        data = b"".join(self._waiting)
+        try:
+            write_all(self._file, data, self._size)
+        except OSError as error:
+            if len(self._waiting) == 1:
+                reason = error.strerror or str(error)
+                self._failure = f"records cannot be written ({reason}); they wait in memory until there is room"
+            return
+        self._size += len(data)
+        self._waiting.clear()
+
     def _write_events(self, record: Mapping[str, Any]) -> None:
+        assert self._events is not None
         prefix = {"train": "train", "evaluation": record.get("split", "validation")}.get(record["kind"])
         models = record.get("models", {})
         if prefix is None or not isinstance(models, dict):
             return
-        for model, metrics in models.items():
-            for metric, value in metrics.items():
-                # TensorBoard draws no gap for NaN; the JSON lines keep it.
-                if isinstance(value, int | float) and math.isfinite(value):
-                    self._events.add_scalar(f"{prefix}_{metric}/{model}", value, record["step"], record["time"])
+        # TensorBoard draws no gap for NaN; the JSON lines keep it.
+        values = {
+            f"{prefix}_{metric}/{model}": value
+            for model, metrics in models.items()
+            for metric, value in metrics.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
+        self._events.write(values, record["step"], record["time"])
 
     def close(self) -> None:
         """Close the files; nothing more can be written."""
+        if self._waiting:
+            self._flush()
         self._file.close()
         if self._events is not None:
             self._events.close()

@@ -44,7 +44,7 @@ def open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path
         # A start that failed before its first record: there is no run in it, and its tokenizers may be of other data.
         shutil.rmtree(given / "tokenizers", ignore_errors=True)
     elif held:
-        begun = any((given / "checkpoints").glob("[0-9]*"))
+        begun = "config.json" in held
         advice = f"go on with `arena-jax resume {given}`, or give" if begun else "give"
         raise ArenaError(f"'{given}' is not empty; {advice} another folder with --output")
     try:

@@ -13,7 +13,6 @@ from arena_jax import models, presets
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training import interrupts, loop
-from arena_jax.training.checkpoint import Checkpoints
 from arena_jax.training.records import read
 
 # Every run here compiles the same few programs, a resumed one those of the first.
@@ -150,37 +149,6 @@ def test_refusals(finished, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArenaError, match="cannot make the run's folder"):
         loop.train(tiny(), tmp_path / "file" / "run")
-
-
-def test_checkpoints_name_what_differs(tmp_path):
-    state = {"a": jax.numpy.ones((2, 3)), "b": jax.numpy.zeros(2)}
-    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
-        with pytest.raises(ArenaError, match="no checkpoint in"):
-            checkpoints.load(state)
-        for step in (1, 2, 3):
-            checkpoints.save(step, state, {"step": step})
-        checkpoints.wait()
-        assert checkpoints.latest == 3
-        assert checkpoints.load(state, 2)[1] == {"step": 2}
-        with pytest.raises(ArenaError, match=r"no checkpoint of step 1 .* there: 2, 3"):
-            checkpoints.load(state, 1)
-        with pytest.raises(
-            ArenaError, match=r"'c' is missing; 'b' is not of this run; 'a' has shape \(2, 3\), not \(4,\)"
-        ):
-            checkpoints.load({"a": jax.numpy.ones(4), "c": jax.numpy.ones(1)})
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    state = {"a": jax.numpy.arange(50_000.0)}
-    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
-        for step in (1, 2):
-            checkpoints.save(step, state, {})
-        checkpoints.wait()
-        (data,) = (tmp_path / "checkpoints" / "2" / "state" / "ocdbt.process_0" / "d").iterdir()
-        data.write_bytes(data.read_bytes()[:100])
-        with pytest.raises(ArenaError, match=r"2' is damaged .*remove that folder to go on from step 1"):
-            checkpoints.load(state)
-        assert checkpoints.load(state, 1)[1] == {}
 
 
 def test_a_failed_start_blocks_nothing(tmp_path):

@@ -1,0 +1,159 @@
+"""How a run is saved while it goes on, and where one that goes on begins; joint runs and competitions alike."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from arena_jax.errors import ArenaError
+from arena_jax.training.checkpoint import Checkpoints
+from arena_jax.training.display import Display
+from arena_jax.training.records import FILE, Records, read
+
+Tree = TypeVar("Tree")
+
+
+def begin(checkpoints: Checkpoints, state: Tree, *, resume: bool) -> tuple[Tree, dict[str, Any]]:
+    """The state to begin with: the newest checkpoint that is whole, or the given one.
+
+    Args:
+        checkpoints: of the run.
+        state: before the first step.
+        resume: go on. A run that was killed before it saved anything begins again.
+
+    Returns:
+        The state, and the position: empty at the beginning.
+
+    Raises:
+        ArenaError: there are checkpoints, and none can be used.
+    """
+    if not resume or checkpoints.latest is None:
+        return state, {}
+    return checkpoints.load(state)
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a run's records hold its end."""
+    if not (folder / FILE).exists():
+        return False
+    records = read(folder)
+    return bool(records) and records[-1]["kind"] == "end"
+
+
+class Saving:
+    """Writes a run's records and checkpoints, so that each checkpoint knows which records came before it.
+
+    Nothing that goes wrong with the disk stops the run: it is told, and recorded as soon as that is possible.
+
+    Args:
+        folder: of the run.
+        checkpoints: open for writing.
+        records: open.
+        screen: shows what is recorded.
+        resume: the run goes on; what was damaged is put aside and told.
+        position: from :func:`begin`.
+        at: the step it begins at.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        checkpoints: Checkpoints,
+        records: Records,
+        screen: Display,
+        *,
+        resume: bool,
+        position: Mapping[str, Any],
+        at: int,
+    ) -> None:
+        self._folder, self._checkpoints, self._records, self._screen = folder, checkpoints, records, screen
+        self._compiled = Counter(r["program"] for r in read(folder) if r["kind"] == "compile") if resume else Counter()
+        self._saved = at if position else None
+        self._unsaved = "there was no room for the records"
+        used = folder / "checkpoints" / str(at)
+        for one in checkpoints.set_aside():
+            self.trouble(
+                at,
+                "damaged",
+                f"the checkpoint of step {one.step:,} cannot be used: {one.reason}; it is now {one.path.name}, "
+                f"and the run goes on from {used.name}",
+                checkpoint=str(one.path),
+                used=str(used),
+            )
+
+    def emit(self, kind: str, at: int, **fields: Any) -> None:
+        """Record something and show it."""
+        self._screen.show(self._records.write(kind, at, **fields))
+
+    def trouble(self, at: int, what: str, text: str, **fields: Any) -> None:
+        """Record that something went wrong, and show it."""
+        self.emit("trouble", at, what=what, text=text, **fields)
+
+    def compiled(self, at: int, program: str, seconds: float, size: int) -> None:
+        """Record a program; only show it where a run that goes on has made again what its records hold already."""
+        if self._compiled[program]:
+            self._compiled[program] -= 1
+            told = {"program": program, "seconds": seconds, "bytes": size}
+            self._screen.show({"kind": "compile", "step": at, "time": time.time(), **told})
+            return
+        self.emit("compile", at, program=program, seconds=seconds, bytes=size)
+
+    def look(self, at: int) -> None:
+        """Tell what went wrong in the background since the last look."""
+        reason = self._checkpoints.trouble()
+        if reason is not None:
+            self._saved, self._unsaved = self._checkpoints.latest, reason
+            last = "there is none yet" if self._saved is None else f"the last one is of step {self._saved:,}"
+            self.trouble(at, "checkpoint", f"a checkpoint could not be written: {reason}; {last}, and the run goes on")
+        told = self._records.trouble()
+        if told is not None:
+            self.trouble(at, "records", told)
+
+    def save(self, at: int, state: Any, position: Mapping[str, Any], score: float | None) -> None:
+        """Start writing a checkpoint.
+
+        Args:
+            at: steps (of a competition: rounds) taken.
+            state: arrays; copied before this returns.
+            position: everything else that a resumed run needs, less the records'.
+            score: mean validation loss over the models, as last evaluated; None before the first evaluation.
+        """
+        snapshot = self._checkpoints.take(state)
+        self.look(at)
+        path = str(self._folder / "checkpoints" / str(at))
+        self.emit("checkpoint", at, path=path, seconds=snapshot.seconds)
+        try:
+            self._records.sync()
+        except OSError as error:
+            self._unsaved = error.strerror or str(error)
+            return
+        if self._records.waiting:
+            # A checkpoint that counts on lines which are on no disk could not be resumed.
+            self.look(at)
+            self._unsaved = "there was no room for the records"
+            return
+        self._saved = at
+        self._checkpoints.write(at, snapshot, {**position, "records": self._records.position}, score=score)
+
+    def finish(self, at: int) -> None:
+        """Wait for the disk.
+
+        Raises:
+            ArenaError: the last state is not on it.
+        """
+        self._checkpoints.wait()
+        self.look(at)
+        if self._saved != at:
+            on = "begins again" if self._saved is None else f"goes on from step {self._saved:,}"
+            raise ArenaError(
+                f"the state after step {at:,} could not be saved ({self._unsaved}); make room, then "
+                f"`arena-jax resume {self._folder}` {on}"
+            )
+
+    @property
+    def saved(self) -> int | None:
+        """The step of the last checkpoint that was begun and has not failed."""
+        return self._saved
