@@ -1,32 +1,43 @@
 """Judge the memory oracle: is the batch it finds the largest, how many compilations, and are its bytes real?
 
-    python benchmarks/memory_oracle.py            # tiny to GPT-2-small sizes; about half an hour on 2 cores
-    python benchmarks/memory_oracle.py --quick    # tiny and small sizes; a few minutes
+    python benchmarks/memory_oracle.py                          # tiny to GPT-2-small sizes; about an hour on 2 cores
+    python benchmarks/memory_oracle.py --quick                  # tiny and small sizes; a few minutes
+    python benchmarks/memory_oracle.py --results FILE           # each finished part is kept; run again to go on
+    python benchmarks/memory_oracle.py --results FILE --most 3  # three parts more, and what there is so far
 
-Each case is one model's whole training step (AdamW, donated state) at one length under one budget. Small answers are
-compared with the largest batch found by compiling every size; for large ones the size 1/0.95 above the answer is
-compiled and must not fit. Two other rules run on the same steps and budgets: accelerate's
-`find_executable_batch_size` (start at 128, halve after every failure; newer releases multiply by 0.9) and "five
-forward passes" (ModelArena's published program: a batch fits when five times the memory of a forward pass fits; binary
-search between 1 and 64). A rule "overruns" when the step at the batch it chose needs more than the budget.
+Each case is one model's whole training step (AdamW, donated state) at one length under one budget. What its largest
+batch really is, is found by the compiler:
+
+- every size: tiny models, answers up to 60; each size from 1 until none can fit any more (see `PATIENCE`) is compiled.
+- bracketed: the others. The size just above the answer and the smallest size above answer / 0.95 are compiled and must
+  not fit; so are the sizes of a coarse grid, up to twice the answer; and the bytes of all sizes compiled in the case
+  must rise with the size. What lies between two compiled sizes is then taken to lie between their bytes.
+
+Two other rules run on the same steps and budgets: accelerate's `find_executable_batch_size` (start at 128, halve after
+every failure; newer releases multiply by 0.9) and "five forward passes" (ModelArena's published program: a batch fits
+when five times the memory of a forward pass fits; binary search between 1 and 64). A rule "overruns" when the step at
+the batch it chose needs more than the budget. Whether they fit is read off a line through the two nearest compiled
+sizes where that is further than 5 % from the budget, and compiled where it is nearer.
 
 Predicted bytes are compared with what a fresh process really grows by: its peak resident memory during two steps on
-CPU, the allocator's peak on a GPU.
+CPU, the allocator's peak on a GPU. Memory does not depend on what else the machine does.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import ctypes
 import gc
+import itertools
 import json
 import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +46,16 @@ from measure import machine, table, verdict
 
 from arena_jax import models, training
 from arena_jax.arena.batch_size import largest_batch
-from arena_jax.arena.memory import Estimate, calibrate, estimate, format_bytes
+from arena_jax.arena.memory import calibrate, estimate, format_bytes
 from arena_jax.errors import ArenaError
 
 SMALL = {"hidden_size": 128, "num_layers": 4, "num_heads": 4, "intermediate_size": 512, "vocab_size": 4096}
 FAMILIES = {"bert": "bert-base", "roberta": "roberta-base", "gpt2": "gpt2"}
 ABOVE, BYTES, SLACK = 0.95, 0.05, 40_000_000
+MOST_SIZES = 60
+# Sizes in a row that must not fit before the search through every size ends, beside a tenth of the best.
+PATIENCE = 8
+GRID = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
 
 
 class Case:
@@ -62,7 +77,7 @@ class Case:
         optimizer_state = jax.eval_shape(self.step.optimizer.init, {"m": shapes})
         self.state = training.TrainState(jax.ShapeDtypeStruct((), jnp.int32), {"m": shapes}, optimizer_state)
         self.jitted = jax.jit(self.step.whole, donate_argnums=0)
-        self.seen: dict[int, Estimate] = {}
+        self.seen: dict[int, int] = {}
         self.forwards: dict[int, int] = {}
 
     def arguments(self, batch: int) -> tuple:
@@ -74,20 +89,27 @@ class Case:
         return self.state, {"m": rows}, {}
 
     def need(self, batch: int) -> int:
-        """Bytes of the whole step, compiled at most once per size."""
+        """Bytes of the whole step, compiled at most once per size, as the other compilations of this script cheaply."""
         if batch not in self.seen:
-            self.seen[batch] = estimate(self.jitted, *self.arguments(batch))._replace(executable=None)
-        return self.seen[batch].total
+            self.seen[batch] = compiled_cheaply(self.jitted, *self.arguments(batch))
+        return self.seen[batch]
 
     def fits(self, batch: int, budget: int) -> bool:
         """Whether a size fits, for the other rules: compiled only where a straight line is within 5 % of the budget."""
-        if batch not in self.seen and len(self.seen) > 1:
-            below, above = sorted(sorted(self.seen, key=lambda size: abs(size - batch))[:2])
-            slope = (self.seen[above].total - self.seen[below].total) / (above - below)
-            expected = self.seen[below].total + slope * (batch - below)
+        sizes = sorted(self.seen)
+        if batch not in self.seen and len(sizes) > 1:
+            place = min(max(bisect.bisect(sizes, batch), 1), len(sizes) - 1)
+            below, above = sizes[place - 1], sizes[place]
+            slope = (self.seen[above] - self.seen[below]) / (above - below)
+            expected = self.seen[below] + slope * (batch - below)
             if abs(expected - budget) > 0.05 * budget:
                 return expected < budget
         return self.need(batch) <= budget
+
+    def rises(self) -> bool:
+        """Whether, of all sizes compiled so far, a larger one always needs more."""
+        needs = [self.seen[size] for size in sorted(self.seen)]
+        return all(a < b for a, b in itertools.pairwise(needs))
 
     def forward_need(self, batch: int) -> int:
         """Bytes of a forward pass without gradients, logits of every position, as the published program measures it."""
@@ -102,7 +124,18 @@ class Case:
             return models.merge(structure, params)(ids)
 
         ids = jax.ShapeDtypeStruct((batch, self.length), jnp.int32)
-        return estimate(forward, self.state.params["m"], ids).total
+        return compiled_cheaply(jax.jit(forward), self.state.params["m"], ids)
+
+
+def compiled_cheaply(jitted: Any, *arguments: Any) -> int:
+    """Bytes of a program without LLVM's optimisations, which come after XLA has laid the memory out.
+
+    The library's own searches compile as always; where both have compiled a size, their bytes are compared.
+    """
+    cheap = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    stats = jitted.lower(*arguments).compile(cheap if jax.default_backend() == "cpu" else None).memory_analysis()
+    given = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    return int(stats.temp_size_in_bytes + given)
 
 
 def halving(case: Case, budget: int, factor: float) -> tuple[int, int]:
@@ -125,32 +158,57 @@ def five_forward_passes(case: Case, budget: int) -> tuple[int, int]:
     return best, tries
 
 
-def true_largest(case: Case, budget: int, exhaustive: int) -> int | None:
-    """By compiling every size; none when the answer is not among them."""
-    fitting = [batch for batch in range(1, exhaustive + 1) if case.need(batch) <= budget]
-    return max(fitting) if fitting and max(fitting) < exhaustive else None
+def every_size(case: Case, budget: int) -> int:
+    """The largest batch that fits, by compiling every size until so many in a row do not fit."""
+    size = best = 0
+    while size < best + PATIENCE + best // 10:
+        size += 1
+        if case.need(size) <= budget:
+            best = size
+    return best
 
 
-def judge(case: Case, budget: int, exhaustive: int) -> dict:
+def bracketed(case: Case, batch: int, budget: int) -> tuple[bool, bool]:
+    """Whether no size above batch / 0.95 fits, and none above the batch; sizes compiled as the text at the top says."""
+    next_worse = math.floor(batch / ABOVE) + 1
+    above = [size for size in GRID if next_worse < size <= 2 * batch] + [2 * batch + 1]
+    for size in [*(size for size in GRID if size < batch), batch + 1, next_worse, *above]:
+        case.need(size)
+    worse = [size for size in case.seen if size >= next_worse]
+    return all(case.need(size) > budget for size in worse), case.need(batch + 1) > budget
+
+
+def judge(case: Case, budget: int) -> dict[str, Any]:
+    """The library's answer and those of the other rules, for one budget."""
+    began = time.perf_counter()
     try:
         choice = largest_batch(case.jitted, case.arguments, budget, name=case.name)
     except ArenaError as error:
         raise SystemExit(f"the benchmark's own budget is too small: {error}") from error
-    case.seen.update({size: found._replace(executable=None) for size, found in choice.compiled.items()})
-    true = true_largest(case, budget, exhaustive)
-    next_size = math.floor(choice.batch / ABOVE) + 1
-    good = choice.batch >= ABOVE * true if true else case.need(next_size) > budget
+    seconds = time.perf_counter() - began
+    for size, found in choice.compiled.items():
+        if case.seen.setdefault(size, found.total) != found.total:
+            raise SystemExit(f"{case.name}: batch {size} takes {found.total} bytes, compiled cheaply {case.seen[size]}")
+    if case.size == "tiny" and choice.batch <= MOST_SIZES:
+        true = every_size(case, budget)
+        good, exact = choice.batch >= ABOVE * true, choice.batch == true
+    else:
+        true = None
+        good, exact = bracketed(case, choice.batch, budget)
     rules = {"halving": halving(case, budget, 0.5), "×0.9": halving(case, budget, 0.9)}
     rules["five forward"] = five_forward_passes(case, budget)
-    ceiling = true or choice.batch
     return {
         "case": f"{case.name}, length {case.length}, {format_bytes(budget)}",
         "found": choice.batch,
-        "true": str(true) if true else f"< {next_size}",
+        "true": str(true) if true else str(choice.batch) if exact else f"< {math.floor(choice.batch / ABOVE) + 1}",
+        "every": true is not None,
         "good": good,
+        "exact": exact,
         "overruns": case.need(choice.batch) > budget,
         "compiles": choice.compiles,
-        "ceiling": ceiling,
+        "reason": choice.reason,
+        "seconds": seconds,
+        "ceiling": true or choice.batch,
         "rules": {
             name: {"batch": batch, "tries": tries, "overruns": batch > 0 and not case.fits(batch, budget)}
             for name, (batch, tries) in rules.items()
@@ -158,8 +216,24 @@ def judge(case: Case, budget: int, exhaustive: int) -> dict:
     }
 
 
-def child(family: str, size: str, length: int, batch: int) -> None:
-    """In a fresh process: predicted bytes, and what two steps really took; printed as JSON."""
+def judge_all(family: str, size: str, length: int, sizes: list[int], needs: Path | None) -> dict[str, Any]:
+    """One model at one length, under every budget."""
+    case = Case(family, size, length)
+    file = needs / f"{case.name}-{length}.json" if needs else None
+    if file and file.exists():
+        known = json.loads(file.read_text())
+        case.seen, case.forwards = ({int(batch): need for batch, need in told.items()} for told in known)
+    answers = [judge(case, budget) for budget in budgets(case, sizes)]
+    rises = case.rises()
+    for answer in answers:
+        answer["good"] &= rises
+    if file:
+        file.write_text(json.dumps([case.seen, case.forwards]))
+    return {"answers": answers, "rises": rises, "compiled": len(case.seen)}
+
+
+def measure(family: str, size: str, length: int, batch: int) -> dict[str, Any]:
+    """In a fresh process: predicted bytes, and what two steps really took."""
     case = Case(family, size, length)
     found = estimate(case.jitted, *case.arguments(batch))
     device = jax.devices()[0]
@@ -188,7 +262,7 @@ def child(family: str, size: str, length: int, batch: int) -> None:
             state, metrics = found.executable(state, batches, extra)
             jax.block_until_ready(metrics)
         measured = _status("VmHWM") - before
-    print(json.dumps({"predicted": found.total, "measured": measured}))
+    return {"predicted": found.total, "measured": measured}
 
 
 def _status(field: str) -> int:
@@ -196,59 +270,63 @@ def _status(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def in_fresh_process(case: Case, batch: int) -> dict:
-    command = [sys.executable, __file__, "--child", case.family, case.size, str(case.length), str(batch)]
+def in_fresh_process(part: tuple[Any, ...], needs: Path | None) -> dict[str, Any]:
+    """What this script says of one part, run in a process of its own."""
+    command = [sys.executable, __file__, "--part", *map(str, part), *(["--needs", str(needs)] if needs else [])]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def budgets(case: Case, sizes: list[int]) -> list[int]:
-    """Budgets whose answers lie near some sizes, off the exact boundary: a third of an example beyond."""
-    first, slope = case.need(2), (case.need(6) - case.need(2)) / 4
-    return [int(first + slope * (size + 1 / 3 - 2)) for size in sizes]
-
-
-def plan(quick: bool) -> tuple[list[tuple[str, str, int]], list[int], int, list[tuple[str, str, int, int]]]:
-    """Cases, near-answers, how far to compile every size, and (family, size, length, batch) to measure for real."""
-    if quick:
-        cases = [("bert", "tiny", 32), ("roberta", "tiny", 64), ("gpt2", "small", 64)]
-        return cases, [1, 6, 90], 7, [("gpt2", "small", 64, 16), ("bert", "small", 64, 32)]
-    cases = [(f, "tiny", n) for f in FAMILIES for n in (32, 128)]
-    cases += [(f, "small", n) for f in FAMILIES for n in (64, 128, 256)]
-    cases += [(f, "base", 128) for f in FAMILIES]
-    real = [(f, "small", 128, b) for f in FAMILIES for b in (4, 32, 128)]
-    return cases, [1, 3, 7, 14, 45, 180], 16, [*real, *((f, "base", 128, b) for f in FAMILIES for b in (1, 8))]
-
-
-def run(function: Callable[[], dict], label: str) -> dict:
-    began = time.perf_counter()
-    result = function()
-    print(f"  {label}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
-    parser.add_argument("--child", nargs=4, metavar=("FAMILY", "SIZE", "LENGTH", "BATCH"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        family, size, length, batch = arguments.child
-        return child(family, size, int(length), int(batch))
+def budgets(case: Case, sizes: list[int]) -> list[int]:
+    """Budgets whose answers lie near some sizes: by turns hardly beyond one, half an example, and nearly the next."""
+    first, slope = case.need(2), (case.need(6) - case.need(2)) / 4
+    beyond = (0.1, 0.5, 0.9)
+    wanted = [int(first + slope * (size + beyond[turn % 3] - 2)) for turn, size in enumerate(sizes)]
+    return [max(budget, case.need(1)) for budget in wanted]  # a batch of 1 may need more than the line says
 
-    print(f"{machine()}\n")
-    cases, sizes, exhaustive, real = plan(arguments.quick)
-    results = []
-    for family, size, length in cases:
-        case = Case(family, size, length)
-        wanted = [s for s in sizes if size != "base" or s <= 14]
-        for budget in budgets(case, wanted):
-            results.append(run(lambda c=case, b=budget: judge(c, b, exhaustive), f"{case.name} {length} {budget}"))
+
+def plan(quick: bool) -> list[tuple[str, str, str, int, str]]:
+    """The parts: ("judge", family, size, length, near-answers) and ("measure", family, size, length, batch)."""
+    if quick:
+        cases = [("bert", "tiny", 32, "1,6,30"), ("roberta", "tiny", 64, "1,6"), ("gpt2", "small", 64, "1,6,90")]
+        real = [("gpt2", "small", 64, "16"), ("bert", "small", 64, "32")]
+    else:
+        cases = [(family, "tiny", length, "1,3,7,14,45,180") for length in (32, 128) for family in FAMILIES]
+        cases += [(family, "small", length, "1,3,7,14,45,180") for length in (64, 128, 256) for family in FAMILIES]
+        cases += [(family, "base", length, "1,3,7,14") for length in (64, 128) for family in FAMILIES]
+        real = [(family, "tiny", 128, str(batch)) for family in FAMILIES for batch in (4, 64, 512)]
+        real += [(family, "small", length, str(b)) for length in (64, 256) for family in FAMILIES for b in (4, 32, 96)]
+        real += [(family, "base", 128, str(batch)) for family in FAMILIES for batch in (1, 8, 24)]
+    return [("judge", *case) for case in cases] + [("measure", *one) for one in real]
+
+
+def collect(
+    parts: list[tuple[Any, ...]], file: Path | None, most: int | None, needs: Path | None
+) -> dict[str, dict[str, Any]]:
+    """Run the parts that the file does not hold yet, at most so many; each is kept when it is finished."""
+    kept: dict[str, dict[str, Any]] = {}
+    if file is not None and file.exists():
+        kept = {one["part"]: one for one in map(json.loads, file.read_text().splitlines())}
+    missing = [part for part in parts if " ".join(map(str, part)) not in kept]
+    for part in missing[:most]:
+        name, began = " ".join(map(str, part)), time.perf_counter()
+        kept[name] = {"part": name, **in_fresh_process(part, needs)}
+        print(f"  {name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        if file is not None:
+            with file.open("a") as lines:
+                lines.write(json.dumps(kept[name]) + "\n")
+    return {name: kept[name] for part in parts if (name := " ".join(map(str, part))) in kept}
+
+
+def report_search(judged: list[dict[str, Any]]) -> None:
+    """The batches found, beside those of the other rules."""
+    results = [answer for one in judged for answer in one["answers"]]
     header = ["case", "found", "true largest", "compilations", "halving (runs)", "×0.9 (runs)"]
     rows = [
-        [r["case"], r["found"], r["true"], r["compiles"]]
+        [r["case"], r["found"], f"{r['true']}{' (every size)' if r['every'] else ''}", r["compiles"]]
         + [
             f"{rule['batch']} ({rule['tries']}){' OVERRUNS' if rule['overruns'] else ''}"
             for rule in r["rules"].values()
@@ -261,13 +339,13 @@ def main() -> None:
     summary = [
         [
             "arena_jax",
-            f"{sum(r['good'] for r in results)} of {count}",
+            f"{sum(r['good'] and not r['overruns'] for r in results)} of {count}",
             f"{sum(r['found'] / r['ceiling'] for r in results) / count:.2f}",
             f"{sum(r['overruns'] for r in results)} of {count}",
-            f"{sum(r['compiles'] for r in results) / count:.1f}",
+            f"{sum(r['compiles'] for r in results) / count:.1f} compilations",
         ]
     ]
-    for name in ("halving", "×0.9", "five forward"):
+    for name, what in (("halving", "runs"), ("×0.9", "runs"), ("five forward", "forward passes")):
         found = [(r["rules"][name], r["ceiling"]) for r in results]
         summary.append(
             [
@@ -275,33 +353,60 @@ def main() -> None:
                 f"{sum(f['batch'] >= ABOVE * c and not f['overruns'] for f, c in found)} of {count}",
                 f"{sum(f['batch'] / c for f, c in found) / count:.2f}",
                 f"{sum(f['overruns'] for f, _ in found)} of {count}",
-                f"{sum(f['tries'] for f, _ in found) / count:.1f}",
+                f"{sum(f['tries'] for f, _ in found) / count:.1f} {what}",
             ]
         )
-    print(
-        table(
-            ["rule", "≥ 0.95 of the largest, within budget", "mean part of the largest", "overruns", "tries"], summary
-        )
-    )
-    good = sum(r["good"] for r in results) / count
+    header = ["rule", "≥ 0.95 of the largest, within budget", "mean part of the largest", "overruns", "costs"]
+    print(table(header, summary))
+    good = sum(r["good"] and not r["overruns"] for r in results) / count
     cheap = sum(r["compiles"] <= 3 for r in results) / count
-    print(f"\nfound ≥ 0.95 of the true largest: {good:.0%} of cases ({verdict(good, 1, at_least=True)})")
-    print(f"at most 3 compilations: {cheap:.0%} of cases ({verdict(cheap, 0.95, at_least=True)})\n")
+    compiled, bent = sum(one["compiled"] for one in judged), sum(not one["rises"] for one in judged)
+    print(f"\nfound ≥ 0.95 of the true largest: {good:.0%} of {count} cases ({verdict(good, 1, at_least=True)})")
+    print(f"found the true largest itself: {sum(r['exact'] for r in results)} of {count}")
+    print(f"at most 3 compilations: {cheap:.1%} of cases ({verdict(cheap, 0.95, at_least=True)})")
+    print(f"checked by {compiled} compilations; bytes fall somewhere as the batch grows in {bent} of {len(judged)}\n")
 
+
+def report_bytes(measured: dict[str, dict[str, Any]]) -> None:
+    """Predicted bytes beside a process's growth."""
     rows, close = [], []
-    for family, size, length, batch in real:
-        case = Case.__new__(Case)
-        case.name, case.family, case.size, case.length = f"{family}-{size}", family, size, length
-        both = run(lambda c=case, b=batch: in_fresh_process(c, b), f"measure {case.name} {batch}")
-        predicted, measured = both["predicted"], both["measured"]
-        if measured is None:
+    for part, both in measured.items():
+        _, family, size, length, batch = part.split()
+        predicted, real = both["predicted"], both["measured"]
+        if real is None:
             continue
-        close.append(abs(predicted - measured) <= BYTES * measured + SLACK)
-        cells = [f"{case.name}, length {length}, batch {batch}", format_bytes(predicted), format_bytes(measured)]
-        rows.append([*cells, f"{predicted / measured:.3f}", "yes" if close[-1] else "NO"])
+        close.append(abs(predicted - real) <= BYTES * real + SLACK)
+        cells = [f"{family}-{size}, length {length}, batch {batch}", format_bytes(predicted), format_bytes(real)]
+        rows.append([*cells, f"{predicted / real:.3f}", "yes" if close[-1] else "NO"])
     print(table(["real steps in a fresh process", "predicted", "measured growth", "ratio", "within 5 % + 40 MB"], rows))
     part = sum(close) / max(len(close), 1)
-    print(f"\nwithin 5 % + 40 MB: {part:.0%} ({verdict(part, 1, at_least=True)})")
+    print(f"\nwithin 5 % + 40 MB: {part:.0%} of {len(close)} ({verdict(part, 1, at_least=True)})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
+    parser.add_argument("--results", type=Path, help="keep each finished part in this file, and go on from it")
+    parser.add_argument(
+        "--needs", type=Path, help="folder that keeps the bytes by size; they hold while models and jax do"
+    )
+    parser.add_argument("--most", type=int, help="run at most so many parts now")
+    parser.add_argument("--part", nargs=5, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part:
+        what, family, size, length, rest = arguments.part
+        if what == "measure":
+            return print(json.dumps(measure(family, size, int(length), int(rest))))
+        sizes = [int(near) for near in rest.split(",")]
+        return print(json.dumps(judge_all(family, size, int(length), sizes, arguments.needs)))
+
+    parts = plan(arguments.quick)
+    done = collect(parts, arguments.results, arguments.most, arguments.needs)
+    print(f"{machine()}; {len(done)} of {len(parts)} parts\n")
+    if judged := [one for part, one in done.items() if part.startswith("judge")]:
+        report_search(judged)
+    if measured := {part: one for part, one in done.items() if part.startswith("measure")}:
+        report_bytes(measured)
 
 
 if __name__ == "__main__":
