@@ -49,6 +49,7 @@ def largest_batch(
 
     A training step needs an amount that is affine in its batch. So a small batch is compiled first; a second size,
     which fits if the line through the first starts at or above zero, gives the slope; a third confirms the answer.
+    Where three sizes lie on a line, it is trusted for the next size too, unless the edge is within the noise.
     Where the line bends, the interval between the largest size known to fit and the smallest known not to is divided
     until it is closed, or until no size in it is 2 % larger. What is returned has always been compiled.
 
@@ -207,11 +208,25 @@ class _Search:
         expected = [here + slope * (above - size) for _, here, slope in self.lines(low, high)]
         if not expected or min(expected) <= self.allowance:
             return False
+        here = self.lines(low, high)[0][1]
+        if here + self.least_slope(low, high) * (above - size) > self.allowance:
+            return True
         # Near the edge a line may err by a few sizes; that matters only where one size is much. There a line must be
         # far from the edge, or both must agree: of a curve that bends up the chord says too much, of one that bends
         # down the line that goes on. A chord alone may span the whole ladder and says nothing.
         margin = 1.01 if len(expected) > 1 else 1.25 if high == len(self.ladder) else math.inf
         return above <= size * 1.05 or min(expected) > margin * self.allowance
+
+    def least_slope(self, low: int, high: int) -> float:
+        """Bytes that an example more surely takes: the least between known sizes, less what they differ by, and 5 %."""
+        sizes = sorted(size for size, found in self.seen.items() if found and size <= self.ladder[low])[-3:]
+        if high < len(self.ladder) and self.seen.get(self.ladder[high]):
+            sizes.append(self.ladder[high])
+        if len(sizes) < 3:
+            return 0.0
+        totals = [found.total for size in sizes if (found := self.seen[size])]
+        slopes = [(b - a) / (t - s) for s, t, a, b in zip(sizes, sizes[1:], totals, totals[1:], strict=False)]
+        return 0.95 * min(slopes) - (max(slopes) - min(slopes))
 
     def why(self, place: int) -> str:
         """Why the next size was not taken."""
