@@ -68,8 +68,10 @@ class RunConfig:
             if name in names[:i]:
                 raise ArenaError(f"two models are called '{self.models[i].name}': give each a name of its own")
         if self.arena:
-            self._check_competition()
+            self._check_competition(self.arena)
             return
+        if self.training.steps is None and self.training.epochs is None:
+            raise ArenaError("training: give either steps or epochs; neither is given")
         for model in self.models:
             if model.accumulation and self.training.batch_size % model.accumulation:
                 raise ArenaError(
@@ -77,9 +79,11 @@ class RunConfig:
                     f" accumulation {model.accumulation} equal parts; change one"
                 )
 
-    def _check_competition(self) -> None:
-        if self.training.steps is None:
+    def _check_competition(self, arena: ArenaConfig) -> None:
+        if self.training.epochs or (self.training.steps is None and arena.spend is None):
             raise ArenaError("a competition is so many rounds long: give training.steps (rounds) instead of epochs")
+        if self.training.steps and arena.spend:
+            raise ArenaError("a competition has one length: give either training.steps (rounds) or arena.spend")
         if self.training.evaluate_every is None:
             raise ArenaError("a competition needs scores: give training.evaluate_every (rounds)")
         if self.data.lengths:

@@ -291,9 +291,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check(self, "training.")
-        if (self.steps is None) == (self.epochs is None):
-            given = "both are given" if self.steps else "neither is given"
-            raise ArenaError(f"training: give either steps or epochs; {given}")
+        if self.steps is not None and self.epochs is not None:
+            raise ArenaError("training: give either steps or epochs; both are given")
         if self.batch_size % self.accumulation:
             raise ArenaError(
                 f"training.batch_size {self.batch_size} does not divide into accumulation {self.accumulation}"
@@ -307,8 +306,8 @@ class ArenaConfig:
 
     In a competition a "step" of the training section is a round: its length, and every how many of them something is
     printed, scored and saved. `training.batch_size` is the effective batch that small batches accumulate to (1: none).
-    With `spend`, `training.steps` is not used: rounds cost what the shares make them cost, and policies are compared
-    fairly only where all of them have spent the same.
+    `spend` stands in the place of `training.steps`: rounds cost what the shares make them cost, and policies are
+    compared fairly only where all of them have spent the same.
     """
 
     memory_budget: str = option(
@@ -317,7 +316,7 @@ class ArenaConfig:
     policy: str = option("predictive", "who gets how much", choices=POLICIES)
     spend: str | None = option(
         None,
-        "end when so much is spent on all models together, instead of after so many rounds: 150s or 10min"
+        "length of training by what it costs, all models together, instead of steps: 150s or 10min"
         " (device-seconds; two such runs need not agree) or 20TFLOP (counted; they repeat to the bit)",
     )
     reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)

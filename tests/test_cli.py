@@ -120,6 +120,13 @@ def test_resume_evaluate_and_export_reach_the_library(loop, tmp_path, capsys):
     assert loop.calls[-1] == ("export", tmp_path, "bert", Path("out"), "best")
 
 
+def test_a_competition_has_the_length_that_is_asked_for(loop):
+    given = [("--steps", "7"), ("--spend", "9s"), ("--spend", "9s", "--steps", "none")]
+    lengths = [trained(loop, "arena-small", *words) for words in given]
+    assert [(run.training.steps, run.arena.spend) for run in lengths] == [(7, None), (None, "9s"), (None, "9s")]
+    assert main(["train", "arena-small", "--spend", "9s", "--steps", "7"]) == 2
+
+
 def test_presets_are_listed_and_printed_as_files(capsys):
     assert main(["presets"]) == 0
     listed = capsys.readouterr().out

@@ -84,7 +84,7 @@ def test_presets_known_to_the_configuration_are_those_of_the_models_room():
         (lambda: OptimizerConfig(convergence_low=2), "swap them"),
         (lambda: OptimizerConfig(convergence_window=1), "at least 2 losses"),
         (lambda: OptimizerConfig(form="papr"), "did you mean 'paper'"),
-        (lambda: TrainingConfig(), "neither is given"),
+        (lambda: run(training=TrainingConfig()), "neither is given"),
         (lambda: TrainingConfig(steps=1, epochs=1), "both are given"),
         (lambda: TrainingConfig(steps=True), "must be a whole number"),
         (lambda: TrainingConfig(steps=1.5), "must be a whole number"),

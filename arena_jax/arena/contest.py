@@ -55,7 +55,7 @@ class Contest:
     def __init__(self, config: RunConfig, arena: ArenaConfig, folder: Path, policy: policies.Policy | None) -> None:
         self.config, self.arena, self.folder = config, arena, folder
         self.spend = parse_spend(arena.spend) if arena.spend else None
-        self.rounds = None if self.spend else config.training.steps or 1
+        self.rounds = config.training.steps
         self.began = time.perf_counter()
 
         # ---- data and models ----

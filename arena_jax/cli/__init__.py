@@ -18,7 +18,7 @@ from arena_jax.errors import ArenaError, nearest
 
 __all__ = ["main", "parser"]
 
-COMMANDS = ("train", "resume", "evaluate", "export", "presets", "game")
+COMMANDS = ("train", "resume", "evaluate", "export", "report", "presets", "game")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,10 +93,17 @@ def parser(shown: RunConfig | None = None) -> argparse.ArgumentParser:
     export.add_argument("model", metavar="MODEL", help="the model's name in the run")
     export.add_argument("directory", metavar="FOLDER", help="where to; made if it is not there")
 
+    report = below.add_parser(
+        "report", help="compare competitions of several policies and seeds: the paper's tables, figures and claims"
+    )
+    report.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs; some of --policy static, the control")
+    report.add_argument("--output", metavar="FOLDER", help="where to; the folder report beside the first run")
+    report.set_defaults(call=commands.report)
+
     show = below.add_parser("presets", help="list the presets, or print one as a configuration file")
     show.add_argument("preset", nargs="?", metavar="PRESET", help="print this one as JSON, to be edited and given back")
     show.set_defaults(call=commands.show_presets)
-    for each in (train, resume, evaluate, export, show, *game.add_parser(below)):
+    for each in (train, resume, evaluate, export, report, show, *game.add_parser(below)):
         each.add_argument("--debug", action="store_true", help="show the traceback of an error")
         each.set_defaults(options=list(each._option_string_actions))
     return top

@@ -85,6 +85,16 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def report(arguments: argparse.Namespace) -> int:
+    """`arena-jax report`: compare competitions, policy against static control."""
+    from arena_jax import reports
+
+    output = Path(arguments.output) if arguments.output else Path(arguments.runs[0]).parent / "report"
+    print(reports.report(arguments.runs, output))
+    print(f"\nall of it is in {output}: report.html to look at, report.md, report.json and the figures")
+    return 0
+
+
 def show_presets(arguments: argparse.Namespace) -> int:
     """`arena-jax presets`: list the presets, or print one as a file to edit."""
     if arguments.preset:

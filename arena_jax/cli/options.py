@@ -216,6 +216,10 @@ def apply(run: RunConfig, given: Mapping[str, Any]) -> RunConfig:
         if training.get(one) is not None and other not in training:
             training[other] = None
             break
+    if training.get("steps") is not None and "spend" not in changes.get("arena", {}) and run.arena:
+        changes.setdefault("arena", {})["spend"] = None
+    if changes.get("arena", {}).get("spend") is not None and training.get("steps") is None:
+        changes["training"] = {"epochs": None, **training, "steps": None}
     sections = {
         section: dataclasses.replace(getattr(run, section) or SECTIONS[section](), **values)
         for section, values in changes.items()

@@ -14,7 +14,7 @@ from arena_jax.training.records import read
 # Okabe and Ito's colours, told apart with any colour vision; the pale yellow is left out: it vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _INK, _FAINT = "#333333", "#e4e4e4"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
     "font.size": 10,
     "axes.edgecolor": "#999999",
@@ -72,7 +72,7 @@ def draw(run: str | Path) -> list[Path]:
     paths = []
     try:
         folder.mkdir(exist_ok=True)
-        with rc_context(_STYLE):
+        with rc_context(STYLE):
             for metric in metrics:
                 figure = Figure(figsize=_SIZE, layout="constrained")
                 panel(figure.subplots(), records, metric)
@@ -103,7 +103,7 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
 
     names = model_names(records)
     drawn = []
-    for i, (colour, name) in enumerate(zip(_cycle(len(names)), names, strict=True)):
+    for i, (colour, name) in enumerate(zip(cycle(len(names)), names, strict=True)):
         training = series(records, name, metric, "train")
         validation = series(records, name, metric, "evaluation")
         alone = not validation[0]
@@ -225,5 +225,6 @@ def _metrics(records: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(m for m in [*found, "learning_rate"] if m in reported))
 
 
-def _cycle(count: int) -> list[str]:
+def cycle(count: int) -> list[str]:
+    """A colour for each of so many models."""
     return [COLOURS[i % len(COLOURS)] for i in range(count)]

@@ -173,7 +173,7 @@ def fractions(run):
 
 def test_a_run_of_counted_operations_ends_when_they_are_spent_and_repeats_to_the_bit(finished, tmp_path, monkeypatch):
     whole = sum(one["flops"] for one in records(finished, "leaderboard")[0]["models"].values())
-    config = tiny({"spend": f"{0.6 * whole / 1e9:.9f} GFLOP"}, steps=1)
+    config = tiny({"spend": f"{0.6 * whole / 1e9:.9f} GFLOP"}, steps=None)
     run = competition.train(config, tmp_path / "run", policy=to_first)
     (start,), (end,), (board,) = (records(run, kind) for kind in ("start", "end", "leaderboard"))
     assert (start["steps"], end["reason"]) == (None, "finished")
@@ -182,7 +182,7 @@ def test_a_run_of_counted_operations_ends_when_they_are_spent_and_repeats_to_the
     # It ends with the round in which the last of it is spent, and is scored there.
     assert flops[-2] < 1 <= flops[-1]
     assert sum(one["flops"] for one in board["models"].values()) == pytest.approx(flops[-1] * 0.6 * whole)
-    assert 1 < end["step"] < 6, "training.steps is not used"
+    assert 1 < end["step"] < 6
     rates = [r["models"]["gpt2"]["learning_rate"] for r in records(run, "train")]
     assert rates[0] > rates[-1] > 0, "the rate falls with what is spent"
 
@@ -203,7 +203,7 @@ def test_a_run_of_counted_operations_ends_when_they_are_spent_and_repeats_to_the
 
 
 def test_a_run_of_device_seconds_ends_when_they_are_spent(tmp_path):
-    run = competition.train(tiny({"spend": "0.05s"}), tmp_path / "run", policy=to_first)
+    run = competition.train(tiny({"spend": "0.05s"}, steps=None), tmp_path / "run", policy=to_first)
     spent = [sum(one["seconds"] for one in r["accounts"].values()) for r in records(run, "evaluation")]
     assert spent[0] == 0
     assert spent[-2] < 0.05 <= spent[-1]
@@ -218,6 +218,8 @@ def test_refusals(tmp_path):
         competition.train(tiny({"batch_sizes": (64,)}), tmp_path / "b")
     with pytest.raises(ArenaError, match=r"give training\.steps"):
         tiny(steps=None, epochs=1)
+    with pytest.raises(ArenaError, match=r"give either training\.steps \(rounds\) or arena\.spend"):
+        tiny({"spend": "1s"})
     with pytest.raises(ArenaError, match=r"give it to arena_jax\.arena\.competition\.train"):
         loop.train(tiny(), tmp_path / "c")
     with pytest.raises(ArenaError, match="policy 'static' has no parameter 'floor'"):

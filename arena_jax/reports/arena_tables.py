@@ -1,0 +1,167 @@
+"""The paper's Tables 1 and 2, and what every arm has spent, from the runs of an experiment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from arena_jax.arena.progress import learning_progress, resource_utilization_efficiency
+from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
+from arena_jax.reports.document import Table
+from arena_jax.reports.intervals import Interval, interval
+
+PHASES = {"early": (0.0, 0.3), "middle": (0.3, 0.7), "late": (0.7, 1.0), "overall": (0.0, 1.0)}
+# Totals may differ by this part of the control's and still be called the same: a run ends with a whole round.
+SAME_COST = 0.03
+
+
+def progress_at(run: Run, evaluation: int) -> np.ndarray:
+    """Learning progress [models] as it stood at an evaluation: equation 1, with the run's own window."""
+    arena = run.config.arena
+    window = (arena.progress_window if arena else None) or 5
+    return np.asarray(learning_progress(run.scores[max(0, evaluation - window) : evaluation + 1], window), float)
+
+
+def efficiency(gains: np.ndarray, shares: np.ndarray) -> float:
+    """Equation 8, memory as a part of the budget."""
+    return float(resource_utilization_efficiency(gains, shares))
+
+
+def gains(run: Run, phase: tuple[float, float]) -> np.ndarray:
+    """What the scores [models] rose by in a phase."""
+    return run.score_at(phase[1]) - run.score_at(phase[0])
+
+
+def table1(arms: Arms) -> tuple[Table, dict[str, Any]]:
+    """Final score, progress, share and batch size of each model in each arm: Table 1.
+
+    Args:
+        arms: from `gather`.
+
+    Returns:
+        The table, and its numbers as ``{model: {policy: {name: Interval}}}``.
+    """
+    names = list(next(iter(arms.values()))[0].models)
+    of_run: dict[str, Callable[[Run], np.ndarray]] = {
+        "score": lambda run: run.scores[-1],
+        "progress": lambda run: progress_at(run, len(run.scores) - 1),
+        "share": lambda run: run.shares[-1],
+        "mean_share": lambda run: run.share_between(0, 1),
+        "batch": lambda run: run.batch,
+        "bits_per_byte": lambda run: run.bits,
+        "examples": lambda run: run.examples,
+    }
+    values = {
+        policy: {key: np.array([take(run) for run in runs]) for key, take in of_run.items()}
+        for policy, runs in arms.items()
+    }
+    header = ["model", "policy", "score", "score − static", "progress", "share %", "mean share %", "batch", "bits/byte"]
+    rows: list[tuple[str, ...]] = []
+    numbers: dict[str, dict[str, dict[str, Interval]]] = {}
+    for i, name in enumerate(names):
+        numbers[name] = {}
+        for policy in arms:
+            told = {key: interval(columns[:, i].tolist()) for key, columns in values[policy].items()}
+            ahead = interval([float(run.scores[-1, i] - other.scores[-1, i]) for run, other in pairs(arms, policy)])
+            numbers[name][policy] = {**told, "score_minus_static": ahead}
+            rows.append(
+                (
+                    name if policy == next(iter(arms)) else "",
+                    policy,
+                    told["score"].plus_minus(".3f"),
+                    "" if policy == CONTROL else ahead.text("+.3f"),
+                    told["progress"].plus_minus(".5f"),
+                    told["share"].plus_minus(".1f", 100),
+                    told["mean_share"].plus_minus(".1f", 100),
+                    _sizes(values[policy]["batch"][:, i]),
+                    told["bits_per_byte"].plus_minus(".3f") if math.isfinite(told["bits_per_byte"].mean) else "",
+                )
+            )
+    return Table(header, rows, numbers=2), numbers
+
+
+def table2(arms: Arms) -> tuple[Table, dict[str, Any]]:
+    """Resource utilization efficiency of each phase in each arm, and relative to static: Table 2.
+
+    Beside each arm's ratio stands what its shares would make of the *static* runs' gains: equation 8 divides by the
+    share, so that uneven shares raise it even where no model has learnt more for them.
+
+    Args:
+        arms: from `gather`.
+
+    Returns:
+        The table, and its numbers as ``{phase: {policy: {name: Interval}}}``.
+    """
+    header: list[str] = ["phase"]
+    rows: list[tuple[str, ...]] = []
+    numbers: dict[str, dict[str, dict[str, Interval]]] = {}
+    for policy in arms:
+        header += [policy] if policy == CONTROL else [policy, "/ static", "by uneven shares alone"]
+    for phase, (first, last) in PHASES.items():
+        cells, numbers[phase] = [], {}
+        for policy, runs in arms.items():
+            own = interval([efficiency(gains(run, (first, last)), run.share_between(first, last)) for run in runs])
+            cells.append(own.text(".3f"))
+            numbers[phase][policy] = {"efficiency": own}
+            if policy != CONTROL:
+                ratio, alone = ratios(arms, policy, (first, last))
+                cells += [ratio.text(".2f"), alone.text(".2f")]
+                numbers[phase][policy] |= {"relative_to_static": ratio, "by_uneven_shares_alone": alone}
+        title = phase if phase == "overall" else f"{phase} ({100 * first:.0f}–{100 * last:.0f} %)"
+        rows.append((title, *cells))
+    return Table(header, rows), numbers
+
+
+def ratios(arms: Arms, policy: str, phase: tuple[float, float]) -> tuple[Interval, Interval]:
+    """A policy's efficiency relative to static's, pair by pair: as it was, and with static's own gains."""
+    as_it_was, alone = [], []
+    for run, control in pairs(arms, policy):
+        shares, below = run.share_between(*phase), efficiency(gains(control, phase), control.share_between(*phase))
+        as_it_was.append(efficiency(gains(run, phase), shares) / below)
+        alone.append(efficiency(gains(control, phase), shares) / below)
+    return interval(as_it_was), interval(alone)
+
+
+def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
+    """What every arm has spent.
+
+    Args:
+        arms: from `gather`.
+
+    Returns:
+        The table, its numbers, and a sentence for each arm that has not spent what static has.
+    """
+    of_run: dict[str, tuple[str, Callable[[Run], float]]] = {
+        "device_seconds": ("device s", lambda run: float(run.seconds[-1].sum())),
+        "tflop": ("TFLOP", lambda run: float(run.flops.sum() / 1e12)),
+        "examples": ("examples", lambda run: float(run.examples.sum())),
+        "rounds": ("rounds", lambda run: float(run.rounds)),
+        "wall": ("seconds in all", lambda run: run.wall),
+        "compiling": ("compiling s", lambda run: run.compiling),
+        "evaluating": ("evaluating s", lambda run: run.evaluating),
+    }
+    forms = dict.fromkeys(of_run, ",.0f") | {"device_seconds": ",.1f", "tflop": ",.3g"}
+    rows, numbers, notes = [], {}, []
+    for policy, runs in arms.items():
+        told = {key: interval([take(run) for run in runs]) for key, (_, take) in of_run.items()}
+        numbers[policy] = told
+        seeds = ", ".join(str(run.seed) for run in runs)
+        rows.append((policy, seeds, *[told[key].plus_minus(forms[key]) for key in of_run]))
+        if policy == CONTROL:
+            continue
+        ratio = interval([run.seconds[-1].sum() / other.seconds[-1].sum() for run, other in pairs(arms, policy)])
+        numbers[policy]["device_seconds_relative_to_static"] = ratio
+        if abs(ratio.mean - 1) > SAME_COST:
+            notes.append(
+                f"Not at equal cost: {policy} used {ratio.text('.2f')} times static's device-seconds. Comparisons with "
+                "static below are at the cost that each had; train with --spend to make them equal."
+            )
+    return Table(["policy", "seeds", *[title for title, _ in of_run.values()]], rows, numbers=2), numbers, notes
+
+
+def _sizes(batch: Sequence[float] | np.ndarray) -> str:
+    low, high = int(min(batch)), int(max(batch))
+    return str(low) if low == high else f"{low}–{high}"

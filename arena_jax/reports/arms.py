@@ -1,0 +1,208 @@
+"""The runs of an experiment, read from their folders: checked to be comparable, sorted into arms, one per policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arena_jax import config as configuration
+from arena_jax.config import RunConfig
+from arena_jax.errors import ArenaError
+from arena_jax.training.records import read
+
+CONTROL = "static"
+# What may differ between the runs of a report: these between policies only, those below between any two.
+_OWN = ("arena.progress_window", "arena.smoothing", "arena.floor")
+_FREE = (
+    "arena.policy",
+    "training.seed",
+    "training.output",
+    "training.figures",
+    "training.tensorboard",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a report needs of one finished competition; rows are evaluations or reallocations, columns are models.
+
+    Attributes:
+        folder: of the run.
+        config: its configuration.
+        policy: the arm.
+        seed: what it is paired by.
+        models: ``{name: what the start record says}``, in the order of the columns.
+        fraction: [evaluations] of the run that was over.
+        scores: [evaluations, models], S = −loss, the baseline first.
+        seconds: [evaluations, models], device-seconds since the start.
+        flops: [models], counted operations.
+        examples: [models].
+        bits: [models], last bits per byte of text; NaN where the data do not tell.
+        dealt: [allocations], the fraction from which the shares hold.
+        shares: [allocations, models].
+        batch: [models], last batch size in force.
+        rounds: how many.
+        wall: seconds on the clock, of which ``compiling`` and ``evaluating`` by name.
+        compiling: seconds, most of them beside training.
+        evaluating: seconds.
+    """
+
+    folder: Path
+    config: RunConfig
+    policy: str
+    seed: int
+    models: dict[str, dict[str, Any]]
+    fraction: np.ndarray
+    scores: np.ndarray
+    seconds: np.ndarray
+    flops: np.ndarray
+    examples: np.ndarray
+    bits: np.ndarray
+    dealt: np.ndarray
+    shares: np.ndarray
+    batch: np.ndarray
+    rounds: int
+    wall: float
+    compiling: float
+    evaluating: float
+
+    def score_at(self, fraction: float) -> np.ndarray:
+        """The scores [models] when a part of the run was over, on straight lines between evaluations."""
+        return np.array([np.interp(fraction, self.fraction, column) for column in self.scores.T])
+
+    def share_between(self, first: float, last: float) -> np.ndarray:
+        """The mean shares [models] between two fractions of the run; each holds until the next reallocation."""
+        edges = np.clip(np.append(self.dealt, 1.0), first, last)
+        held = np.diff(edges)
+        return held @ self.shares / held.sum()
+
+
+Arms = dict[str, list[Run]]
+
+
+def gather(folders: Sequence[str | Path]) -> Arms:
+    """Read the runs of an experiment.
+
+    Args:
+        folders: of the runs.
+
+    Returns:
+        ``{policy: its runs by seed}``, the control last.
+
+    Raises:
+        ArenaError: a folder is no run, no competition or not finished; two are of one policy and seed; they differ in
+            more than policy and seed; there is no control, or an arm shares no seed with it.
+    """
+    runs = [read_run(Path(folder)) for folder in folders]
+    if not runs:
+        raise ArenaError("nothing to report: name the folders of finished competitions")
+    by_key: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        other = by_key.setdefault((run.policy, run.seed), run)
+        if other is not run:
+            raise ArenaError(f"'{other.folder}' and '{run.folder}' are both of {run.policy}, seed {run.seed}: name one")
+        _check_alike(runs[0], run)
+    arms: Arms = {}
+    for policy, seed in sorted(by_key, key=lambda key: (key[0] == CONTROL, *key)):
+        arms.setdefault(policy, []).append(by_key[policy, seed])
+        _check_options(arms[policy][0], by_key[policy, seed])
+    if CONTROL not in arms:
+        raise ArenaError(f"no run of the policy '{CONTROL}' among them, the control: train one with --policy {CONTROL}")
+    if len(arms) == 1:
+        raise ArenaError(f"all runs are of the policy '{CONTROL}': name runs of another policy to compare with it")
+    for policy, of_arm in arms.items():
+        if not pairs(arms, policy):
+            seeds = ", ".join(str(run.seed) for run in of_arm)
+            raise ArenaError(
+                f"no run of '{policy}' (seeds {seeds}) has the seed of a run of '{CONTROL}': runs are compared in pairs"
+            )
+    return arms
+
+
+def pairs(arms: Arms, policy: str) -> list[tuple[Run, Run]]:
+    """The runs of a policy with the control's of the same seed."""
+    control = {run.seed: run for run in arms[CONTROL]}
+    return [(run, control[run.seed]) for run in arms[policy] if run.seed in control]
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run.
+
+    Raises:
+        ArenaError: it is no run, no competition, or not finished.
+    """
+    if not (folder / "config.json").is_file():
+        raise ArenaError(f"'{folder}' is not a run's folder: it has no config.json")
+    config = configuration.load(folder / "config.json")
+    if config.arena is None:
+        raise ArenaError(f"'{folder}' is no competition: a report compares runs that competed for memory")
+    records = read(folder)
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        kinds.setdefault(record["kind"], []).append(record)
+    if "end" not in kinds or "leaderboard" not in kinds:
+        at = records[-1]["step"] if records else 0
+        raise ArenaError(f"'{folder}' is not finished (round {at}): arena-jax resume {folder}")
+    start, end, evaluations = kinds["start"][0], kinds["end"][-1], kinds["evaluation"]
+    if any("accounts" not in record for record in evaluations):
+        raise ArenaError(f"'{folder}' was written by an older version, without accounts in its evaluations: run again")
+    models, allocations = start["models"], kinds["allocation"]
+    names = list(models)
+    accounts = [record["accounts"] for record in evaluations]
+    policy = next((d["value"] for d in start["derived"] if d["name"] == "policy"), config.arena.policy)
+    batch = {name: allocations[0]["models"][name]["batch_size"] for name in names}
+    batch.update({record["model"]: record["batch_size"] for record in kinds.get("swap", [])})
+
+    def last(metric: str, of: dict[str, Any]) -> np.ndarray:
+        return np.array([of[name].get(metric, np.nan) for name in names], float)
+
+    return Run(
+        folder=folder,
+        config=config,
+        policy=policy,
+        seed=config.training.seed,
+        models=models,
+        fraction=np.array([record["fraction"] for record in evaluations]),
+        scores=np.array([[-record["models"][name]["loss"] for name in names] for record in evaluations]),
+        seconds=np.array([[account[name]["seconds"] for name in names] for account in accounts]),
+        flops=last("flops", accounts[-1]),
+        examples=last("examples", accounts[-1]),
+        bits=last("bits_per_byte", evaluations[-1]["models"]),
+        dealt=np.array([record["fraction"] for record in allocations]),
+        shares=np.array([[record["models"][name]["share"] for name in names] for record in allocations]),
+        batch=np.array([batch[name] for name in names], float),
+        rounds=end["step"],
+        wall=end["seconds"],
+        compiling=sum(record["seconds"] for record in kinds.get("compile", [])),
+        evaluating=sum(record["seconds"] for record in evaluations),
+    )
+
+
+def _check_alike(first: Run, run: Run) -> None:
+    changed = [
+        told
+        for told in configuration.differences(first.config, run.config)
+        if told.split(":")[0] not in (*_FREE, *_OWN)
+    ]
+    if changed:
+        raise ArenaError(
+            f"'{run.folder}' is not comparable with '{first.folder}': {changed[0]}; policy and seed alone may differ"
+        )
+    sizes = [{name: about["parameters"] for name, about in one.models.items()} for one in (first, run)]
+    if sizes[0] != sizes[1]:
+        raise ArenaError(f"'{run.folder}' is not comparable with '{first.folder}': its models have other sizes")
+
+
+def _check_options(first: Run, run: Run) -> None:
+    changed = [told for told in configuration.differences(first.config, run.config) if told.split(":")[0] in _OWN]
+    if changed:
+        raise ArenaError(
+            f"'{run.folder}' and '{first.folder}' are both of {run.policy}, with different options: {changed[0]}"
+        )

@@ -1,0 +1,342 @@
+"""The claims of the ModelArena paper, each judged on the runs of an experiment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from arena_jax.reports.arena_tables import PHASES, efficiency, gains, progress_at, ratios
+from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
+from arena_jax.reports.intervals import Interval, interval
+
+HELD, FAILED, OPEN, UNKNOWN = "held", "did not hold", "not shown", "not judged"
+SPREAD = 0.05  # shares this far apart have moved apart
+ALIKE = 0.02  # losses this near are alike, as a part of the control's
+RULE = (
+    "A claim held where the whole 95 % interval over seeds is on its side, did not hold where the whole interval is on "
+    "the other side, and is not shown where the interval reaches to both. Differences are of pairs with the same seed."
+)
+
+
+class Finding(NamedTuple):
+    """What the runs say of one claim for one policy.
+
+    Attributes:
+        claim: what the paper says, with its section.
+        policy: the arm it was judged on.
+        verdict: "held", "did not hold", "not shown" or "not judged".
+        told: the numbers that say so, or what is missing.
+        value: the number that decides, with its interval; None where nothing could be judged.
+    """
+
+    claim: str
+    policy: str
+    verdict: str
+    told: str
+    value: Interval | None
+
+
+class Missing(Exception):
+    """Why a claim cannot be judged on these runs."""
+
+
+# What is measured: value per pair, threshold, +1 (above it) or −1 (below it), a sentence with {} for the number, its
+# form and scale.
+Measure = tuple[Sequence[float], float, int, str, tuple[str, float]]
+_PERCENT = ("+.1f", 100.0)
+
+
+def judge(arms: Arms) -> list[Finding]:
+    """Judge every claim for every policy but the control.
+
+    Args:
+        arms: from `gather`.
+
+    Returns:
+        Findings, by claim and policy.
+    """
+    return [
+        _finding(claim, policy, measure, pairs(arms, policy))
+        for claim, measure in CLAIMS.items()
+        for policy in arms
+        if policy != CONTROL
+    ]
+
+
+def _finding(
+    claim: str, policy: str, measure: Callable[[list[tuple[Run, Run]]], Measure], paired: list[tuple[Run, Run]]
+) -> Finding:
+    try:
+        values, threshold, side, sentence, (form, scale) = measure(paired)
+    except Missing as missing:
+        return Finding(claim, policy, UNKNOWN, str(missing), None)
+    value = interval(values)
+    told = sentence.format(value.text(form, scale))
+    return Finding(claim, policy, verdict(value, threshold, side), told + _doubt(value), value)
+
+
+def verdict(value: Interval, threshold: float, side: int) -> str:
+    """Judge an interval against a threshold.
+
+    Args:
+        value: the interval.
+        threshold: what the claim is about.
+        side: +1 if it says "above", −1 if it says "below".
+
+    Example:
+        >>> [verdict(Interval(2, low, high, 3), 0, +1) for low, high in ((1, 3), (-1, 5), (math.nan, math.nan))]
+        ['held', 'not shown', 'not judged']
+        >>> verdict(Interval(2, 1, 3, 3), 0, -1)
+        'did not hold'
+    """
+    if not value.known:
+        return UNKNOWN
+    if min(side * (value.low - threshold), side * (value.high - threshold)) > 0:
+        return HELD
+    return FAILED if max(side * (value.low - threshold), side * (value.high - threshold)) < 0 else OPEN
+
+
+def _doubt(value: Interval) -> str:
+    if value.known:
+        return ""
+    if not math.isfinite(value.mean):
+        return "; a score is not finite: a model diverged"
+    return "; one seed has no interval: train more seeds"
+
+
+# ---- 5.1: memory ----
+
+
+def moved_apart(paired: list[tuple[Run, Run]]) -> Measure:
+    """Largest less smallest share at the end."""
+    values = [float(np.ptp(run.shares[-1])) for run, _ in paired]
+    told = f"largest less smallest share at the end: {{}} points (above {100 * SPREAD:.0f}: apart)"
+    return values, SPREAD, +1, told, (".1f", 100)
+
+
+def nobody_takes_all(paired: list[tuple[Run, Run]]) -> Measure:
+    """The largest share at the end."""
+    return [float(run.shares[-1].max()) for run, _ in paired], 0.5, -1, "largest share at the end: {} %", (".1f", 100)
+
+
+def settled(paired: list[tuple[Run, Run]]) -> Measure:
+    """How far shares move per reallocation, second half less first half."""
+
+    def change(run: Run) -> float:
+        moved = np.abs(np.diff(run.shares, axis=0)).mean(1)
+        late = run.dealt[1:] >= 0.5
+        if late.all() or not late.any():
+            raise Missing("a half of the run has no reallocation: reallocate more often")
+        return float(moved[late].mean() - moved[~late].mean())
+
+    told = "points that a share moves at a reallocation, second half less first: {}"
+    return [change(run) for run, _ in paired], 0.0, -1, told, ("+.2f", 100)
+
+
+# ---- 5.2: learning progress ----
+
+
+def small_learns_fastest(paired: list[tuple[Run, Run]]) -> Measure:
+    """How often the smallest causal model has the highest progress."""
+    run = paired[0][0]
+    sizes = {i: run.models[name]["parameters"] for i, name in enumerate(run.models) if _causal(run, name)}
+    if len(set(sizes.values())) < 2:
+        raise Missing("it needs two causal models of different sizes")
+    smallest = min(sizes, key=lambda i: sizes[i])
+
+    def often(run: Run) -> float:
+        return float(np.mean([progress_at(run, k).argmax() == smallest for k in range(1, len(run.scores))]))
+
+    told = f"{list(run.models)[smallest]} has the highest progress at {{}} % of the evaluations (above 50: most)"
+    return [often(run) for run, _ in paired], 0.5, +1, told, (".0f", 100)
+
+
+def masked_flatten_first(paired: list[tuple[Run, Run]]) -> Measure:
+    """The part of its whole improvement that a model makes early: masked models less causal ones."""
+
+    def early(run: Run) -> np.ndarray:
+        return gains(run, PHASES["early"]) / gains(run, PHASES["overall"])
+
+    masked, causal = _kinds(paired[0][0])
+    if not masked or not causal:
+        raise Missing("it needs masked and causal models")
+    values = [float(early(run)[masked].mean() - early(run)[causal].mean()) for run, _ in paired]
+    told = "of a model's whole improvement, made in the first 30 % of the run: masked less causal {} points"
+    return values, 0.0, +1, told, _PERCENT
+
+
+def best_has_least(paired: list[tuple[Run, Run]]) -> Measure:
+    """The share of the best model less the smallest share of the others."""
+
+    def ahead(run: Run) -> float:
+        best = int(run.scores[-1].argmax())
+        return float(run.shares[-1, best] - np.delete(run.shares[-1], best).min())
+
+    told = f"share of the best model ({_winners(paired, 0)}) less the smallest other share: {{}} points"
+    return [ahead(run) for run, _ in paired], 0.0, -1, told, _PERCENT
+
+
+# ---- 5.3: convergence ----
+
+
+def causal_converge_sooner(paired: list[tuple[Run, Run]]) -> Measure:
+    """When the causal models reach the loss that both arms reach, against the control."""
+    _, causal = _kinds(paired[0][0])
+    if not causal:
+        raise Missing("it needs a causal model")
+    values = [float(np.mean([_sooner(run, control, i) for i in causal])) for run, control in paired]
+    told = "points of the run that causal models need more (+) or less (−) than static to reach the loss both reach: {}"
+    return values, 0.0, -1, told, _PERCENT
+
+
+def masked_lose_nothing(paired: list[tuple[Run, Run]]) -> Measure:
+    """Final loss of masked models that were given less, relative to the control; at most a little more."""
+    less = _given(paired, -1)
+    values = [float((run.scores[-1, less] / other.scores[-1, less]).mean() - 1) for run, other in paired]
+    who = _named(paired, less)
+    told = (
+        f"final loss of {who}, given less than an equal share: {{}} % against static (up to {100 * ALIKE:.0f}: alike)"
+    )
+    return values, ALIKE, -1, told, ("+.2f", 100)
+
+
+def masked_gain_from_more(paired: list[tuple[Run, Run]]) -> Measure:
+    """Final loss of masked models that were given more, against the control."""
+    more = _given(paired, +1)
+    values = [float((run.scores[-1, more] - other.scores[-1, more]).mean()) for run, other in paired]
+    return values, 0.0, +1, f"final score of {_named(paired, more)}, given more, against static: {{}}", ("+.4f", 1)
+
+
+# ---- 5.4: efficiency ----
+
+
+def efficiency_claim(phase: str) -> Callable[[list[tuple[Run, Run]]], Measure]:
+    """Relative efficiency in a phase, less 1."""
+
+    def measure(paired: list[tuple[Run, Run]]) -> Measure:
+        arms = {"": [run for run, _ in paired], CONTROL: [control for _, control in paired]}
+        alone = ratios(arms, "", PHASES[phase])[1]
+        values = [_efficiency(run, phase) / _efficiency(control, phase) - 1 for run, control in paired]
+        told = f"{{}} % against static; static's own gains over these shares would give {(alone.mean - 1) * 100:+.1f} %"
+        return values, 0.0, +1, told, _PERCENT
+
+    return measure
+
+
+def most_efficient_early(paired: list[tuple[Run, Run]]) -> Measure:
+    """The advantage in efficiency, early less late."""
+
+    def advantage(run: Run, control: Run, phase: str) -> float:
+        return _efficiency(run, phase) - _efficiency(control, phase)
+
+    values = [advantage(*pair, "early") - advantage(*pair, "late") for pair in paired]
+    return values, 0.0, +1, "advantage over static in RUE, early less late: {}", ("+.3f", 1)
+
+
+# ---- abstract and section 8 ----
+
+
+def favours_the_promising(paired: list[tuple[Run, Run]]) -> Measure:
+    """The mean share of the model that wins under static, less an equal share."""
+
+    def more(run: Run, control: Run) -> float:
+        return float(run.share_between(0, 1)[int(control.scores[-1].argmax())] - 1 / len(run.models))
+
+    told = f"mean share of the model that wins under static ({_winners(paired, 1)}) less an equal share: {{}} points"
+    return [more(*pair) for pair in paired], 0.0, +1, told, _PERCENT
+
+
+def best_is_better(paired: list[tuple[Run, Run]]) -> Measure:
+    """The best final score, against the control's best."""
+    values = [float(run.scores[-1].max() - control.scores[-1].max()) for run, control in paired]
+    return values, 0.0, +1, "best final score against static's best: {}", ("+.4f", 1)
+
+
+def all_are_better(paired: list[tuple[Run, Run]]) -> Measure:
+    """The models' mean final score, against the control's."""
+    values = [float(run.scores[-1].mean() - control.scores[-1].mean()) for run, control in paired]
+    return values, 0.0, +1, "mean final score of all models against static: {}", ("+.4f", 1)
+
+
+CLAIMS: dict[str, Callable[[list[tuple[Run, Run]]], Measure]] = {
+    "5.1 Shares move apart from equal ones": moved_apart,
+    "5.1 No winner takes all: nobody ends with more than half": nobody_takes_all,
+    "5.1 Shares settle in the second half": settled,
+    "5.2 The smaller autoregressive model learns fastest most of the time": small_learns_fastest,
+    "5.2 Masked models reach their plateau sooner than autoregressive ones": masked_flatten_first,
+    "5.2 The best model ends with the smallest share": best_has_least,
+    "5.3 Autoregressive models converge sooner than under static": causal_converge_sooner,
+    "5.3 A masked model that is given less ends no worse": masked_lose_nothing,
+    "5.3 A masked model that is given more ends better": masked_gain_from_more,
+    "5.4 Resource utilization efficiency is higher early (the paper: +30 %)": efficiency_claim("early"),
+    "5.4 Resource utilization efficiency is higher in the middle (+36 %)": efficiency_claim("middle"),
+    "5.4 Resource utilization efficiency is higher late (+35 %)": efficiency_claim("late"),
+    "5.4 Resource utilization efficiency is higher overall (+32 %)": efficiency_claim("overall"),
+    "5.4 The advantage is largest early": most_efficient_early,
+    "8 Models with more potential are found and given more": favours_the_promising,
+    "8 The most promising model gets further for the same cost": best_is_better,
+    "8 The models together get further for the same cost": all_are_better,
+}
+
+
+# ---- parts ----
+
+
+def _causal(run: Run, name: str) -> bool:
+    return str(run.models[name].get("task")) == "causal-lm"
+
+
+def _kinds(run: Run) -> tuple[list[int], list[int]]:
+    """The columns of the masked models and of the causal ones."""
+    columns = list(enumerate(run.models))
+    masked = [i for i, name in columns if run.models[name].get("task") == "masked-lm"]
+    return masked, [i for i, name in columns if _causal(run, name)]
+
+
+def _given(paired: list[tuple[Run, Run]], side: int) -> list[int]:
+    """The masked models that were given clearly more (+1) or less (−1) than an equal share, on average over seeds."""
+    run = paired[0][0]
+    mean = np.mean([run.share_between(0, 1) for run, _ in paired], axis=0)
+    found = [i for i in _kinds(run)[0] if side * (mean[i] - 1 / len(run.models)) > 0.005]
+    if not found:
+        raise Missing(f"no masked model was given {'more' if side > 0 else 'less'} than an equal share")
+    return found
+
+
+def _named(paired: list[tuple[Run, Run]], columns: Sequence[int]) -> str:
+    names = list(paired[0][0].models)
+    return " and ".join(names[i] for i in columns)
+
+
+def _winners(paired: list[tuple[Run, Run]], of: int) -> str:
+    best = {int(pair[of].scores[-1].argmax()) for pair in paired}
+    return " or ".join(list(paired[0][0].models)[i] for i in sorted(best))
+
+
+def _efficiency(run: Run, phase: str) -> float:
+    return efficiency(gains(run, PHASES[phase]), run.share_between(*PHASES[phase]))
+
+
+def _sooner(run: Run, control: Run, model: int) -> float:
+    """The fraction at which a model first has the lower of both final scores, less that of the control."""
+    goal = min(run.scores[-1, model], control.scores[-1, model])
+    return _reached(run, model, goal) - _reached(control, model, goal)
+
+
+def _reached(run: Run, model: int, goal: float) -> float:
+    scores = run.scores[:, model]
+    if not math.isfinite(goal):
+        return math.nan
+    k = int(np.argmax(scores >= goal))
+    if k == 0:
+        return float(run.fraction[0])
+    part = (goal - scores[k - 1]) / (scores[k] - scores[k - 1])
+    return float(run.fraction[k - 1] + part * (run.fraction[k] - run.fraction[k - 1]))
+
+
+def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Findings as JSON holds them."""
+    return [one._asdict() | {"value": one.value and one.value._asdict()} for one in findings]

@@ -1,0 +1,122 @@
+"""An experiment's report: policies against their static control, from the records of their runs alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from arena_jax.errors import ArenaError
+from arena_jax.reports import claims, document
+from arena_jax.reports.arena_figures import draw_figures
+from arena_jax.reports.arena_tables import spent_table, table1, table2
+from arena_jax.reports.arms import CONTROL, Arms, gather
+from arena_jax.reports.document import Block, Heading, Items, Paragraph
+from arena_jax.reports.intervals import Interval
+
+
+def report(folders: Sequence[str | Path], output: str | Path) -> str:
+    """Compare competitions that differ in policy and seed: the paper's tables, figures and claims.
+
+    Args:
+        folders: of finished runs, at least one of the policy ``static``, the control.
+        output: a folder, made if it is not there; ``report.md``, ``report.html`` (which needs no other file),
+            ``report.json`` and the figures are written into it.
+
+    Returns:
+        The report as plain text.
+
+    Raises:
+        ArenaError: runs that cannot be compared, see `arena_jax.reports.arms.gather`, or a folder that cannot be
+            written.
+    """
+    arms = gather(folders)
+    output = Path(output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        blocks, numbers = compose(arms, output)
+        title = next(block.text for block in blocks if isinstance(block, Heading))
+        (output / "report.md").write_text(document.markdown(blocks) + "\n", encoding="utf-8")
+        (output / "report.html").write_text(document.page(title, blocks), encoding="utf-8")
+        text = json.dumps(_plain(numbers), indent=1, ensure_ascii=False, allow_nan=False)
+        (output / "report.json").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ArenaError(f"cannot write the report to '{output}': {error.strerror or error}") from error
+    return document.text(blocks)
+
+
+def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
+    """Put the report together.
+
+    Args:
+        arms: from `gather`.
+        folder: for the figures.
+
+    Returns:
+        Its blocks, and all its numbers.
+    """
+    run = arms[CONTROL][0]
+    seeds = {policy: [one.seed for one in runs] for policy, runs in arms.items()}
+    policies = [policy for policy in arms if policy != CONTROL]
+    spent, spending, notes = spent_table(arms)
+    first, final = table1(arms)
+    second, phases = table2(arms)
+    found = claims.judge(arms)
+    if min(map(len, seeds.values())) < 2:
+        notes.append("An arm has one seed only: it has no intervals, and no claim can be judged on it.")
+    unpaired = sorted({f"{policy} {s}" for policy in seeds for s in set(seeds[policy]) ^ set(seeds[CONTROL])})
+    if unpaired:
+        notes.append(f"Without a partner in static or from it, and in no difference: seeds {', '.join(unpaired)}.")
+    arena = run.config.arena
+    length = f"{run.config.training.steps} rounds" if run.config.training.steps else str(arena and arena.spend)
+    counted = {len(s) for s in seeds.values()}
+    blocks: list[Block] = [
+        Heading(f"{run.config.preset}: {', '.join(policies)} against static", 1),
+        Paragraph(
+            f"{len(run.models)} models on {run.config.data.name}; each run {length}, all models together; "
+            f"{' or '.join(map(str, sorted(counted)))} seed{'s' if counted != {1} else ''} a policy. "
+            "± and brackets: 95 % intervals of the mean over seeds (Student's t)."
+        ),
+        *([Items(notes)] if notes else []),
+        Heading("What was spent"),
+        spent,
+        Heading("Table 1: at the end"),
+        first,
+        Paragraph("Score: − validation loss. Batch: last in force, over seeds. Shares are of what is divided."),
+        Heading("Table 2: resource utilization efficiency (equation 8)"),
+        second,
+        Paragraph(
+            "|score gained| / share of the memory, mean over models. “By uneven shares alone”: static's gains "
+            "divided by this policy's shares, relative to static; what is left of “/ static” beyond it was learnt."
+        ),
+        *draw_figures(arms, folder),
+        Heading("The paper's claims"),
+        Paragraph(claims.RULE),
+    ]
+    for claim in dict.fromkeys(one.claim for one in found):
+        told = [f"{one.policy}: {one.verdict} — {one.told}" for one in found if one.claim == claim]
+        blocks += [Heading(claim, 3), Items(told)]
+    numbers = {
+        "preset": run.config.preset,
+        "length": length,
+        "runs": {policy: {str(one.seed): str(one.folder) for one in runs} for policy, runs in arms.items()},
+        "notes": notes,
+        "spent": spending,
+        "table1": final,
+        "table2": phases,
+        "claims": claims.as_json(found),
+    }
+    return blocks, numbers
+
+
+def _plain(value: Any) -> Any:
+    """Intervals to dictionaries, what is not finite to null."""
+    if isinstance(value, Interval):
+        return _plain(value._asdict())
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
