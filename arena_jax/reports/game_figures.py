@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.reports.figures import _STYLE, COLOURS
+from arena_jax.reports.figures import COLOURS, STYLE
 
 KINDS = {"head": ("heads", COLOURS[0]), "neurons": ("feed-forward groups", COLOURS[1])}
 _SIZE = (7.0, 4.2)
@@ -53,7 +53,7 @@ def draw(record: str | Path) -> list[Path]:
         if len(content["update"]["potential"]["names"]) >= 3:
             panels.append(("simplex", _SQUARE, simplex))
     paths = []
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         for name, size, panel in panels:
             figure = Figure(figsize=size, layout="constrained")
             panel(figure.subplots(), content)
