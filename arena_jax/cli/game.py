@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from arena_jax.cli import game_surgery
+
 
 def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     """Add the command and what stands under it.
@@ -30,7 +32,29 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     number(analyze, "--window-steps", 20, "optimizer steps per window")
     analyze.add_argument("--learning-rate", type=float, metavar="X", help="of the windows [the run's own, or 0.001]")
     analyze.set_defaults(call=_analyze)
-    return [analyze]
+
+    prune = actions.add_parser("prune", help="remove the parts that are worth least; writes a Hugging Face folder")
+    grow = actions.add_parser("grow", help="add parts that change nothing yet; writes a Hugging Face folder")
+    for action in (prune, grow):
+        target(action)
+        number(action, "--sequences", 32, "rows that utilities, and the loss before and after, are measured on")
+        action.add_argument("--output", metavar="FOLDER", required=True, help="where the new model goes")
+    prune.add_argument("--share", type=float, metavar="X", help="part of the players that goes [0.25]")
+    prune.add_argument("--threshold", type=float, metavar="X", help="instead: all who surely are worth less (nats)")
+    prune.add_argument("--measure", default="banzhaf", metavar="NAME", help="by which utility [banzhaf]")
+    prune.add_argument(
+        "--form",
+        choices=("masked", "compact"),
+        default="masked",
+        help="masked: zeros in every shape's place; compact: smaller arrays, where transformers can express them",
+    )
+    prune.add_argument("--regrow", action="store_true", help="split the most valuable parts into the free places")
+    number(grow, "--widen", 0, "feed-forward neurons more per block")
+    number(grow, "--insert-block", None, "place of a new block")
+    number(grow, "--add-heads", 0, "heads more per block, where transformers can express them")
+    prune.set_defaults(call=game_surgery.prune)
+    grow.set_defaults(call=game_surgery.grow)
+    return [analyze, prune, grow]
 
 
 def target(parser: argparse.ArgumentParser) -> None:

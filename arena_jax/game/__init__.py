@@ -11,6 +11,7 @@ from arena_jax.game.coalitions import Values, coalitions, with_names
 from arena_jax.game.dynamics import Basins, basins, replicator
 from arena_jax.game.flops import forward_flops, player_flops
 from arena_jax.game.gradients import attention_entropy, aumann_shapley, second_order, sensitivity
+from arena_jax.game.growth import add_heads, insert_block, split_heads, widen
 from arena_jax.game.logit import logit_equilibrium
 from arena_jax.game.nash import ZeroSum, bimatrix_equilibria, nash_gap, symmetric_equilibria, zero_sum
 from arena_jax.game.noise import Bootstrap, bootstrap, select_equilibrium
@@ -25,6 +26,7 @@ from arena_jax.game.payoffs import (
     update_game,
 )
 from arena_jax.game.players import Part, Player, PlayerTable, component_of, fine_players, type_players
+from arena_jax.game.pruning import choose, prune
 from arena_jax.game.ranking import alpha_rank
 from arena_jax.game.report import EquilibriumReport, analyze
 from arena_jax.game.stability import (
@@ -35,6 +37,7 @@ from arena_jax.game.stability import (
     jacobian_eigenvalues,
 )
 from arena_jax.game.subject import Subject, load_subject
+from arena_jax.game.surgery import Surgery
 from arena_jax.game.utilities import METHODS, measure
 from arena_jax.game.windows import Windows, train_windows
 from arena_jax.game.worth import banzhaf, interactions, leave_one_out, shapley
@@ -66,6 +69,14 @@ __all__ = [
     "sensitivity",
     "second_order",
     "attention_entropy",
+    # growth and pruning
+    "Surgery",
+    "add_heads",
+    "split_heads",
+    "widen",
+    "insert_block",
+    "choose",
+    "prune",
     # the games
     "UpdateGame",
     "update_game",

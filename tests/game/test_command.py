@@ -49,6 +49,23 @@ def test_analyze_writes_a_record_and_figures(folder, tmp_path, capsys):
     assert all(path.stat().st_size > 10_000 for path in tmp_path.glob("*.png"))
 
 
+def test_prune_and_grow_write_folders(folder, tmp_path, capsys):
+    common = ("--data", "synthetic-sentiment", "--sequences", "4", "--groups", "2")
+    options = ("--measure", "leave-one-out", "--share", "0.3")
+    assert run("prune", folder, *common, *options, "--output", tmp_path / "pruned") == 0
+    assert "neither bought nor sold" in capsys.readouterr().out
+    assert run("grow", folder, *common, "--widen", 8, "--insert-block", 1, "--output", tmp_path / "grown") == 0
+    out = capsys.readouterr().out
+    before, after = out.split("validation rows ")[1].split(" nats")[0].split(" → ")
+    assert before == after
+    assert "bought: " in out
+    grown = models.from_pretrained(tmp_path / "grown").config
+    assert (grown.num_layers, grown.intermediate_size) == (3, 72)
+    assert run("grow", folder, *common, "--add-heads", 1, "--output", tmp_path / "refused") == 2
+    assert "num_heads=5 of head_width=8" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -59,6 +76,8 @@ def test_analyze_writes_a_record_and_figures(folder, tmp_path, capsys):
         (["analyze", "nowhere"], "neither a run's folder nor a Hugging Face folder"),
         (["analyze", "FOLDER", "--sequence", "3"], "did you mean '--sequences'"),
         (["analyse", "FOLDER"], "analyse"),
+        (["grow", "FOLDER", "--data", "synthetic-sentiment", "--output", "x"], "nothing to grow"),
+        (["prune", "FOLDER", "--data", "synthetic-sentiment"], "--output"),
     ],
 )
 def test_mistakes_get_one_line(folder, capsys, words, told):

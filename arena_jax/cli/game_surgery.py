@@ -1,0 +1,97 @@
+"""`arena-jax game prune` and `grow`: a smaller or larger model of the same function, as a Hugging Face folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from arena_jax.errors import ArenaError
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    """`arena-jax game prune`: remove who is worth least, and say what it cost."""
+    from arena_jax import game
+
+    subject = _subject(arguments)
+    config = subject.model.config
+    table = game.fine_players(config, arguments.groups)
+    calibration = subject.batches(subject.train, arguments.sequences, 8)
+    probe = subject.batches(subject.train, arguments.sequences, 8)
+    played = game.AblationGame(
+        subject.model, probe, subject.objective, table=table, calibration=calibration, seed=arguments.seed
+    )
+    found = game.measure(played, arguments.measure, seed=arguments.seed)
+    share = arguments.share if arguments.share is not None or arguments.threshold is not None else 0.25
+    gone = game.choose(found, table, share=share, threshold=arguments.threshold)
+    cut = game.prune(
+        table,
+        gone,
+        played.observed.means,
+        compact=arguments.form == "compact",
+        regrow=found if arguments.regrow else None,
+        seed=arguments.seed,
+    )
+    print(
+        f"{arguments.measure} on {played.tokens:,} training tokens: {', '.join(table.names[i] for i in gone) or 'nobody'}"
+    )
+    return _finish(arguments, subject, cut)
+
+
+def grow(arguments: argparse.Namespace) -> int:
+    """`arena-jax game grow`: new parts that change nothing yet."""
+    from arena_jax import game
+
+    subject = _subject(arguments)
+    config = subject.model.config
+    steps = []
+    if arguments.add_heads:
+        steps.append(game.add_heads(config, arguments.add_heads, seed=arguments.seed))
+    if arguments.widen:
+        steps.append(game.widen(steps[-1].after if steps else config, arguments.widen, seed=arguments.seed))
+    if arguments.insert_block is not None:
+        steps.append(
+            game.insert_block(steps[-1].after if steps else config, arguments.insert_block, seed=arguments.seed)
+        )
+    if not steps:
+        raise ArenaError("nothing to grow: give --widen, --insert-block or --add-heads")
+    whole = steps[0]
+    for step in steps[1:]:
+        whole = whole.then(step)
+    return _finish(arguments, subject, whole)
+
+
+def _subject(arguments: argparse.Namespace) -> Any:
+    from arena_jax.game.subject import load_subject
+
+    return load_subject(
+        arguments.target, dataset=arguments.data, model=arguments.model, max_length=arguments.max_length
+    )
+
+
+def _finish(arguments: argparse.Namespace, subject: Any, surgery: Any) -> int:
+    """Write the new model, and print what changed: the loss on held-out rows, the operations, the parameters."""
+    import jax
+    import numpy as np
+
+    from arena_jax import game, models
+
+    new = surgery.model(subject.model)
+    folder = Path(arguments.output)
+    models.save_pretrained(new, folder)
+    subject.tokenizer.save(folder, max_length=new.config.max_length)
+    held = subject.batches(subject.validation, arguments.sequences, 8)
+    length = held[0]["input_ids"].shape[1]
+    rows = []
+    for model in (subject.model, new):
+        played = game.AblationGame(model, held, subject.objective, table=game.fine_players(model.config, 1))
+        loss = -float(played.evaluate(np.ones((1, len(played.table))))[0])
+        count = sum(x.size for x in jax.tree.leaves(models.split(model)[1]))
+        rows.append((loss, game.forward_flops(model.config, length), count))
+    (loss, flops, count), (new_loss, new_flops, new_count) = rows
+    traded = new_flops - flops
+    said = "neither bought nor sold" if traded == 0 else f"{'bought' if traded > 0 else 'sold'}: {abs(traded):,.0f}"
+    print(f"{surgery.name}; operations per token of {flops:,.0f}: {said}")
+    print(f"parameters {count:,} → {new_count:,}; loss on validation rows {loss:.4f} → {new_loss:.4f} nats")
+    print(f"{subject.name} is in {folder}")
+    return 0
