@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from arena_jax.cli import game_surgery
+from arena_jax.cli import game_scale, game_surgery
 
 
 def add_parser(below: Any) -> list[argparse.ArgumentParser]:
@@ -54,7 +54,7 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     number(grow, "--add-heads", 0, "heads more per block, where transformers can express them")
     prune.set_defaults(call=game_surgery.prune)
     grow.set_defaults(call=game_surgery.grow)
-    return [analyze, prune, grow]
+    return [analyze, prune, grow, game_scale.add_parser(actions)]
 
 
 def target(parser: argparse.ArgumentParser) -> None:

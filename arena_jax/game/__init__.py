@@ -26,6 +26,8 @@ from arena_jax.game.payoffs import (
     update_game,
 )
 from arena_jax.game.players import Part, Player, PlayerTable, component_of, fine_players, type_players
+from arena_jax.game.population import Population, train_population
+from arena_jax.game.protocol import Protocol, learn_protocol
 from arena_jax.game.pruning import choose, prune
 from arena_jax.game.ranking import alpha_rank
 from arena_jax.game.report import EquilibriumReport, analyze
@@ -87,6 +89,11 @@ __all__ = [
     "pure_equilibria",
     "Windows",
     "train_windows",
+    # what is learned from them
+    "Protocol",
+    "learn_protocol",
+    "Population",
+    "train_population",
     # equilibria
     "nash_gap",
     "symmetric_equilibria",

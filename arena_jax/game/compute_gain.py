@@ -100,9 +100,10 @@ def compute_equivalent_gain(
         mean_seeds = len(cell) / len(sizes)
         error = float(np.std(shifts, ddof=1) * np.sqrt(mean_seeds / (mean_seeds - 1)))
         reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-        interval = (float(np.exp(theta[3] - reach)), float(np.exp(theta[3] + reach)))
+        with np.errstate(over="ignore"):  # noise that says nothing about the gain: an interval without an upper end
+            interval = (float(np.exp(theta[3] - reach)), float(np.exp(theta[3] + reach)))
     return ComputeGain(
-        gain=float(np.exp(theta[3])),
+        gain=float(np.exp(min(theta[3], 700.0))),
         interval=interval,
         log_standard_error=error,
         degrees_of_freedom=freedom,

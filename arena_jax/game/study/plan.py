@@ -1,0 +1,147 @@
+"""What a scaling study does, written down before it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arena_jax.errors import ArenaError, nearest
+from arena_jax.game.study.corpus import LENGTH
+from arena_jax.game.study.trainer import ROWS, SEGMENTS, Size
+
+# Wang et al. 2025: multiples of a base rate per kind; a position table counts as an embedding.
+BLOCKWISE = {
+    "token embedding": 10.0,
+    "position embedding": 10.0,
+    "norms": 1.0,
+    "query/key": 8.0,
+    "value/output": 4.0,
+    "feed-forward": 6.0,
+}
+
+# What twice the rate does to a type, as MASGA's pilot found and docs/scaling_study.md predicts; position: nothing.
+PREDICTED = {"token embedding": 1, "norms": 1, "query/key": 1, "value/output": -1, "feed-forward": 1}
+
+ARMS = {
+    "adamw": "B0: AdamW, its rate tuned per size",
+    "blockwise": "B1: block-wise rates (norms 1, value/output 4, feed-forward 6, query/key 8, embeddings 10)",
+    "population": "B2: the schedule that population-based training found for what the protocol's search cost",
+    "shuffled": "C1: the protocol's multipliers dealt out at random, anew for each seed",
+    "global": "C2: AdamW whose rate is tuned on a grid twice as fine, and nothing else",
+    "myopic": "M0: multipliers of the short-horizon equilibrium of the update game",
+    "protocol": "M1: multipliers learned from full short trainings",
+    "architecture": "M2: parts pruned and grown by the ablation game while training, at equal operations",
+    "both": "M3: M1 and M2",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study: its models, amounts of text, seeds and rules. Every rule is the same for all arms.
+
+    Attributes:
+        data: text to train on, as ``data.load`` takes it.
+        elsewhere: text for scores out of domain.
+        sizes: the ladder, small to large; the first two are for learning protocols.
+        tokens: bytes of a full training per size.
+        seeds: of the final runs per size: how many.
+        arms: of ``ARMS``; "adamw" and "protocol" are among them.
+        rates: the first grid of learning rates, for the smallest size; larger sizes begin around what was best before.
+        extensions: how far a grid may be extended while its best rate is at an end.
+        actions: what a type's multiplier may be in the protocol game.
+        search_seeds: paired seeds of each profile.
+        search_rounds: of best responses at most.
+        law_seeds: of each cell of the grid of sizes and tokens for the laws of "adamw" and "both"; 0: no laws.
+    """
+
+    data: str = "wikitext2"
+    elsewhere: str = "python-docs"
+    sizes: tuple[Size, ...] = (Size(32, 2, 4), Size(48, 3, 4), Size(80, 4, 5))
+    tokens: tuple[int, ...] = (400_000, 800_000, 1_600_000)
+    seeds: tuple[int, ...] = (6, 5, 4)
+    arms: tuple[str, ...] = tuple(ARMS)
+    rates: tuple[float, ...] = (4e-3, 8e-3, 1.6e-2, 3.2e-2)
+    extensions: int = 2
+    actions: tuple[float, ...] = (0.5, 1.0, 2.0)
+    search_seeds: int = 2
+    search_rounds: int = 2
+    law_seeds: int = 1
+
+    def __post_init__(self) -> None:
+        if not len(self.sizes) == len(self.tokens) == len(self.seeds) >= 2:
+            raise ArenaError(
+                f"a study needs at least 2 sizes, each with its tokens and seeds; it has {len(self.sizes)} sizes, "
+                f"{len(self.tokens)} token counts and {len(self.seeds)} numbers of seeds"
+            )
+        for arm in self.arms:
+            if arm not in ARMS:
+                raise ArenaError(f"there is no arm '{arm}'; {nearest(arm, ARMS)}")
+        missing = {"adamw", "protocol"} - set(self.arms)
+        if missing:
+            raise ArenaError(f"the arm '{min(missing)}' is what others are compared with; add it")
+        if min(self.tokens) < ROWS * LENGTH * SEGMENTS:
+            raise ArenaError(
+                f"{min(self.tokens)} bytes are less than one step for each of {SEGMENTS} segments of a training; "
+                f"give {ROWS * LENGTH * SEGMENTS} or more"
+            )
+        if len(self.rates) < 3 or any(r <= 0 for r in self.rates) or min(self.seeds) < 1 or self.search_seeds < 1:
+            raise ArenaError("a study needs at least 3 learning rates above 0, and at least one seed everywhere")
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON holds it."""
+        return json.loads(json.dumps(dataclasses.asdict(self) | {"sizes": [list(size) for size in self.sizes]}))
+
+    @staticmethod
+    def from_json(content: Any, where: str) -> Plan:
+        """Read a plan.
+
+        Raises:
+            ArenaError: no object, unknown fields, or values that make no study.
+
+        Example:
+            >>> Plan.from_json({"sizes": [[16, 1, 2], [32, 1, 2]], "tokens": [90000] * 2, "seeds": [1, 1]}, "x").sizes
+            (Size(hidden=16, layers=1, heads=2), Size(hidden=32, layers=1, heads=2))
+        """
+        fields = {field.name for field in dataclasses.fields(Plan)}
+        if not isinstance(content, dict):
+            raise ArenaError(f"'{where}' is no plan: it is not an object {{field: value}}")
+        for name in content:
+            if name not in fields:
+                raise ArenaError(f"'{where}' has a field '{name}' that no plan has; {nearest(name, fields)}")
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+        }
+        try:
+            if "sizes" in given:
+                given["sizes"] = tuple(Size(*map(int, size)) for size in given["sizes"])
+            return Plan(**given)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ArenaError):
+                raise
+            raise ArenaError(f"'{where}' is no plan ({error})") from None
+
+    def keep(self, folder: Path) -> None:
+        """Write the plan into a study's folder, or compare it with the one that is there.
+
+        Raises:
+            ArenaError: the folder holds another plan, or cannot be written.
+        """
+        path = folder / "plan.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+                return
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArenaError(f"cannot keep the plan in '{folder}' ({error}); give another folder") from None
+        ours = self.to_json()
+        changed = sorted(name for name in ours if there.get(name) != ours[name])
+        if changed:
+            raise ArenaError(
+                f"'{folder}' holds a study with another plan: {', '.join(changed)} differ; give another folder, "
+                "or leave the plan out to go on with it"
+            )

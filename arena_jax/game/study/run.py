@@ -1,0 +1,332 @@
+"""The scaling study itself: a fixed programme of trainings, each computed once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arena_jax import models
+from arena_jax.game._checks import Array
+from arena_jax.game.budget import budget_equilibrium
+from arena_jax.game.players import type_players
+from arena_jax.game.population import train_population
+from arena_jax.game.protocol import Protocol, learn_protocol
+from arena_jax.game.study import architecture
+from arena_jax.game.study.corpus import Corpus, load_corpus
+from arena_jax.game.study.ledger import Ledger
+from arena_jax.game.study.plan import BLOCKWISE, Plan
+from arena_jax.game.study.trainer import COMPONENTS, ROWS, SEGMENTS, Size, Trained, Trainer
+from arena_jax.game.windows import train_windows
+
+SWEEP = 1000  # seed of every sweep of learning rates: none of the final runs'
+SEARCH = 2000  # first seed of the protocol's search
+POPULATION_ROUNDS = 5
+WINDOWS, WINDOW_STEPS = 8, 20  # of the myopic arm's update game
+CLIP = 4.0  # a myopic multiplier is at most this, at least its inverse
+
+
+class Study:
+    """One study in its folder.
+
+    Args:
+        plan: what is done.
+        folder: holds the plan and the ledger; a study that was stopped goes on.
+        told: is told what is computed.
+
+    Raises:
+        ArenaError: a folder with another plan, or data that cannot be read.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, told: Callable[[str], Any] = lambda text: None) -> None:
+        plan.keep(folder)
+        self.plan, self.folder, self.told = plan, folder, told
+        self.ledger = Ledger(folder / "cells.jsonl")
+        self.corpus: Corpus = load_corpus(plan.data, elsewhere=plan.elsewhere)
+        self._trainers: dict[tuple[Size, float], Trainer] = {}
+
+    def run(self) -> None:
+        """Compute everything that the plan asks and the ledger lacks."""
+        for arm in self.plan.arms:
+            for k in range(len(self.plan.sizes)):
+                self.tuned(arm, k)
+        for k, count in enumerate(self.plan.seeds):
+            for seed in range(count):
+                for arm in self.plan.arms:
+                    self.final(arm, k, seed)
+        for arm in self.law_arms():
+            for k in range(len(self.plan.sizes)):
+                for tokens in self.plan.tokens:
+                    for seed in range(self.plan.law_seeds):
+                        self.final(arm, k, seed, tokens)
+
+    def law_arms(self) -> tuple[str, ...]:
+        """Whose laws are fitted."""
+        return tuple(arm for arm in ("adamw", "both") if arm in self.plan.arms and self.plan.law_seeds)
+
+    # ---- one training ----
+
+    def trainer(self, k: int, *, spare: bool = False) -> Trainer:
+        """The compiled size, with or without spare parts."""
+        key = (self.plan.sizes[k], architecture.SPARE if spare else 0.0)
+        if key not in self._trainers:
+            self._trainers[key] = Trainer(key[0], self.corpus, spare=key[1])
+        return self._trainers[key]
+
+    def train(
+        self, k: int, tokens: int, seed: int, rate: float, multipliers: Any, *, moves: bool = False
+    ) -> dict[str, Any]:
+        """One training: its losses, in and out of domain, and its operations.
+
+        Args:
+            k: the size's number.
+            tokens: of the training; with ``moves`` what the games cost is taken off.
+            seed: of weights and data order.
+            rate: peak learning rate.
+            multipliers: (components,), or (rounds, components) for a schedule.
+            moves: prune and grow on the way.
+        """
+        table = np.round(np.atleast_2d(np.asarray(multipliers, np.float64)), 6)
+        key = {
+            "size": list(self.plan.sizes[k]),
+            "tokens": tokens,
+            "seed": seed,
+            "rate": float(f"{rate:.6g}"),
+            "multipliers": table.tolist(),
+            "moves": moves,
+        }
+        return self.ledger.once("training", key, lambda: self._train(k, tokens, seed, key["rate"], table, moves))
+
+    def _train(self, k: int, tokens: int, seed: int, rate: float, table: Array, moves: bool) -> dict[str, Any]:
+        began = time.perf_counter()
+        trainer = self.trainer(k, spare=moves)
+        games = [round(moment * SEGMENTS) for moment in architecture.MOMENTS] if moves else []
+        game_flops = len(games) * architecture.game_flops(trainer) if moves else 0.0
+        paid = tokens - game_flops / trainer.flops(1)
+        batches = self._cut(paid, seed)
+        state, gates, told = trainer.start(seed), trainer.open.copy(), []
+        for segment, part in enumerate(batches):
+            if segment in games:
+                state, gates, made = architecture.rearrange(trainer, state, gates, seed)
+                told += [move._asdict() for move in made]
+            state = trainer.advance(
+                state,
+                part,
+                learning_rate=rate,
+                multipliers=table[segment * len(table) // SEGMENTS],
+                steps=sum(map(len, batches)),
+                gates=gates,
+            )
+        trained = sum(part.size for part in batches)
+        result: dict[str, Any] = {
+            "loss": trainer.loss(state, self.corpus.validation, gates),
+            "elsewhere": trainer.loss(state, self.corpus.elsewhere, gates),
+            "flops": trainer.flops(trained) + game_flops,
+            "game_flops": game_flops,
+            "parameters": self.trainer(k).parameters,
+            "seconds": time.perf_counter() - began,
+        }
+        self.told(
+            f"{'-'.join(map(str, self.plan.sizes[k]))}, {tokens:,} bytes, seed {seed}, rate {rate:g}"
+            f"{', moves' if moves else ''}: {result['loss']:.4f} nats in {result['seconds']:.0f} s"
+        )
+        # JSON has no NaN: a training that diverged says null.
+        result = {name: value if np.isfinite(value) else None for name, value in result.items()}
+        return result | ({"moves": told, "gates": gates.tolist()} if moves else {})
+
+    def _cut(self, tokens: float, seed: int) -> list[Array]:
+        """A training's batches in segments of at most two lengths: two programs."""
+        return np.array_split(self.corpus.batches(tokens=round(tokens), rows=ROWS, seed=seed), SEGMENTS)
+
+    # ---- what the arms are ----
+
+    def setting(self, arm: str, seed: int) -> tuple[Array, bool]:
+        """An arm's multipliers for a run with a seed, and whether parts are pruned and grown."""
+        if arm == "blockwise":
+            return normalized(np.array([BLOCKWISE[name] for name in COMPONENTS])), False
+        if arm == "population":
+            return np.array(self.population()["schedule"]), False
+        if arm == "myopic":
+            return np.array(self.myopic()["multipliers"]), False
+        learned = np.ones(len(COMPONENTS))
+        if arm in ("protocol", "both", "shuffled"):
+            learned = normalized(np.array(self.protocol()["multipliers"]))
+        if arm == "shuffled":
+            learned = np.random.default_rng(3000 + seed).permutation(learned)
+        return learned, arm in ("architecture", "both")
+
+    def protocol(self) -> dict[str, Any]:
+        """The protocol learned at the two smallest sizes, from full trainings at the rates that suit AdamW."""
+
+        def compute() -> dict[str, Any]:
+            flops = 0.0
+            rates = [self.tuned("adamw", k)["rate"] for k in (0, 1)]
+
+            def payoff(profile: Array, seed: int) -> float:
+                nonlocal flops
+                runs = [
+                    self.train(k, self.plan.tokens[0], SEARCH + seed, rates[k], normalized(profile)) for k in (0, 1)
+                ]
+                flops += sum(run["flops"] for run in runs)
+                return float(np.mean([-np.inf if run["loss"] is None else -run["loss"] for run in runs]))
+
+            found: Protocol = learn_protocol(
+                payoff,
+                COMPONENTS,
+                actions=self.plan.actions,
+                seeds=range(self.plan.search_seeds),
+                rounds=self.plan.search_rounds,
+                told=self.told,
+            )
+            self.told(str(found))
+            return {
+                "multipliers": found.multipliers.tolist(),
+                "effects": found.effects.tolist(),
+                "errors": [[None if np.isnan(e) else e for e in row] for row in found.effect_errors.tolist()],
+                "gain": found.gain,
+                "settled": found.settled,
+                "profiles": found.profiles,
+                "path": [list(change) for change in found.path],
+                "flops": flops,
+            }
+
+        return self.ledger.once("protocol", {}, compute)
+
+    def population(self) -> dict[str, Any]:
+        """Population-based training at the second size, for as many operations as the protocol's search took."""
+
+        def compute() -> dict[str, Any]:
+            trainer, tokens = self.trainer(1), self.plan.tokens[1]
+            rate = self.tuned("adamw", 1)["rate"]
+            members = max(5, int(self.protocol()["flops"] // trainer.flops(tokens)))
+            batches = [self._cut(tokens, SEARCH + i) for i in range(members)]
+            each = SEGMENTS // POPULATION_ROUNDS
+            # The score that members are chosen by is not the one that is reported.
+            chosen_by = self.corpus.train[-128:]
+
+            def advance(member: tuple[int, Trained], multipliers: Array, turn: int) -> tuple[int, Trained]:
+                which, state = member
+                for part in batches[which][turn * each : (turn + 1) * each]:
+                    state = trainer.advance(
+                        state,
+                        part,
+                        learning_rate=rate,
+                        multipliers=normalized(multipliers),
+                        steps=sum(map(len, batches[which])),
+                    )
+                return which, state
+
+            found = train_population(
+                lambda i: (i, trainer.start(SEARCH + i)),
+                advance,
+                lambda member: -trainer.loss(member[1], chosen_by),
+                lambda member: (member[0], jax.tree.map(jnp.copy, member[1])),
+                components=len(COMPONENTS),
+                members=members,
+                rounds=POPULATION_ROUNDS,
+            )
+            self.told(f"population of {members}: {found.copied} copies, best {-found.score:.4f} nats")
+            return {
+                "schedule": [normalized(row).tolist() for row in found.schedule],
+                "members": members,
+                "copied": found.copied,
+                "flops": members * trainer.flops(tokens),
+            }
+
+        return self.ledger.once("population", {}, compute)
+
+    def myopic(self) -> dict[str, Any]:
+        """What the update game says half-way through a training of the second size, window by window."""
+
+        def compute() -> dict[str, Any]:
+            trainer, tokens = self.trainer(1), self.plan.tokens[1]
+            rate = self.tuned("adamw", 1)["rate"]
+            batches = self._cut(tokens, SEARCH)
+            state = trainer.start(SEARCH)
+            for part in batches[: SEGMENTS // 2]:
+                state = trainer.advance(
+                    state,
+                    part,
+                    learning_rate=rate,
+                    multipliers=np.ones(len(COMPONENTS)),
+                    steps=sum(map(len, batches)),
+                )
+            rest = np.concatenate(batches[SEGMENTS // 2 :])
+            seen = train_windows(
+                models.merge(trainer.structure, state.params),
+                trainer.objective,
+                ({"input_ids": rows} for rows in np.resize(rest, (WINDOW_STEPS * (WINDOWS + 1), *rest.shape[1:]))),
+                [{"input_ids": rows} for rows in self.corpus.train[-64:].reshape(-1, ROWS, self.corpus.train.shape[1])],
+                type_players(trainer.config, state.params),
+                windows=WINDOWS,
+                steps=WINDOW_STEPS,
+                learning_rate=rate / 2,
+            )
+            count = len(COMPONENTS)
+            found = budget_equilibrium(seen.slope.mean(0), seen.curvature.mean(0), float(count))
+            order = [seen.names.index(name) for name in COMPONENTS]
+            multipliers = np.clip(count * found.shares[order], 1 / CLIP, CLIP)
+            self.told(f"myopic equilibrium: {' '.join(f'{m:.2f}' for m in multipliers)}")
+            return {
+                "multipliers": normalized(multipliers).tolist(),
+                "shares": found.shares[order].tolist(),
+                "unique": found.unique,
+                "flops": trainer.flops(tokens) / 2 + trainer.flops(WINDOWS * WINDOW_STEPS * ROWS * 128),
+            }
+
+        return self.ledger.once("myopic", {}, compute)
+
+    # ---- sweeps and final runs ----
+
+    def tuned(self, arm: str, k: int) -> dict[str, Any]:
+        """An arm's learning rate at a size: the best of a grid that is extended until the best is inside it."""
+        plan = self.plan
+        multipliers, moves = self.setting(arm, SWEEP)
+
+        def loss(rate: float) -> float:
+            found = self.train(k, plan.tokens[k], SWEEP, rate, multipliers, moves=moves)["loss"]
+            return float(np.inf if found is None else found)
+
+        if k == 0:
+            grid = list(plan.rates)
+        else:
+            before = self.tuned(arm, k - 1)["rate"]
+            grid = [before / 2, before, before * 2]
+        tried = {rate: loss(rate) for rate in grid}
+        step = 2.0
+        for _ in range(plan.extensions):
+            best = min(tried, key=lambda rate: tried[rate])
+            if best == min(tried):
+                tried[best / step] = loss(best / step)
+            elif best == max(tried):
+                tried[best * step] = loss(best * step)
+            else:
+                break
+        best = min(tried, key=lambda rate: tried[rate])
+        interior = min(tried) < best < max(tried)
+        if arm == "global":
+            for rate in (best / step**0.5, best * step**0.5):
+                tried[rate] = loss(rate)
+            best = min(tried, key=lambda rate: tried[rate])
+        return {"rate": best, "interior": interior, "tried": len(tried)}
+
+    def final(self, arm: str, k: int, seed: int, tokens: int | None = None) -> dict[str, Any]:
+        """A run that counts: an arm at a size with a seed."""
+        multipliers, moves = self.setting(arm, seed)
+        rate = self.tuned(arm, k)["rate"]
+        return self.train(k, tokens or self.plan.tokens[k], seed, rate, multipliers, moves=moves)
+
+
+def normalized(multipliers: Array) -> Array:
+    """Multipliers with a geometric mean of 1: what is left of them when the base rate is tuned apart.
+
+    Example:
+        >>> normalized(np.array([2.0, 8.0])).tolist()
+        [0.5, 2.0]
+    """
+    return np.asarray(multipliers / np.exp(np.log(multipliers).mean()), np.float64)

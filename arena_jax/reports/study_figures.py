@@ -1,0 +1,65 @@
+"""The scaling study's figure: loss against operations for every arm, and what each arm gains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from arena_jax.errors import ArenaError
+from arena_jax.reports.figures import COLOURS, STYLE
+
+
+def draw(found: Mapping[str, Any], folder: Path) -> Path:
+    """Draw ``study.png``.
+
+    Args:
+        found: what ``study.json`` holds.
+        folder: of the study.
+
+    Returns:
+        The file.
+
+    Raises:
+        ArenaError: the folder cannot be written.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        baseline = [cell["loss"] for cell in found["table"]["adamw"]]
+        for i, (arm, cells) in enumerate(found["table"].items()):
+            points = [
+                (cell["flops"], cell["loss"] - base, cell["loss_half_interval"] or 0.0)
+                for cell, base in zip(cells, baseline, strict=True)
+                if cell["loss"] is not None and base is not None
+            ]
+            if points:
+                x, y, half = zip(*points, strict=True)
+                style = "--" if i >= len(COLOURS) else "-"
+                left.errorbar(
+                    x, y, yerr=half, label=arm, color=COLOURS[i % len(COLOURS)], ls=style, marker="o", ms=4, capsize=2
+                )
+        left.set_xscale("log")
+        left.set(
+            title="Loss beside tuned AdamW", xlabel="operations of one training", ylabel="nats per byte, above AdamW"
+        )
+        left.legend(ncols=2)
+        gains = {arm: by["adamw"] for arm, by in found["gains"].items() if by.get("adamw", {}).get("gain") is not None}
+        for row, (arm, gain) in enumerate(gains.items()):
+            colour = COLOURS[list(found["table"]).index(arm) % len(COLOURS)]
+            low, high = gain["low"] or gain["gain"], gain["high"] or gain["gain"]
+            right.plot([low, high], [row, row], color=colour, lw=2)
+            right.plot(gain["gain"], row, "o", color=colour)
+        right.axvline(1.0, color="#999999", lw=1)
+        right.set_yticks(range(len(gains)), list(gains))
+        right.invert_yaxis()
+        right.set(title="Compute-equivalent gain, 95 %", xlabel="times AdamW's compute that buys the same loss")
+        path = folder / "study.png"
+        try:
+            figure.savefig(path)
+        except OSError as error:
+            raise ArenaError(f"cannot write '{path}': {error.strerror}; choose another folder") from None
+    return path
