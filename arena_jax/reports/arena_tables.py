@@ -149,7 +149,9 @@ def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
         told = {key: interval([take(run) for run in runs]) for key, (_, take) in of_run.items()}
         numbers[policy] = told
         seeds = ", ".join(str(run.seed) for run in runs)
-        rows.append((policy, seeds, *[told[key].plus_minus(forms[key]) for key in of_run]))
+        rows.append(
+            (policy, seeds, *[_range([take(run) for run in runs], forms[key]) for key, (_, take) in of_run.items()])
+        )
         if policy == CONTROL:
             continue
         ratio = interval([run.seconds[-1].sum() / other.seconds[-1].sum() for run, other in pairs(arms, policy)])
@@ -160,6 +162,11 @@ def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
                 "static below are at the cost that each had; train with --spend to make them equal."
             )
     return Table(["policy", "seeds", *[title for title, _ in of_run.values()]], rows, numbers=2), numbers, notes
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low}–{high}"
 
 
 def _sizes(batch: Sequence[float] | np.ndarray) -> str:

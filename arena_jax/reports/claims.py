@@ -17,7 +17,8 @@ SPREAD = 0.05  # shares this far apart have moved apart
 ALIKE = 0.02  # losses this near are alike, as a part of the control's
 RULE = (
     "A claim held where the whole 95 % interval over seeds is on its side, did not hold where the whole interval is on "
-    "the other side, and is not shown where the interval reaches to both. Differences are of pairs with the same seed."
+    "the other side, and is not shown where the interval reaches to both; about one in twenty is "
+    "misjudged by chance. Differences are of pairs with the same seed."
 )
 
 

@@ -117,7 +117,7 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
             axes.plot(*validation, color=colour, linewidth=2.0, label=name, **dots if len(validation[0]) <= 25 else {})
         drawn.append((training[0], validation[0]))
     axes.set_title(_title(metric))
-    axes.set_xlabel("step")
+    axes.set_xlabel("round" if any("accounts" in record for record in records) else "step")
     # Of all panels the same, where models were scored.
     scored = sorted({record["step"] for record in records if record["kind"] == "evaluation"})
     axes.xaxis.set_major_locator(

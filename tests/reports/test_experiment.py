@@ -159,6 +159,7 @@ def test_what_was_spent_is_told_and_unequal_costs_are_called_so(arms, tmp_path):
     assert numbers["static"]["device_seconds"].mean == pytest.approx(100)
     assert (numbers["static"]["compiling"].mean, numbers["static"]["evaluating"].mean) == (2, 3)
     assert notes == []
+    assert spent_table(arms)[0].rows[1] == ("static", "0, 1", "100.0", "2", "40", "10", "200", "2", "3")
     _, _, notes = spent_table(gather(experiment(tmp_path, seconds=120.0)))
     assert notes[0].startswith("Not at equal cost: modelarena used 0.83")
 
