@@ -31,16 +31,16 @@ from arena_jax.arena.leaderboard import leaderboard
 from arena_jax.arena.memory import estimate, format_bytes, too_large, tree_bytes
 from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.spending import Spending
-from arena_jax.config import RunConfig
+from arena_jax.config import ArenaConfig, RunConfig
 from arena_jax.errors import ArenaError
-from arena_jax.training import interrupts
+from arena_jax.training import interrupts, processes
 from arena_jax.training.checkpoint import Checkpoints
-from arena_jax.training.devices import place_batch, replicated
+from arena_jax.training.devices import own_rows, place_batch, replicated
 from arena_jax.training.display import Display
 from arena_jax.training.evaluation import mean_loss, score
 from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
-from arena_jax.training.records import Records, read
+from arena_jax.training.records import open_records, read
 from arena_jax.training.run_folder import described, open_folder, surroundings
 from arena_jax.training.saving import Saving, begin, has_ended
 from arena_jax.training.step import Compilation
@@ -76,19 +76,31 @@ def train(
     """
     if config.arena is None:
         raise ArenaError("this configuration is no competition: it has no arena section; give --memory-budget")
+    _check_repeatable(config.arena)
     folder = open_folder(config, output, resume=resume)
     wanted = config.training
     with (
+        processes.watched(folder),
         Lock(folder),
         Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints, writing=True) as checkpoints,
         interrupts.Stop() as stop,
     ):
         _Competition(config, config.arena, folder, policy).run(checkpoints, stop, resume=resume)
-    if wanted.figures:
+    if wanted.figures and processes.first():
         from arena_jax import reports
 
         reports.draw(folder)
     return folder
+
+
+def _check_repeatable(arena: ArenaConfig) -> None:
+    """Several processes must decide alike, so that nothing may hang on a clock."""
+    if processes.several() and (arena.swap_after is None or arena.price == "seconds"):
+        given = "swap_after none" if arena.swap_after is None else "price seconds"
+        raise ArenaError(
+            f"a competition of several processes cannot go by the clock, which arena.{given} does:"
+            " give --swap-after 5 and --price flops"
+        )
 
 
 class _Competition(Contest):
@@ -102,15 +114,15 @@ class _Competition(Contest):
         self.state, position = begin(checkpoints, self.state, resume=resume)
         at = int(position.get("round", 0))
         if position.get("over") and has_ended(self.folder):
-            with Display(earlier=read(self.folder)) as screen:
+            with Display(earlier=read(self.folder), silent=not processes.first()) as screen:
                 screen.show({"kind": "resume", "step": at, "time": time.time()})
             return
         self.interval = Interval(position.get("interval"))
         kept = position.get("records", 0) if resume else None
         with (
             self.executables,
-            Records(self.folder, resume_at=kept, tensorboard=wanted.tensorboard) as records,
-            Display(earlier=read(self.folder) if resume else ()) as screen,
+            open_records(self.folder, kept, tensorboard=wanted.tensorboard) as records,
+            Display(earlier=read(self.folder) if resume else (), silent=not processes.first()) as screen,
         ):
             saving = Saving(self.folder, checkpoints, records, screen, resume=resume, position=position, at=at)
             self.emit, self.tell_program = saving.emit, saving.compiled
@@ -130,7 +142,8 @@ class _Competition(Contest):
             assert self.history is not None
             policies.decide(self.policy, self.history)  # compiled here, so that no reallocation waits for it
             self.interval.go_on()
-            while not self.over(at) and not stop:
+            stopping = processes.stopping(bool(stop), at)
+            while not self.over(at) and not stopping:
                 self.swap(at)
                 self.play(at)
                 at += 1
@@ -144,11 +157,13 @@ class _Competition(Contest):
                     self.evaluate(at)
                 if at % self.arena.reallocate_every == 0 and not over:
                     self.reallocate(at)
+                stopping = processes.stopping(bool(stop), at)
                 if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or over:
                     self.save(saving, at)
             if saving.saved != at:  # asked to stop
                 self.save(saving, at)
-            saving.finish(at)
+            with processes.together():
+                saving.finish(at)
             if not self.over(at):
                 raise interrupts.Stopped(self.folder, at, self.rounds)
             self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))
@@ -173,7 +188,7 @@ class _Competition(Contest):
                 rates[name] = np.float32(self.rate(name, at))
                 k = self.microbatches(name, self.sizes[name])
                 batch = self.streams[name].next(self.rows(name))
-                placed = place_batch(batch, self.mesh, k)
+                placed = place_batch(own_rows(batch, k), self.mesh, k)
                 rows[name] = self.rows(name)
                 self.gradients[name] = None  # the last one goes before the next one comes
                 start = time.perf_counter()
@@ -236,7 +251,9 @@ class _Competition(Contest):
         # The policy reads the shares in force off the last row, and there may have been no evaluation since.
         rows = np.array(self.history.shares)
         rows[-1] = self.shares
-        self.shares = policies.decide(self.policy, self.history._replace(shares=rows))
+        shares = policies.decide(self.policy, self.history._replace(shares=rows))
+        # Different kinds of machines need not agree on the last bit.
+        self.shares = np.array(processes.gather(np.asarray(shares).tolist())[0])
         for name, share in zip(self.names, self.shares, strict=True):
             self.begin(name, float(share) * self.executables.pool, at)
         self.allot(at)
@@ -257,7 +274,7 @@ class _Competition(Contest):
             choice = pending.choice.result()
             waited = time.perf_counter() - start
             del self.pending[name]
-            before, self.sizes[name] = self.sizes[name], choice.batch
+            before, self.sizes[name] = self.sizes[name], processes.agree(choice.batch, f"{name}'s batch size")
             self.tell_compiled(at, self.executables.adopt(name, choice))
             if before != choice.batch:
                 self.emit("swap", at, model=name, before=before, waited=waited, reason=choice.reason, **self.held(name))
@@ -312,8 +329,9 @@ class _Competition(Contest):
             for name, share in zip(self.names, self.shares, strict=True)
         }
         for name, future in found.items():
-            choice = future.result()
-            self.sizes[name] = choice.batch
+            with processes.together():
+                choice = future.result()
+            self.sizes[name] = processes.agree(choice.batch, f"{name}'s batch size")
             self.first_rows[name] = self.rows(name)
             self.tell_compiled(0, self.executables.adopt(name, choice))
             self.emit("note", 0, text=choice.reason)

@@ -24,10 +24,11 @@ from arena_jax.arena.rates import learning_rate
 from arena_jax.arena.spending import Spending
 from arena_jax.config import ArenaConfig, RunConfig
 from arena_jax.errors import ArenaError
-from arena_jax.training.build import Parts, build
+from arena_jax.training import processes
+from arena_jax.training.build import Parts
 from arena_jax.training.devices import make_mesh
 from arena_jax.training.optimizer import make_optimizer
-from arena_jax.training.run_folder import process
+from arena_jax.training.run_folder import build_parts
 from arena_jax.training.step import make_step
 
 
@@ -52,18 +53,26 @@ class Contest:
         ArenaError: data and models do not fit each other, or the budget does not hold what is always there.
     """
 
-    def __init__(self, config: RunConfig, arena: ArenaConfig, folder: Path, policy: policies.Policy | None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        arena: ArenaConfig,
+        folder: Path,
+        policy: policies.Policy | None,
+        *,
+        resume: bool = False,
+    ) -> None:
         self.config, self.arena, self.folder = config, arena, folder
         self.spend = parse_spend(arena.spend) if arena.spend else None
         self.rounds = config.training.steps
         self.began = time.perf_counter()
 
         # ---- data and models ----
-        self.parts: Parts = build(config, folder / "tokenizers")
+        self.parts: Parts = build_parts(config, folder)
         wanted = config.training
+        # Every process draws whole batches, and pays for them: so all see the same accounts. Each feeds its own rows.
         self.streams = {
-            name: data.Batches(rows, seed=wanted.seed, padding=None, **process())
-            for name, rows in self.parts.train.items()
+            name: data.Batches(rows, seed=wanted.seed, padding=None) for name, rows in self.parts.train.items()
         }
 
         # ---- devices, optimizer, step ----
@@ -84,7 +93,9 @@ class Contest:
         self.parameters = {name: sum(p.size for p in jax.tree.leaves(self.state.params[name])) for name in self.names}
 
         # ---- memory ----
-        self.budget = parse_bytes(arena.memory_budget, self.mesh.devices.flat[0])
+        with processes.together():
+            budget = parse_bytes(arena.memory_budget, self.mesh.local_devices[0])
+        self.budget = min(processes.gather(budget))
         gradients = self.state.params
         self.resident = tree_bytes(self.state) + tree_bytes(gradients)
         if self.resident >= self.budget:
@@ -174,7 +185,7 @@ class Contest:
 
     def derived(self) -> list[dict[str, Any]]:
         """Every value that was not simply given, with its reason."""
-        arena, device = self.arena, self.mesh.devices.flat[0]
+        arena, device = self.arena, self.mesh.local_devices[0]
         ours = type(self.policy) is policies.POLICIES[arena.policy]
         policy = arena.policy if ours else getattr(self.policy, "__name__", type(self.policy).__name__)
         swap = "as soon as they are compiled" if arena.swap_after is None else f"{arena.swap_after} rounds later"

@@ -99,7 +99,11 @@ class Executables:
         self._margin = margin
         sharding = replicated(step.mesh)
         self._params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), dict(params))
-        self._jitted = {name: jax.jit(functools.partial(step.measured_gradients, name)) for name in step.names}
+        # Left to the compiler where it decides for one process alone.
+        out = sharding if jax.process_count() > 1 else None
+        self._jitted = {
+            name: jax.jit(functools.partial(step.measured_gradients, name), out_shardings=out) for name in step.names
+        }
         self._known: dict[str, dict[int, Estimate]] = {name: {} for name in step.names}
         self._alive: dict[str, dict[int, Any]] = {name: {} for name in step.names}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")

@@ -74,6 +74,8 @@ def parser(shown: RunConfig | None = None) -> argparse.ArgumentParser:
 
     resume = below.add_parser("resume", help="go on where a run stopped, to the bit")
     resume.set_defaults(call=commands.resume)
+    for command in (train, resume):
+        _add_processes(command)
     evaluate = below.add_parser("evaluate", help="score a run's models on a data set")
     evaluate.set_defaults(call=commands.evaluate)
     export = below.add_parser("export", help="write one model of a run as a Hugging Face folder")
@@ -109,6 +111,22 @@ def parser(shown: RunConfig | None = None) -> argparse.ArgumentParser:
     return top
 
 
+def _add_processes(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "several processes: the same command on every machine, in one folder all can see"
+    )
+    group.add_argument(
+        "--distributed", action="store_true", help="be one of several; Slurm, Open MPI and Kubernetes say which"
+    )
+    group.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="address of process 0 [JAX_COORDINATOR_ADDRESS, or the launcher's]"
+    )
+    group.add_argument("--process-count", metavar="N", help="how many there are [JAX_NUM_PROCESSES, or the launcher's]")
+    group.add_argument(
+        "--process-index", metavar="I", help="which one this is, from 0 [JAX_PROCESS_ID, or the launcher's]"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -127,17 +145,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     # transformers tells everybody who has no PyTorch that they have none; here that is as it should be.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
-        return _run([word for word in words if word != "--debug"])
+        code = _run([word for word in words if word != "--debug"])
     except ArenaError as error:
-        return _fail(str(error), 2, debug)
+        code = _fail(str(error), 2, debug)
     except KeyboardInterrupt:
-        return _fail("interrupted", commands.INTERRUPTED, debug)
+        code = _fail("interrupted", commands.INTERRUPTED, debug)
     except BrokenPipeError:
         # Who reads us has read enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = 0
     except Exception as error:
-        return _fail(f"this is a bug ({type(error).__name__}: {error}); --debug shows where", 1, debug)
+        code = _fail(f"this is a bug ({type(error).__name__}: {error}); --debug shows where", 1, debug)
+    commands.leave_processes(code)
+    return code
 
 
 def _run(words: list[str]) -> int:

@@ -36,6 +36,7 @@ def base(preset: str | None, file: str | None) -> config.RunConfig:
 def train(arguments: argparse.Namespace) -> int:
     """`arena-jax train`: train the models of a preset or a file together."""
     run = options.apply(base(arguments.preset, arguments.config), vars(arguments))
+    join_processes(arguments)
     return _train(run, None, resume=False)
 
 
@@ -44,6 +45,7 @@ def resume(arguments: argparse.Namespace) -> int:
     from arena_jax.training import loop
 
     folder = Path(arguments.run)
+    join_processes(arguments)
     return _train(loop.load_run(folder), folder, resume=True)
 
 
@@ -58,9 +60,32 @@ def _train(run: config.RunConfig, folder: Path | None, *, resume: bool) -> int:
     try:
         begin(run, folder, resume=resume)
     except interrupts.Stopped as stopped:
-        print(stopped)
+        from arena_jax.training import processes
+
+        if processes.first():
+            print(stopped)
         return INTERRUPTED
     return 0
+
+
+def join_processes(arguments: argparse.Namespace) -> None:
+    """Become one of several processes, where any option asks for it."""
+    given = (arguments.coordinator, arguments.process_count, arguments.process_index)
+    if not arguments.distributed and all(value is None for value in given):
+        return
+    count = options.parse(arguments.process_count or "none", int | None, "--process-count")
+    index = options.parse(arguments.process_index or "none", int | None, "--process-index")
+    from arena_jax.training import processes
+
+    processes.start(arguments.coordinator, count, index)
+
+
+def leave_processes(code: int) -> None:
+    """End this process' part in a run of several, if it has one."""
+    # Looked up, as importing it would import JAX.
+    processes = sys.modules.get("arena_jax.training.processes")
+    if processes is not None:
+        processes.leave(code, failed=code not in (0, INTERRUPTED))
 
 
 def evaluate(arguments: argparse.Namespace) -> int:

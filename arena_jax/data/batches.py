@@ -144,21 +144,21 @@ class Batches:
         """
         return -(-len(self.rows) // batch_size)
 
-    def next(self, batch_size: int) -> Batch:
+    def next(self, batch_size: int, microbatches: int = 1) -> Batch:
         """Draw the next batch.
 
         Args:
             batch_size: rows of the global batch; this process gets its share of them.
+            microbatches: parts that the batch is computed in; this process gets its share of each.
 
         Returns:
             A batch as `Encoded.batch` makes it, padded to a length that fits the whole global batch.
 
         Raises:
-            ArenaError: a batch size below 1 or not divisible by the number of processes.
+            ArenaError: a batch size below 1 or not divisible by the number of processes and microbatches.
         """
         index, count = self._process
-        if batch_size < 1 or batch_size % count:
-            raise ArenaError(f"batch size {batch_size} cannot be divided among {count} processes; give a multiple")
+        mine = dealt(batch_size, microbatches, index, count)
         parts, missing = [], batch_size
         while missing:
             part = self._order[self._position : self._position + missing]
@@ -169,10 +169,9 @@ class Batches:
                 self._epoch, self._position = self._epoch + 1, 0
                 self._order = self._order_of(self._epoch)
         rows = np.concatenate(parts)
-        share = batch_size // count
         lengths, row_lengths = self._padding
         length = lengths[bisect.bisect_left(lengths, int(row_lengths[rows].max()))]
-        return self.rows.batch(rows[index * share : (index + 1) * share], length)
+        return self.rows.batch(rows[mine], length)
 
     def state(self) -> dict[str, int]:
         """Say where the stream is.
@@ -226,6 +225,34 @@ class Batches:
             members = order[bucket == kind]
             runs += [members[at : at + self._run] for at in range(0, len(members), self._run)]
         return np.concatenate([runs[run] for run in random.permutation(len(runs))])
+
+
+def dealt(batch_size: int, microbatches: int, process_index: int, process_count: int) -> np.ndarray:
+    """Which rows of a global batch a process feeds: of each microbatch its part, in order.
+
+    Args:
+        batch_size: rows of the global batch.
+        microbatches: parts that it is computed in, one after the other.
+        process_index: from 0.
+        process_count: number of processes.
+
+    Returns:
+        Positions in the global batch.
+
+    Raises:
+        ArenaError: a batch size below 1, or one that does not divide.
+
+    Example:
+        >>> dealt(8, 2, 1, 2)
+        array([2, 3, 6, 7])
+    """
+    if batch_size < 1 or microbatches < 1 or batch_size % (process_count * microbatches):
+        parts = f" in {microbatches} microbatches" if microbatches > 1 else ""
+        raise ArenaError(
+            f"batch size {batch_size} cannot be divided among {process_count} processes{parts}; give a multiple"
+        )
+    whole = np.arange(batch_size).reshape(microbatches, process_count, -1)
+    return whole[:, process_index].reshape(-1)
 
 
 def evaluation_batches(

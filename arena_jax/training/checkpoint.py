@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from arena_jax.errors import ArenaError
 from arena_jax.training import checkpoint_files as files
 from arena_jax.training.checkpoint_files import Unreadable
+from arena_jax.training import processes
 
 Tree = TypeVar("Tree")
 
@@ -93,8 +94,11 @@ class Checkpoints:
         self._scores: dict[int, float | None] = {}
         self._thread: threading.Thread | None = None
         self._trouble: str | None = None
-        if not writing:
-            return
+        if writing:
+            processes.on_first(self._prepare)
+
+    def _prepare(self) -> None:
+        folder = self.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -145,6 +149,8 @@ class Checkpoints:
             The copy, for :meth:`write`.
         """
         start = time.perf_counter()
+        if not processes.first():
+            return Snapshot({}, 0.0)  # process 0 has all of it, and writes for all
         self._join()
         arrays = {name: files.to_host(leaf) for name, leaf in flatten(state).items()}
         return Snapshot(arrays, time.perf_counter() - start)
@@ -159,7 +165,7 @@ class Checkpoints:
             score: what the checkpoint is judged by; the lowest is kept.
         """
         self._join()
-        if step in self.steps:
+        if not processes.first() or step in self.steps:
             return
         content = {"position": dict(position), "score": score}
         self._thread = threading.Thread(

@@ -19,6 +19,7 @@ class Display:
     Args:
         stream: where to; standard output if not given.
         earlier: records of a run that is resumed: its best scores are remembered, nothing is printed again.
+        silent: print nothing at all.
 
     Example:
         >>> with Display() as display:
@@ -26,7 +27,9 @@ class Display:
           · 3 of 500 examples were cut
     """
 
-    def __init__(self, stream: TextIO | None = None, earlier: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, earlier: Iterable[Mapping[str, Any]] = (), silent: bool = False
+    ) -> None:
         self._stream = sys.stdout if stream is None else stream
         self._narrator = Narrator()
         for record in earlier:
@@ -34,10 +37,13 @@ class Display:
         self._narrator.forget_clock()
         self._bar: Any = None
         self._task: Any = None
-        self._terminal = self._stream.isatty()
+        self._silent = silent
+        self._terminal = self._stream.isatty() and not silent
 
     def show(self, record: Mapping[str, Any]) -> None:
         """Print the lines of one record."""
+        if self._silent:
+            return
         lines = self._narrator(record)
         if record["kind"] == "end":
             self.close()

@@ -10,6 +10,7 @@ import numpy as np
 
 from arena_jax import data
 from arena_jax.training import metrics
+from arena_jax.training.devices import own_rows
 from arena_jax.training.step import Step
 
 
@@ -48,12 +49,12 @@ def mean_loss(scores: Mapping[str, Mapping[str, float]]) -> float:
 
 
 def _results(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> Iterator[tuple[Any, Any]]:
-    """Each batch with its result; one batch is computed while the last one is read."""
+    """Each batch with its result, both whole on every process; one is computed while the last one is read."""
     devices = step.mesh.shape["data"]
     size = -(-batch_size // devices) * devices
     waiting = None
     for index, batch in enumerate(data.evaluation_batches(rows, size)):
-        result = step.evaluate(name, params, batch, index)
+        result = step.evaluate(name, params, own_rows(batch), index)
         if waiting is not None:
             yield waiting
         waiting = (batch, result)

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from arena_jax.training import processes
+
 
 class Stopped(Exception):
     """A run that was asked to stop, and did, with everything saved.
@@ -35,14 +37,16 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked = self._several = False
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
         return self._asked
 
     def __enter__(self) -> Stop:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        self._several = processes.several()
+        # Of several processes JAX has SIGTERM, to tell the others: see `processes.stopping`.
+        for number in (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM):
             try:
                 self._before[number] = signal.signal(number, self._ask)
             except ValueError:  # not the main thread: whoever runs us there has the signals
@@ -59,3 +63,5 @@ class Stop:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
+        if self._several:
+            signal.raise_signal(signal.SIGTERM)

@@ -8,9 +8,8 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
-import jax
-
 from arena_jax.errors import ArenaError
+from arena_jax.training import processes
 
 
 class Lock:
@@ -42,8 +41,10 @@ class Lock:
         self._file: int | None = None
 
     def __enter__(self) -> Lock:
-        if jax.process_index() != 0:
-            return self
+        processes.on_first(self._take)
+        return self
+
+    def _take(self) -> None:
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError as error:
@@ -57,7 +58,6 @@ class Lock:
         os.truncate(file, 0)
         os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._file = file
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

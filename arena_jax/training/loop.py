@@ -11,7 +11,7 @@ from typing import Any
 from arena_jax import data, models
 from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError
-from arena_jax.training import interrupts
+from arena_jax.training import interrupts, processes
 from arena_jax.training.build import Parts, build, encode, load_split
 from arena_jax.training.checkpoint import Checkpoints
 from arena_jax.training.devices import make_mesh
@@ -20,8 +20,8 @@ from arena_jax.training.evaluation import mean_loss, score
 from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
 from arena_jax.training.optimizer import make_optimizer, warmup_steps
-from arena_jax.training.records import Records, read
-from arena_jax.training.run_folder import described, load_run, open_folder, process, surroundings
+from arena_jax.training.records import open_records, read
+from arena_jax.training.run_folder import build_parts, described, load_run, open_folder, process, surroundings
 from arena_jax.training.saving import Saving, begin, has_ended
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Compilation, Step, make_step
@@ -50,7 +50,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     folder = open_folder(config, output, resume=resume)
 
     # ---- data and models ----
-    parts = build(config, folder / "tokenizers")
+    parts = build_parts(config, folder)
     padding = data.common_padding(parts.train)
     streams = {
         name: data.Batches(rows, seed=wanted.seed, padding=padding, **process()) for name, rows in parts.train.items()
@@ -72,10 +72,12 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         skip_nonfinite=True,
         report=optimizer.learning_rates,
     )
-    state = step.init()
+    with processes.watched(folder):
+        state = step.init()
 
     # ---- where to begin ----
     with (
+        processes.watched(folder),
         Lock(folder),
         Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints, writing=True) as checkpoints,
         interrupts.Stop() as stop,
@@ -86,15 +88,15 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 stream.restore(position["streams"][name])
         first_step = int(state.step)
         if position and first_step >= total_steps and has_ended(folder):
-            with Display(earlier=read(folder)) as screen:
+            with Display(earlier=read(folder), silent=not processes.first()) as screen:
                 screen.show({"kind": "resume", "step": first_step, "time": time.time()})
             return folder
         interval = Interval(position.get("interval"))
         last_score: float | None = position.get("score")
         kept = position.get("records", 0) if resume else None
         with (
-            Records(folder, resume_at=kept, tensorboard=wanted.tensorboard) as records,
-            Display(earlier=read(folder) if resume else ()) as screen,
+            open_records(folder, kept, tensorboard=wanted.tensorboard) as records,
+            Display(earlier=read(folder) if resume else (), silent=not processes.first()) as screen,
         ):
             saving = Saving(folder, checkpoints, records, screen, resume=resume, position=position, at=first_step)
             emit = saving.emit
@@ -147,9 +149,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             # ---- the loop ----
             at = first_step
             interval.go_on()
-            while at < total_steps and not stop:
+            while at < total_steps and not processes.stopping(bool(stop), at):
                 # Drawn and placed while the last step is still being computed.
-                batches = step.place({name: stream.next(wanted.batch_size) for name, stream in streams.items()})
+                batches = step.place(
+                    {name: stream.next(wanted.batch_size, step.accumulation[name]) for name, stream in streams.items()}
+                )
                 known = len(step.compilations)
                 state, metrics = step.run(state, batches)
                 interval.add(metrics, rows=wanted.batch_size, compiled=step.compilations[known:])
@@ -167,11 +171,12 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                     save(at)
             if saving.saved != at:  # asked to stop
                 save(at)
-            saving.finish(at)
+            with processes.together():
+                saving.finish(at)
             if at < total_steps:
                 raise interrupts.Stopped(folder, at, total_steps)
             emit("end", at, epoch=at / steps_per_epoch, seconds=time.perf_counter() - began, reason="finished")
-    if wanted.figures:
+    if wanted.figures and processes.first():
         from arena_jax import reports
 
         reports.draw(folder)

@@ -40,6 +40,7 @@ from types import TracebackType
 from typing import Any
 
 from arena_jax.errors import ArenaError
+from arena_jax.training import processes
 from arena_jax.training.events import Events, write_all
 
 FILE = "records.jsonl"
@@ -200,6 +201,35 @@ class Records:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Silence:
+    """Records that are not written: those of every process but the first."""
+
+    position = waiting = 0
+
+    def sync(self) -> None:
+        """Nothing is on its way to a disk."""
+
+    def trouble(self) -> None:
+        """Nothing can go wrong."""
+
+    def write(self, kind: str, step: int, **fields: Any) -> dict[str, Any]:
+        """Return a record that nobody reads."""
+        return {"kind": kind, "step": step, **fields}
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def open_records(folder: Path, resume_at: int | None, *, tensorboard: bool) -> Records | Silence:
+    """The records of a run on process 0, which all others hear of; silence on those."""
+    opened: list[Records] = []
+    processes.on_first(lambda: opened.append(Records(folder, resume_at, tensorboard=tensorboard)))
+    return opened[0] if opened else Silence()
 
 
 def read(folder: str | Path) -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from arena_jax import config as configuration
 from arena_jax import models
 from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError, nearest
-from arena_jax.training.build import Parts
+from arena_jax.training import processes
+from arena_jax.training.build import Parts, build
 
 
 def load_run(run: Path) -> RunConfig:
@@ -30,7 +33,11 @@ def load_run(run: Path) -> RunConfig:
 
 
 def open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path:
-    """Make a new run's folder and write its configuration, or check an old one's."""
+    """Make a new run's folder and write its configuration, or check an old one's; process 0 does it for all."""
+    return Path(processes.on_first(lambda: str(_open_folder(config, output, resume=resume))))
+
+
+def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path:
     named = output or (Path(config.training.output) if config.training.output else None)
     if resume:
         assert named is not None
@@ -60,6 +67,19 @@ def _next_folder(preset: str) -> Path:
     while (folder := Path("runs") / f"{preset}-{number}").exists():
         number += 1
     return folder
+
+
+def build_parts(config: RunConfig, folder: Path) -> Parts:
+    """Build what a run is made of, on every process; process 0 writes the tokenizers it trained, all use the same."""
+    own = folder / "tokenizers"
+    there = processes.on_first(lambda: all((own / model.name).is_dir() for model in config.models))
+    with processes.together():
+        # A tokenizer is the same whoever trains it on the same data.
+        parts = build(config, own if there or processes.first() else None)
+    # Weights are not compared: process 0 hands them to all.
+    rows = {name: (rows.fingerprint, parts.validation[name].fingerprint) for name, rows in parts.train.items()}
+    processes.agree(zlib.crc32(json.dumps(rows, sort_keys=True).encode()), "the data")
+    return parts
 
 
 def process() -> dict[str, int]:

@@ -8,10 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
 from arena_jax.errors import ArenaError
+from arena_jax.training import processes
 from arena_jax.training.checkpoint import Checkpoints
+from arena_jax.training.devices import replicate
 from arena_jax.training.display import Display
-from arena_jax.training.records import FILE, Records, read
+from arena_jax.training.records import FILE, Records, Silence, read
 
 Tree = TypeVar("Tree")
 
@@ -30,17 +36,39 @@ def begin(checkpoints: Checkpoints, state: Tree, *, resume: bool) -> tuple[Tree,
     Raises:
         ArenaError: there are checkpoints, and none can be used.
     """
+    if processes.several():
+        return _begin_together(checkpoints, state, resume=resume)
     if not resume or checkpoints.latest is None:
         return state, {}
     return checkpoints.load(state)
 
 
+def _begin_together(checkpoints: Checkpoints, state: Tree, *, resume: bool) -> tuple[Tree, dict[str, Any]]:
+    """Process 0 reads for all: no two may find another checkpoint to be the newest whole one."""
+    own = SingleDeviceSharding(jax.local_devices()[0])
+    found = [jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)]
+
+    def load() -> dict[str, Any]:
+        if not resume or checkpoints.latest is None:
+            return {}
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own), state)
+        found[0], position = checkpoints.load(like)
+        return position
+
+    position = processes.on_first(load)
+    if not position:
+        return state, {}
+    return replicate(found[0], jax.tree.leaves(state)[0].sharding.mesh), position
+
+
 def has_ended(folder: Path) -> bool:
     """Whether a run's records hold its end."""
-    if not (folder / FILE).exists():
-        return False
-    records = read(folder)
-    return bool(records) and records[-1]["kind"] == "end"
+
+    def look() -> bool:
+        records = read(folder) if (folder / FILE).exists() else []
+        return bool(records) and records[-1]["kind"] == "end"
+
+    return processes.on_first(look)
 
 
 class Saving:
@@ -62,7 +90,7 @@ class Saving:
         self,
         folder: Path,
         checkpoints: Checkpoints,
-        records: Records,
+        records: Records | Silence,
         screen: Display,
         *,
         resume: bool,

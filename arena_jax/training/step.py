@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from arena_jax import models as model_room
 from arena_jax.errors import ArenaError
-from arena_jax.training.devices import make_mesh, place_batch, replicated
+from arena_jax.training.devices import make_mesh, place_batch, replicate, replicated
 from arena_jax.training.objectives import Objective, Result, objective_for
 from arena_jax.training.state import TrainState, model_key
 
@@ -89,11 +89,10 @@ class Step:
         Returns:
             A :class:`TrainState` at step 0.
         """
-        sharding = replicated(self.mesh)
         source = self._initial if params is None else {name: params[name] for name in self.names}
-        copied = jax.tree.map(lambda p: jax.device_put(jnp.array(p, copy=True), sharding), source)
-        opt_state = jax.jit(self.optimizer.init, out_shardings=sharding)(copied)
-        return TrainState(jax.device_put(jnp.zeros((), jnp.int32), sharding), copied, opt_state)
+        copied = replicate(source, self.mesh)
+        opt_state = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))(copied)
+        return TrainState(replicate(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state)
 
     def gradients(
         self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
@@ -291,7 +290,9 @@ class Step:
         cache_key = (program, treedef, shapes)
         if cache_key not in self._executables:
             start = time.perf_counter()
-            compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+            # A process can read what is whole on its own devices, predictions included.
+            out = replicated(self.mesh) if jax.process_count() > 1 else None
+            compiled = jax.jit(function, donate_argnums=donate, out_shardings=out).lower(*arguments).compile()
             memory: Any = compiled.memory_analysis()
             # Not peak_memory_in_bytes: it was measured to be 15 times too low (DESIGN.md).
             temporary = memory.temp_size_in_bytes

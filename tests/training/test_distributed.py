@@ -1,0 +1,202 @@
+"""Several processes on loopback: the same losses, checkpoints that any number resumes, deaths that end all of them."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from arena_jax import config
+from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from arena_jax.errors import ArenaError
+from arena_jax.training import processes
+from arena_jax.training.records import read
+
+SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
+NEVER = "0 0 0"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a configuration: questions, as their scores need every process' logits on one; with dropout."""
+    place = tmp_path_factory.mktemp("processes")
+    words = ["red", "green", "blue", "black", "white", "grey"]
+    asked = [
+        {
+            "id": str(i),
+            "question": "which?",
+            "context": f"{a} and {b}",
+            "answers": [{"text": b, "answer_start": 5 + len(a)}],
+        }
+        for i, (a, b) in enumerate((a, b) for a in words for b in words if a != b)
+    ]
+    (place / "data").mkdir()
+    for split, some in (("train", asked[:24]), ("validation", asked[24:])):
+        told = {"data": [{"title": "", "paragraphs": [{"context": q.pop("context"), "qas": [q]} for q in some]}]}
+        (place / "data" / f"{split}.json").write_text(json.dumps(told))
+    run = RunConfig(
+        preset="test",
+        task="question-answering",
+        models=(ModelConfig("bert", preset="bert-tiny", **SIZES),),
+        data=DataConfig(name=str(place / "data"), max_length=24),
+        optimizer=OptimizerConfig(warmup_steps=2, learning_rate=0.01),
+        training=TrainingConfig(
+            steps=8,
+            batch_size=8,
+            accumulation=2,
+            evaluation_batch_size=4,
+            log_every=1,
+            evaluate_every=4,
+            checkpoint_every=3,
+            tensorboard=False,
+            figures=False,
+        ),
+    )
+    config.save(run, place / "config.json")
+    return place
+
+
+def launch(place, count, devices, *words, hook=NEVER):
+    """Run a command in so many processes with so many devices each; their exit codes, outputs and errors."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    environment = inherited | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_COMPILATION_CACHE_DIR": str(place / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    if count > 1:
+        environment |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count)}
+        words = (*words, "--distributed")
+    started = []
+    for index in range(count):
+        files = [open(place / f"{name}.{index}", "w+") for name in ("out", "err")]  # noqa: SIM115 - read below
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("distributed.py")), hook, *map(str, words)],
+            env=environment | ({"JAX_PROCESS_ID": str(index)} if count > 1 else {}),
+            stdout=files[0],
+            stderr=files[1],
+        )
+        started.append((process, files))
+    said = []
+    deadline = time.monotonic() + 100
+    for process, files in started:
+        try:
+            process.wait(timeout=max(1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        texts = []
+        for file in files:
+            file.seek(0)
+            # Gloo greets its peers on standard output.
+            texts.append("".join(line for line in file if not line.startswith("[Gloo]")))
+            file.close()
+        said.append((process.returncode, *texts))
+    return said
+
+
+def succeeded(said):
+    for code, out, err in said:
+        assert code == 0, (out, err)
+
+
+def numbers(run):
+    """Losses and gradient norms of each step, and the scores."""
+    return [
+        (record["kind"], record["step"], metric, value)
+        for record in read(run)
+        if record["kind"] in ("train", "evaluation")
+        for metric, value in sorted(record["models"]["bert"].items())
+        if metric != "examples_per_second"
+    ]
+
+
+def same(run, whole):
+    """Everything that was recorded is recorded once, and equal within 1e-6."""
+    ours, theirs = numbers(run), numbers(whole)
+    assert [one[:3] for one in ours] == [one[:3] for one in theirs][: len(ours)]
+    for one, other in zip(ours, theirs, strict=False):
+        assert one[3] == pytest.approx(other[3], abs=1e-6), one[:3]
+    return len(ours) == len(theirs)
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """1 process × 4 devices."""
+    succeeded(launch(place, 1, 4, "train", "--config", place / "config.json", "--output", place / "alone"))
+    return place / "alone"
+
+
+@pytest.fixture(scope="module")
+def broken(place):
+    """2 processes × 2 devices, of which the second dies before step 6."""
+    began = time.monotonic()
+    words = ("train", "--config", place / "config.json", "--output", place / "broken")
+    said = launch(place, 2, 2, *words, hook=f"6 1 {int(signal.SIGKILL)}")
+    return said, time.monotonic() - began
+
+
+def test_two_processes_train_like_one(place, alone):
+    said = launch(place, 2, 2, "train", "--config", place / "config.json", "--output", place / "two")
+    succeeded(said)
+    assert same(place / "two", alone)
+    assert "finished after 8 steps" in said[0][1]
+    assert said[1][1] == "", "only process 0 prints"
+    kinds = [record["kind"] for record in read(place / "two")]
+    assert kinds == [record["kind"] for record in read(alone)]
+    start = read(place / "two")[0]
+    assert (start["processes"], len(start["devices"])) == (2, 4)
+
+
+def test_a_death_ends_all_and_any_number_goes_on(place, alone, broken):
+    said, seconds = broken
+    assert said[1][0] == -signal.SIGKILL
+    assert said[0][0] not in (0, None)
+    assert "another process of this run is gone" in said[0][2] or "another task died" in said[0][2]
+    assert seconds < 60
+    for count, devices in ((1, 2), (4, 1)):
+        run = place / f"by{count}"
+        shutil.copytree(place / "broken", run)
+        if count == 1:
+            succeeded(launch(place, count, devices, "resume", run))
+            assert same(run, alone)
+            continue
+        # SIGTERM at one of four before their second step: all stop at the same later one, saved.
+        said = launch(place, count, devices, "resume", run, hook=f"2 2 {int(signal.SIGTERM)}")
+        assert {code for code, _, _ in said} <= {0, 130}, said
+        same(run, alone)
+        if said[0][0] == 130:
+            assert f"go on with: arena-jax resume {run}" in said[0][1]
+            succeeded(launch(place, 1, 2, "resume", run))
+        assert same(run, alone)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("10.0.0.1", 2, 0), r"write HOST:PORT of process 0"),
+        (("10.0.0.1:99", 0, 0), "is 1 or more"),
+        (("10.0.0.1:99", 2, 2), "goes from 0 to count - 1"),
+        (("10.0.0.1:99", None, None), "give --coordinator HOST:PORT, --process-count N and --process-index I"),
+        ((None, None, None), "or start them with srun or mpirun"),
+    ],
+)
+def test_what_cannot_start_is_told(given, told):
+    with pytest.raises(ArenaError, match=told):
+        processes.start(*given)
+
+
+def test_an_environment_that_makes_no_sense(monkeypatch):
+    monkeypatch.setenv("JAX_PROCESS_ID", "one")
+    with pytest.raises(ArenaError, match="JAX_PROCESS_ID is 'one' in the environment"):
+        processes.start("10.0.0.1:99", 2)
