@@ -26,12 +26,12 @@ import numpy as np
 from arena_jax.arena import history as past
 from arena_jax.arena import policies
 from arena_jax.arena.allocation import steps_per_round
-from arena_jax.arena.contest import Contest, Pending
+from arena_jax.arena.contest import Contest, Pending, check_repeatable
 from arena_jax.arena.leaderboard import leaderboard
 from arena_jax.arena.memory import estimate, format_bytes, too_large, tree_bytes
 from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.spending import Spending
-from arena_jax.config import ArenaConfig, RunConfig
+from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training import interrupts, processes
 from arena_jax.training.checkpoint import Checkpoints
@@ -76,7 +76,7 @@ def train(
     """
     if config.arena is None:
         raise ArenaError("this configuration is no competition: it has no arena section; give --memory-budget")
-    _check_repeatable(config.arena)
+    check_repeatable(config.arena)
     folder = open_folder(config, output, resume=resume)
     wanted = config.training
     with (
@@ -91,16 +91,6 @@ def train(
 
         reports.draw(folder)
     return folder
-
-
-def _check_repeatable(arena: ArenaConfig) -> None:
-    """Several processes must decide alike, so that nothing may hang on a clock."""
-    if processes.several() and (arena.swap_after is None or arena.price == "seconds"):
-        given = "swap_after none" if arena.swap_after is None else "price seconds"
-        raise ArenaError(
-            f"a competition of several processes cannot go by the clock, which arena.{given} does:"
-            " give --swap-after 5 and --price flops"
-        )
 
 
 class _Competition(Contest):

@@ -40,6 +40,24 @@ class Pending(NamedTuple):
     due: int | None
 
 
+def check_repeatable(arena: ArenaConfig) -> None:
+    """Refuse what hangs on a clock where several processes must decide alike.
+
+    Raises:
+        ArenaError: batch sizes, costs or the length of the run are measured.
+    """
+    if not processes.several():
+        return
+    measured = {
+        "--swap-after none (give 5)": arena.swap_after is None,
+        "--price seconds (give flops)": arena.price == "seconds",
+        "--spend in seconds (give TFLOP)": arena.spend is not None and parse_spend(arena.spend).of == "seconds",
+    }
+    for option, given in measured.items():
+        if given:
+            raise ArenaError(f"a competition of several processes cannot go by the clock, as with {option}")
+
+
 class Contest:
     """The models of a run and what they hold; `arena_jax.arena.competition` sets it in motion.
 

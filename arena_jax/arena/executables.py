@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from arena_jax.arena.batch_size import Choice, largest_batch
 from arena_jax.arena.memory import Estimate, calibrate, estimate, too_large, tree_bytes
 from arena_jax.errors import ArenaError
+from arena_jax.training import processes
 from arena_jax.training.devices import replicated
 from arena_jax.training.step import Compilation, Step
 
@@ -248,6 +249,8 @@ class Executables:
         need = self._known[name][size]
         result, excess = calibrate(need, program, self._local)
         self._not_run[name].discard(size)
+        # What one process has learnt all go by, as they must choose alike.
+        excess = max((one for one in processes.gather(excess) if one is not None), default=None)
         if excess is not None:
             before = self.margins[name]
             # To the next percent, so that the noise of an allocator does not raise it again and again.
