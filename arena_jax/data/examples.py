@@ -153,8 +153,10 @@ def examples_of(
             notes.append(f"{empty_rows:,} empty documents left out")
             out["text"] = [text for text in out["text"] if text.strip()]
         return out, (), notes
+    if empty_rows == len(out["text"]):
+        raise ArenaError(f"{table.where}: every text in column '{columns['text']}' is blank; is it the right column?")
     if empty_rows:
-        notes.append(f"{empty_rows:,} of {len(out['text']):,} texts are empty; kept with their label")
+        notes.append(f"{empty_rows:,} of {len(out['text']):,} texts are blank; kept with their label")
     names = tuple(label_names or table.class_names.get(columns["label"], ()))
     numbered = list(zip(table.rows, values["label"], strict=True))
     out["label"], names = _label_numbers(table.where, numbered, names)
@@ -248,6 +250,8 @@ def _label_numbers(
                     f"from 0 to {bound - 1}{hidden}"
                 )
         return [number for _, number in found], names or tuple(map(str, range(bound)))
+    if not names:
+        _check_no_measure(where, labels)
     texts = [str(label).strip() for _, label in labels]
     names = names or _order(set(texts), tags)
     index = {name: number for number, name in enumerate(names)}
@@ -256,6 +260,17 @@ def _label_numbers(
             clause = nearest(text, names) if len(names) <= 20 else f"there are {len(names)} labels"
             raise ArenaError(f"{where} {row}: label {text[:40]!r} is not one of the training labels; {clause}")
     return [index[text] for text in texts], names
+
+
+def _check_no_measure(where: str, labels: list[tuple[str, Any]]) -> None:
+    """Refuse numbers that are no class numbers: each value would silently become a class of its own."""
+    for row, label in labels:
+        measured = isinstance(label, float) and not label.is_integer()
+        if measured or (isinstance(label, str) and re.fullmatch(r"\s*[-+]?\d*\.\d+\s*", label)):
+            raise ArenaError(
+                f"{where} {row}: label {str(label).strip()[:40]} is no class: labels are whole numbers from 0,"
+                " or names; measured values cannot be learnt"
+            )
 
 
 def _all_int(labels: list[tuple[str, Any]]) -> bool:

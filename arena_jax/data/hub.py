@@ -7,6 +7,7 @@ from typing import Any
 
 from arena_jax.data.files import Table, split_documents
 from arena_jax.errors import ArenaError
+from arena_jax.hub import near_here, stay_offline_if_unreachable
 
 # name: (id, subset, revision). WNUT-17's own repository holds a script, which is never run; its Parquet copy does.
 KNOWN: dict[str, tuple[str, str | None, str | None]] = {
@@ -30,6 +31,7 @@ def hub_tables(name: str, subset: str | None) -> tuple[dict[str, Table], str]:
     Raises:
         ArenaError: no connection, no such data set, or one that exists only as a script.
     """
+    stay_offline_if_unreachable()
     import datasets
 
     place, known_subset, revision = KNOWN.get(name, (name, None, None))
@@ -41,7 +43,7 @@ def hub_tables(name: str, subset: str | None) -> tuple[dict[str, Table], str]:
         first = (str(error).strip().splitlines() or [""])[0]
         raise ArenaError(
             f"cannot load '{place}' from the Hugging Face Hub ({type(error).__name__}: {first[:160]}); "
-            "check the name and the connection, or give a local file or folder instead"
+            f"check the name and the connection, or give a local file or folder instead{near_here(name)}"
         ) from None
     provenance = f"Hugging Face Hub, {place}" + (f", subset {subset}" if subset else "")
     return _tables(loaded, place, articles=name == "wikitext2"), provenance

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arena_jax.errors import ArenaError
+from arena_jax.hub import near_here, stay_offline_if_unreachable
 
 if TYPE_CHECKING:
     import tokenizers
@@ -167,6 +168,7 @@ def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
     Raises:
         ArenaError: nothing there, not readable, or a tokenizer that only exists as Python code.
     """
+    stay_offline_if_unreachable()
     from transformers import AutoTokenizer
 
     name = str(path_or_id)
@@ -181,7 +183,7 @@ def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
         what = str(error).strip().splitlines()
         raise ArenaError(
             f"no usable tokenizer '{name}' {where} ({type(error).__name__}: {what[0][:160] if what else ''}); "
-            "give a folder with tokenizer.json, or leave it out to train one on the data"
+            f"give a folder with tokenizer.json, or leave it out to train one on the data{near_here(name)}"
         ) from None
     ids = {role: getattr(source, f"{role}_token_id", None) for role in _IDS}
     notes: tuple[str, ...] = ()

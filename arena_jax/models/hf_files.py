@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from arena_jax.errors import ArenaError
+from arena_jax.hub import near_here, stay_offline_if_unreachable
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -46,6 +47,7 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
         raise ArenaError(f"{name} is a file: give the folder that holds config.json and model.safetensors")
     if isinstance(path_or_hub_id, Path) or not _HUB_ID.fullmatch(name):
         raise ArenaError(f"there is no folder {name}: give a folder that holds config.json and model.safetensors")
+    stay_offline_if_unreachable()
     import huggingface_hub
 
     wanted = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
@@ -56,6 +58,7 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
         raise ArenaError(
             f"there is no folder {name}, and it could not be fetched from the Hugging Face Hub "
             f"({type(error).__name__}: {reason}): check the name and the connection, or give a local folder"
+            + near_here(name)
         ) from None
 
 

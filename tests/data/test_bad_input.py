@@ -39,6 +39,10 @@ CASES = [
     ("a.tsv", b"text\tlabel\na\t0\nb\t-1\n", {}, "label -1 is out of range"),
     ("a.tsv", b"text\tlabel\na\t0\nb\t999999999\n", {}, "label 999999999 is out of range"),
     ("a.jsonl", b'{"text": "a", "label": NaN}\n', {}, "line 1 has no label"),
+    ("a.jsonl", b'{"text": "a", "label": 0}\n{"text": "b", "label": 1.5}\n', {}, "line 2: label 1.5 is no class"),
+    ("a.tsv", b"text\tlabel\na\t3.8\nb\tgood\n", {}, "line 2: label 3.8 is no class"),
+    ("a.tsv", b"text\tlabel\n \t1\n\t0\n", {}, "every text in column 'text' is blank"),
+    ("a.jsonl", b'{"text": " "}\n', {"task": "language-model"}, "no examples"),
     ("a.jsonl", b'{"text": "a", "label": [1]}\n', {}, "not a list"),
     ("a.jsonl", b'{"text": "a", "label": 1}\n\n{"label": 0}\n', {}, "line 3 has no text"),
     ("a.jsonl", b'{"text": 3, "label": 1}\n', {}, "int instead of text"),
@@ -76,7 +80,7 @@ def test_one_line_says_what_and_where(tmp_path, name, content, options, expected
     assert expected in refused(lambda: load(path, **{"split": "all", **options}))
 
 
-def test_missing_and_unreadable_places(tmp_path):
+def test_missing_and_unreadable_places(tmp_path, monkeypatch):
     (tmp_path / "train.tsv").write_text("text\tlabel\na\t1\n")
     assert "did you mean 'train.tsv'?" in refused(lambda: load(tmp_path / "trian.tsv"))
     assert "does not exist either" in refused(lambda: load(tmp_path / "no" / "train.tsv"))
@@ -89,6 +93,9 @@ def test_missing_and_unreadable_places(tmp_path):
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train"]}')
     assert "cannot read the saved data set" in refused(lambda: load(tmp_path / "saved"))
+    (tmp_path / "my-data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "did you mean 'my-data'?" in refused(lambda: load("mydata"))
     assert "is for language-model" in refused(lambda: load("python-docs", task="token-classification"))
 
 
