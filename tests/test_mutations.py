@@ -1,0 +1,256 @@
+"""A thousand damaged configurations, data files and weight folders: each is read, or refused in one line.
+
+Nothing here is written by hand: hypothesis damages good ones, the same way every time.
+"""
+
+import copy
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from arena_jax import config, models, presets
+from arena_jax.cli import options
+from arena_jax.data import Batches, encode, load, train_tokenizer
+from arena_jax.errors import ArenaError
+
+SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+MANY = 334
+
+
+def told_in_one_line(call):
+    """What the call returns, or None where it refuses as it should."""
+    try:
+        return call()
+    except ArenaError as error:
+        message = str(error)
+        assert message
+        assert message.isprintable(), message
+        return None
+
+
+# ---- damage ----
+
+# What hands and scripts leave in such files, and what attackers would.
+ODD = st.sampled_from(
+    [
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        3,
+        2**31,
+        2**63,
+        10**30,
+        0.5,
+        1.5,
+        -0.0,
+        1e308,
+        float("nan"),
+        float("inf"),
+        "",
+        " ",
+        "0",
+        "nan",
+        "bert-tiny",
+        "gpt2",
+        "../x",
+        "a\nb",
+        "\x00",
+        "\ud800",
+        "é" * 300,
+        [],
+        [None],
+        [[]],
+        [1, "a"],
+        {},
+        {"": None},
+        {"a": {"b": []}},
+    ]
+)
+
+
+def places(value, path=()):
+    """Every place in a JSON value, as a path of keys."""
+    yield path
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in below:
+        yield from places(inner, (*path, key))
+
+
+@st.composite
+def damaged(draw, whole, most=3):
+    """A copy of a JSON value with a few of its parts replaced, removed, added, renamed or doubled."""
+    value = copy.deepcopy(whole)
+    for _ in range(draw(st.integers(1, most))):
+        spots = [path for path in places(value) if path]
+        if not spots:
+            return value
+        *way, last = spots[draw(st.integers(0, len(spots) - 1))]
+        holder = value
+        for key in way:
+            holder = holder[key]
+        match draw(st.sampled_from(["replace", "replace", "remove", "add", "swap"])):
+            case "replace":
+                holder[last] = draw(ODD)
+            case "remove":
+                del holder[last]
+            case "add" if isinstance(holder, dict):
+                holder[draw(st.sampled_from(["", "nmae", "__class__", "auto_map", str(last) + "s"]))] = draw(ODD)
+            case "swap" if isinstance(holder, dict):
+                other = draw(st.sampled_from(sorted(holder)))
+                holder[last], holder[other] = holder[other], holder[last]
+            case _:
+                holder.append(draw(ODD)) if isinstance(holder, list) else holder.update({"x": None})
+    return value
+
+
+def edited(draw, content: bytes) -> bytes:
+    """A few bytes removed and added."""
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(content)))
+        content = content[:at] + draw(st.binary(max_size=4)) + content[at + draw(st.integers(0, 4)) :]
+    return content
+
+
+# ---- configurations ----
+
+RUNS = [config.to_dict(presets.get(name)) for name in ("joint-sst2", "arena-small")]
+
+
+@settings(max_examples=MANY, **SETTINGS)
+@given(data=st.data())
+def test_configurations(tmp_path, data):
+    path = tmp_path / "config.json"
+    run = data.draw(st.sampled_from(RUNS))
+    if data.draw(st.booleans()):
+        path.write_text(json.dumps(data.draw(damaged(run))), "utf-8")
+    else:
+        path.write_bytes(edited(data.draw, json.dumps(run, indent=1).encode()))
+    read = told_in_one_line(lambda: config.load(path))
+    if read is not None:
+        config.save(read, tmp_path / "again.json")
+        assert config.load(tmp_path / "again.json") == read
+
+
+@settings(max_examples=MANY, **SETTINGS)
+@given(
+    flag=st.sampled_from(sorted(options.flags())),
+    text=st.text(max_size=8)
+    | st.sampled_from(["nan", "inf", "-inf", "1e400", "-1", "0", "1_0", "٣", "none", "1,1", "a=b,=", "9" * 400]),
+)
+def test_options(flag, text):
+    section, field = options.flags()[flag]
+    told_in_one_line(lambda: options.apply(presets.get("joint-sst2"), {f"{section}.{field.name}": text}))
+
+
+# ---- data ----
+
+ROWS = {
+    "sequence-classification": [{"text": "a good film", "label": 1}, {"text": "bad", "label": 0}],
+    "token-classification": [{"words": ["a", "b"], "tags": ["O", "B-x"]}, {"words": ["c"], "tags": ["O"]}],
+    "question-answering": [
+        {"question": "?", "context": "a b c", "answers": {"text": ["b"], "answer_start": [2]}},
+        {"question": "?", "context": "a b c", "answers": [{"text": "a", "answer_start": 0}]},
+    ],
+    "language-model": [{"text": "some text"}, {"text": "more"}],
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["a good film, some text"], "bert", min_frequency=1)
+
+
+@settings(max_examples=MANY, **SETTINGS)
+@given(task=st.sampled_from(sorted(ROWS)), data=st.data(), lines=st.booleans())
+def test_data_files(tmp_path, tokenizer, task, data, lines):
+    rows = data.draw(damaged(ROWS[task]))
+    if lines and isinstance(rows, list):
+        (path := tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    else:
+        (path := tmp_path / "a.json").write_text(json.dumps(rows))
+
+    def read():
+        examples = load(path, task=task, split="all")
+        assert all(line.isprintable() for line in examples.report())
+        return Batches(encode(examples, tokenizer, max_length=32)).next(2)
+
+    batch = told_in_one_line(read)
+    assert batch is None or len(batch["input_ids"]) == 2
+
+
+# ---- weights ----
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Tiny folders of two families, and one in shards, as bytes."""
+    found = []
+    sizes = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8, "vocab_size": 20}
+    for family, task, limit in (
+        ("bert", "sequence-classification", "1GB"),
+        ("gpt2", "causal-lm", "1GB"),
+        ("gpt2", "causal-lm", "2KB"),
+    ):
+        shape = models.preset(f"{family}-tiny", **sizes, max_positions=8)
+        folder = tmp_path_factory.mktemp("weights")
+        models.save_pretrained(models.create(shape, task=task), folder, max_shard_size=limit)
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    return found
+
+
+def changed_header(draw, content: bytes) -> bytes:
+    """A safetensors file whose header says something else."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    text = json.dumps(draw(damaged(header))).encode("utf-8", "replace")
+    return (
+        struct.pack("<Q", draw(st.sampled_from([len(text), len(text), length, 2**62]))) + text + content[8 + length :]
+    )
+
+
+@settings(max_examples=MANY, **SETTINGS)
+@given(data=st.data())
+def test_weight_folders(tmp_path, folders, data):
+    for path in tmp_path.iterdir():
+        path.unlink()
+    files = dict(data.draw(st.sampled_from(folders)))
+    name = data.draw(st.sampled_from(sorted(files)))
+    content = files[name]
+    kinds = ["bytes", "cut", "gone", "numbers"] + (["json"] * 3 if name.endswith(".json") else ["header"] * 3)
+    match data.draw(st.sampled_from(kinds)):
+        case "json":
+            files[name] = json.dumps(data.draw(damaged(json.loads(content)))).encode()
+        case "header":
+            files[name] = changed_header(data.draw, content)
+        case "bytes":
+            files[name] = edited(data.draw, content)
+        case "cut":
+            files[name] = content[: data.draw(st.integers(0, len(content) - 1))]
+        case "gone":
+            del files[name]
+            files["pytorch_model.bin"] = b"\x80\x04cos\nsystem\n"
+        case "numbers":
+            bad = np.array([data.draw(st.sampled_from([np.nan, np.inf, -np.inf]))], np.float32).tobytes()
+            files[name] = content[: -4 * data.draw(st.integers(1, 8))] + bad
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    before = sorted(tmp_path.iterdir())
+    model = told_in_one_line(lambda: models.from_pretrained(tmp_path))
+    assert sorted(tmp_path.iterdir()) == before, "reading writes nothing"
+    if model is not None:
+        assert all(np.isfinite(leaf).all() for leaf in leaves(models.split(model)[1]))
+
+
+def leaves(tree):
+    for value in tree.values():
+        if isinstance(value, dict):
+            yield from leaves(value)
+        else:
+            yield np.asarray(value)
