@@ -18,6 +18,12 @@ class ArenaError(ValueError):
         arena_jax.errors.ArenaError: unknown preset 'joint-sst3'; the nearest is 'joint-sst2'
     """
 
+    def __init__(self, message: object = "") -> None:
+        # What comes from a file or a command line may hold line ends, or commands to a terminal.
+        text = str(message)
+        shown = (c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
+        super().__init__(text if text.isprintable() else "".join(shown))
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name was probably meant, or list what there is.

@@ -97,16 +97,18 @@ def damaged(draw, whole, most=3):
             holder = holder[key]
         match draw(st.sampled_from(["replace", "replace", "remove", "add", "swap"])):
             case "replace":
-                holder[last] = draw(ODD)
+                holder[last] = copy.deepcopy(draw(ODD))
             case "remove":
                 del holder[last]
             case "add" if isinstance(holder, dict):
-                holder[draw(st.sampled_from(["", "nmae", "__class__", "auto_map", str(last) + "s"]))] = draw(ODD)
+                holder[draw(st.sampled_from(["", "nmae", "__class__", "auto_map", str(last) + "s"]))] = copy.deepcopy(
+                    draw(ODD)
+                )
             case "swap" if isinstance(holder, dict):
                 other = draw(st.sampled_from(sorted(holder)))
                 holder[last], holder[other] = holder[other], holder[last]
             case _:
-                holder.append(draw(ODD)) if isinstance(holder, list) else holder.update({"x": None})
+                holder.append(copy.deepcopy(draw(ODD))) if isinstance(holder, list) else holder.update({"x": None})
     return value
 
 

@@ -41,9 +41,10 @@ from arena_jax.training.evaluation import mean_loss, score
 from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
 from arena_jax.training.records import open_records, read
-from arena_jax.training.run_folder import described, open_folder, surroundings
+from arena_jax.training.run_folder import described, open_folder
 from arena_jax.training.saving import Saving, begin, has_ended
 from arena_jax.training.step import Compilation
+from arena_jax.training.surroundings import surroundings
 
 
 def train(
@@ -108,11 +109,12 @@ class _Competition(Contest):
                 screen.show({"kind": "resume", "step": at, "time": time.time()})
             return
         self.interval = Interval(position.get("interval"))
+        speaks = processes.first()
         kept = position.get("records", 0) if resume else None
         with (
             self.executables,
             open_records(self.folder, kept, tensorboard=wanted.tensorboard) as records,
-            Display(earlier=read(self.folder) if resume else (), silent=not processes.first()) as screen,
+            Display(earlier=read(self.folder) if resume and speaks else (), silent=not speaks) as screen,
         ):
             saving = Saving(self.folder, checkpoints, records, screen, resume=resume, position=position, at=at)
             self.emit, self.tell_program = saving.emit, saving.compiled

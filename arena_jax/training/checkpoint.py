@@ -22,8 +22,8 @@ import jax.numpy as jnp
 
 from arena_jax.errors import ArenaError
 from arena_jax.training import checkpoint_files as files
-from arena_jax.training.checkpoint_files import Unreadable
 from arena_jax.training import processes
+from arena_jax.training.checkpoint_files import Unreadable
 
 Tree = TypeVar("Tree")
 

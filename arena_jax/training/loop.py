@@ -21,10 +21,11 @@ from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
 from arena_jax.training.optimizer import make_optimizer, warmup_steps
 from arena_jax.training.records import open_records, read
-from arena_jax.training.run_folder import build_parts, described, load_run, open_folder, process, surroundings
+from arena_jax.training.run_folder import build_parts, described, load_run, open_folder, process
 from arena_jax.training.saving import Saving, begin, has_ended
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Compilation, Step, make_step
+from arena_jax.training.surroundings import surroundings
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -92,11 +93,12 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 screen.show({"kind": "resume", "step": first_step, "time": time.time()})
             return folder
         interval = Interval(position.get("interval"))
+        speaks = processes.first()
         last_score: float | None = position.get("score")
         kept = position.get("records", 0) if resume else None
         with (
             open_records(folder, kept, tensorboard=wanted.tensorboard) as records,
-            Display(earlier=read(folder) if resume else (), silent=not processes.first()) as screen,
+            Display(earlier=read(folder) if resume and speaks else (), silent=not speaks) as screen,
         ):
             saving = Saving(folder, checkpoints, records, screen, resume=resume, position=position, at=first_step)
             emit = saving.emit

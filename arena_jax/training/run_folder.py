@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
+import os
 import shutil
 import zlib
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 
-import arena_jax
 from arena_jax import config as configuration
 from arena_jax import models
 from arena_jax.config import RunConfig
@@ -41,12 +40,14 @@ def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Pat
     named = output or (Path(config.training.output) if config.training.output else None)
     if resume:
         assert named is not None
+        refuse_links(named)
         changed = configuration.differences(load_run(named), config)
         if changed:
             raise ArenaError(f"'{named}' was begun with another configuration: {'; '.join(changed)}; start a new run")
         return named
     given = named or _next_folder(config.preset)
     held = {entry.name for entry in given.iterdir()} if given.is_dir() else set()
+    refuse_links(given)
     if "config.json" in held and held <= {"config.json", "tokenizers", "lock"}:
         # A start that failed before its first record: there is no run in it, and its tokenizers may be of other data.
         shutil.rmtree(given / "tokenizers", ignore_errors=True)
@@ -60,6 +61,25 @@ def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Pat
         raise ArenaError(f"cannot make the run's folder '{given}': {error.strerror}; choose another --output") from None
     configuration.save(config, given / "config.json")
     return given
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a run's folder in which a link leads out of it: what is written there would land elsewhere.
+
+    The folder itself may be a link: whoever named it chose where it leads.
+
+    Raises:
+        ArenaError: naming the first such link.
+    """
+    inside = Path(os.path.realpath(folder))
+    for place, folders, files in os.walk(folder):
+        for name in sorted((*folders, *files)):
+            path = Path(place) / name
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
+                raise ArenaError(
+                    f"'{path}' is a link out of the run's folder, to '{os.readlink(path)}': nothing is written through"
+                    " it; remove it, or give another --output"
+                )
 
 
 def _next_folder(preset: str) -> Path:
@@ -85,26 +105,6 @@ def build_parts(config: RunConfig, folder: Path) -> Parts:
 def process() -> dict[str, int]:
     """Which process of how many this is, as :class:`arena_jax.data.Batches` takes it."""
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
-
-
-def surroundings() -> dict[str, Any]:
-    """What a number depends on beside the configuration."""
-    import flax
-    import jaxlib
-    import optax
-
-    return {
-        "versions": {
-            "arena-jax": arena_jax.__version__,
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-            "flax": flax.__version__,
-            "optax": optax.__version__,
-            "python": platform.python_version(),
-        },
-        "devices": [device.device_kind for device in jax.devices()],
-        "processes": jax.process_count(),
-    }
 
 
 def described(parts: Parts) -> dict[str, dict[str, Any]]:
