@@ -36,7 +36,7 @@ def test_a_model_folder_runs_nothing(folder, tmp_path):
         with contextlib.suppress(ArenaError):
             call()
         assert not (tmp_path / "executed").exists()
-    with pytest.raises(ArenaError, match="auto_map=.* is not known"):
+    with pytest.raises(ArenaError, match=r"auto_map=.* is not known"):
         models.from_pretrained(folder)
 
 
