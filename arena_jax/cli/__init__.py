@@ -144,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     # transformers tells everybody who has no PyTorch that they have none; here that is as it should be.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    failed = True
     try:
         code = _run([word for word in words if word != "--debug"])
     except ArenaError as error:
@@ -156,7 +157,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = 0
     except Exception as error:
         code = _fail(f"this is a bug ({type(error).__name__}: {error}); --debug shows where", 1, debug)
-    commands.leave_processes(code)
+    else:
+        failed = False
+    commands.leave_processes(code, failed=failed)
     return code
 
 

@@ -80,12 +80,12 @@ def join_processes(arguments: argparse.Namespace) -> None:
     processes.start(arguments.coordinator, count, index)
 
 
-def leave_processes(code: int) -> None:
+def leave_processes(code: int, *, failed: bool) -> None:
     """End this process' part in a run of several, if it has one."""
     # Looked up, as importing it would import JAX.
     processes = sys.modules.get("arena_jax.training.processes")
     if processes is not None:
-        processes.leave(code, failed=code not in (0, INTERRUPTED))
+        processes.leave(code, failed=failed)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
