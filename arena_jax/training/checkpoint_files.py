@@ -4,6 +4,7 @@ Orbax writes the arrays, as a pure container under their paths (``params/bert/bl
 ``contents.json``, with everything else: the format's number, the position, and checksums of all there is — of each
 array's bytes as they were in memory, of each file, and of itself. Files are held against their checksums before Orbax
 sees them, arrays after: what :func:`read` returns is what was written, to the bit, whatever happened on the disk.
+Of a run of several processes, process 0 writes the bytes of the arrays itself, without Orbax.
 The checksums (CRC-32, about 7 GB/s) find accidents; they are no signature.
 """
 

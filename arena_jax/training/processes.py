@@ -2,8 +2,9 @@
 
 Every process runs the same program on the same configuration and feeds its own rows of each batch. What only one may
 do — make the folder, hold the lock, write records — process 0 does, and the others are told how it went, errors
-included. A process that dies takes the others with it: their next exchange fails, or, where they wait for nothing, a
-heartbeat that stays out for `HEARTBEAT` seconds ends them. All that is lost is what the last checkpoint did not see.
+included. A process that dies takes the others with it: their next exchange fails, or hangs until a heartbeat has stayed
+out for `HEARTBEAT` seconds and JAX's runtime ends them ("another task died", an abort); at once where process 0 died.
+All that is lost is what the last checkpoint did not see.
 """
 
 from __future__ import annotations
