@@ -279,6 +279,18 @@ class TrainingConfig:
     keep_checkpoints: int = option(
         3, "newest checkpoints that stay on disk, beside the best by mean validation loss", unit="checkpoints", low=1
     )
+    sick_after: int | None = option(
+        5,
+        "steps in a row, skipped because its loss or gradient was not finite, that make a model sick; none: never",
+        unit="steps",
+        low=1,
+    )
+    sick_model: str = option(
+        "restore",
+        "what a sick model does: goes back to the last checkpoint in which it was well (frozen if there is none, or if"
+        " that does not help), is frozen, or stops the run",
+        choices=("restore", "freeze", "stop"),
+    )
     seed: int = option(0, "fixes initial weights, data order, masking and dropout", low=0, high=2**32 - 1)
     dtype: str = option(
         "float32", "precision of the computation; parameters stay float32", choices=("float32", "bfloat16")

@@ -26,18 +26,20 @@ import numpy as np
 from arena_jax.arena import history as past
 from arena_jax.arena import policies
 from arena_jax.arena.allocation import steps_per_round
-from arena_jax.arena.contest import Contest, Pending, check_repeatable
+from arena_jax.arena.contest import check_repeatable
 from arena_jax.arena.leaderboard import leaderboard
 from arena_jax.arena.memory import estimate, format_bytes, too_large, tree_bytes
 from arena_jax.arena.progress import learning_progress
+from arena_jax.arena.rounds import Rounds
 from arena_jax.arena.spending import Spending
 from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training import interrupts, processes
 from arena_jax.training.checkpoint import Checkpoints
-from arena_jax.training.devices import own_rows, place_batch, replicated
+from arena_jax.training.devices import replicated
 from arena_jax.training.display import Display
 from arena_jax.training.evaluation import mean_loss, score
+from arena_jax.training.health import Health
 from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
 from arena_jax.training.records import open_records, read
@@ -94,7 +96,7 @@ def train(
     return folder
 
 
-class _Competition(Contest):
+class _Competition(Rounds):
     """One run; its methods are the lines of Algorithm 1."""
 
     # ---- the run ----
@@ -110,6 +112,8 @@ class _Competition(Contest):
             return
         self.interval = Interval(position.get("interval"))
         speaks = processes.first()
+        self.health = Health(self.names, wanted.sick_after, wanted.sick_model, position.get("health"))
+        checkpoints.protected = set(self.health.good.values())
         kept = position.get("records", 0) if resume else None
         with (
             self.executables,
@@ -136,9 +140,12 @@ class _Competition(Contest):
             self.interval.go_on()
             stopping = processes.stopping(bool(stop), at)
             while not self.over(at) and not stopping:
+                self.look_after(at, checkpoints, saving)
                 self.swap(at)
                 self.play(at)
                 at += 1
+                self.interval.flush()
+                self.health.saw(self.interval.skipped())
                 over = self.over(at)
                 screen.advance(at if self.rounds else round(100 * self.fraction(at)))
                 saving.look(at)
@@ -151,6 +158,8 @@ class _Competition(Contest):
                     self.reallocate(at)
                 stopping = processes.stopping(bool(stop), at)
                 if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or over:
+                    self.health.note_good(at, self.losses())
+                    checkpoints.protected = set(self.health.good.values())
                     self.save(saving, at)
             if saving.saved != at:  # asked to stop
                 self.save(saving, at)
@@ -164,45 +173,18 @@ class _Competition(Contest):
 
     def save(self, saving: Saving, at: int) -> None:
         """Start writing a checkpoint."""
-        self.interval.flush()
         position = {"round": at, "over": self.over(at), **self.to_json()}
-        saving.save(at, self.state, position, mean_loss(self.last_scores))
+        saving.save(at, self.state, position, mean_loss(self.losses()))
 
-    def play(self, at: int) -> None:
-        """Take one round's steps, lines 11 to 21; all models' first steps, then all second steps, and so on."""
-        steps = dict(zip(self.names, steps_per_round(self.shares, self.arena.round_scale).tolist(), strict=True))
-        for turn in range(max(steps.values())):
-            stepping = [name for name in self.names if turn < steps[name]]
-            if turn == 0:
-                jax.block_until_ready(self.state.params)  # so that what is timed is the gradient alone
-            measured, rates, rows = {}, dict.fromkeys(self.names, np.float32(0)), {}
-            for name in stepping:
-                rates[name] = np.float32(self.rate(name, at))
-                k = self.microbatches(name, self.sizes[name])
-                batch = self.streams[name].next(self.rows(name))
-                placed = place_batch(own_rows(batch, k), self.mesh, k)
-                rows[name] = self.rows(name)
-                self.gradients[name] = None  # the last one goes before the next one comes
-                start = time.perf_counter()
-                self.gradients[name], measured[name] = self.executables(
-                    name, self.sizes[name], self.state.params[name], placed, self.spent[name].steps
-                )
-                if turn == 0:
-                    jax.block_until_ready(self.gradients[name])
-                    took = self.pace((name, self.sizes[name]), time.perf_counter() - start)
-                    self.spent[name].seconds += took * steps[name]
-                self.calibrate(name, at)
-                self.spent[name].pay(batch, self.parameters[name])
-            zero = {"loss": np.float32(0), "gradient_norm": np.float32(0)}
-            known = {name: {key: measured.get(name, zero)[key] for key in zero} for name in self.names}
-            active = {name: np.bool_(name in measured) for name in self.names}
-            start = time.perf_counter()
-            self.state, told = self.update(self.state, self.gradients, known, {"active": active, "rates": rates})
-            if turn == 0:
-                jax.block_until_ready(self.state.params)
-                one_update = self.pace("update", time.perf_counter() - start)
-            self.pay_for_updates(stepping, one_update)
-            self.interval.add({name: {**measured[name], **told[name]} for name in stepping}, rows=rows)
+    def look_after(self, at: int, checkpoints: Checkpoints, saving: Saving) -> None:
+        """Do what is to be done about sick models; a frozen one takes no more steps, and keeps its share of memory."""
+        for name in self.health.due():
+            self.state = self.health.act(name, at, self.state, checkpoints, saving)
+        if self.health.hopeless:
+            if saving.saved != at:
+                self.save(saving, at)
+            saving.finish(at)
+            raise ArenaError(self.health.hopeless)
 
     def evaluate(self, at: int) -> None:
         """Score every model on the validation set: lines 7 to 9 and 22 to 28."""
@@ -250,12 +232,6 @@ class _Competition(Contest):
             self.begin(name, float(share) * self.executables.pool, at)
         self.allot(at)
 
-    def begin(self, name: str, memory: float, at: int, due: int | None = None) -> None:
-        """Start looking for the batch size of a model's new share, in the background."""
-        if due is None and self.arena.swap_after is not None:
-            due = at + self.arena.swap_after
-        self.pending[name] = Pending(self.executables.find(name, memory), memory, due)
-
     def swap(self, at: int, *, last: bool = False) -> None:
         """Let new batch sizes take over: those that are due, or ready where the clock decides."""
         for name, pending in list(self.pending.items()):
@@ -270,14 +246,6 @@ class _Competition(Contest):
             self.tell_compiled(at, self.executables.adopt(name, choice))
             if before != choice.batch:
                 self.emit("swap", at, model=name, before=before, waited=waited, reason=choice.reason, **self.held(name))
-
-    def calibrate(self, name: str, at: int) -> None:
-        """Record what a program's first run says of its estimate; look again where its size no longer fits."""
-        for one in self.executables.calibrations():
-            self.emit("calibration", at, **one._asdict())
-            memory = float(self.shares[self.names.index(name)]) * self.executables.pool
-            if one.raised and name not in self.pending and not self.executables.allowed(name, self.sizes[name], memory):
-                self.begin(name, memory, at)
 
     # ---- the beginning ----
 
@@ -354,11 +322,6 @@ class _Competition(Contest):
         fraction = self.fraction(at)
         self.emit("allocation", at, fraction=fraction, budget=self.budget, resident=self.resident, models=models)
 
-    def tell_compiled(self, at: int, compiled: list[Compilation]) -> None:
-        """Record what was compiled."""
-        for one in compiled:
-            self.tell_program(at, one.program, one.seconds, one.bytes)
-
     def tell_start(self) -> None:
         """Record the beginning."""
         self.emit(
@@ -390,7 +353,9 @@ class _Competition(Contest):
             "pending": {name: {"memory": one.memory, "due": one.due} for name, one in self.pending.items()},
             "history": {field: np.asarray(rows).tolist() for field, rows in self.history._asdict().items()},
             "last_scores": self.last_scores,
+            "health": self.health.state(),
             "evicted": self.executables.evicted,
+            "executables": self.executables.remembered(),
             "learned": self.executables.learned(),
         }
 
@@ -406,7 +371,7 @@ class _Competition(Contest):
         self.executables.evicted.update(position["evicted"])
         if "learned" in position:  # a checkpoint of before it was kept has none
             self.executables.learn(position["learned"])
-        for name, size in self.sizes.items():
-            self.tell_compiled(at, self.executables.compile(name, size))
+        for one in self.executables.remember(position["executables"], self.sizes):
+            self.tell_program(at, one.program, one.seconds, one.bytes, again=True)
         for name, pending in position["pending"].items():
             self.begin(name, pending["memory"], at, pending["due"])

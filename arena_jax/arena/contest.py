@@ -142,6 +142,7 @@ class Contest:
         self.spent = {name: Spending() for name in self.names}
         self.pace = Pace()
         self.history: past.History | None = None
+        self.last_scores: dict[str, dict[str, float]] = {}
 
     # ---- how long it lasts ----
 
@@ -185,6 +186,10 @@ class Contest:
         """Say what a policy is told that a model has cost."""
         # In 10¹² operations, so that the numbers are near those of seconds.
         return self.spent[name].seconds if self.arena.price == "seconds" else self.spent[name].flops / 1e12
+
+    def losses(self) -> dict[str, float]:
+        """The models' validation losses, as last evaluated."""
+        return {name: scores["loss"] for name, scores in self.last_scores.items()}
 
     def epoch(self) -> float:
         """Passes over the data of the model that has seen the most."""

@@ -23,6 +23,7 @@ from arena_jax.training.step import Compilation, Step
 
 # A model that ran out of memory in spite of its margin is given this much more room by later searches.
 _MORE_ROOM = 1.1
+_BYTES = ("arguments", "outputs", "temporaries", "aliased", "total")
 
 
 class Calibration(NamedTuple):
@@ -149,6 +150,8 @@ class Executables:
         """
         self._known[name].update(choice.compiled)
         alive = self._alive[name]
+        # Alive before the run was interrupted: made again, but nothing new.
+        again = {size for size in choice.compiled if size in alive and alive[size] is None}
         for size, made in choice.compiled.items():
             alive[size] = made.executable
             self._not_run[name].add(size)
@@ -163,10 +166,11 @@ class Executables:
         return [
             Compilation(f"gradients of {name} in batches of {size}", (), made.seconds, made.total, made.temporaries)
             for size, made in choice.compiled.items()
+            if size not in again
         ]
 
     def compile(self, name: str, size: int) -> list[Compilation]:
-        """Make the program of a given size now: a resumed run knows its sizes.
+        """Make the program of a given size now, if it is not there.
 
         Args:
             name: the model.
@@ -175,8 +179,45 @@ class Executables:
         Returns:
             What was compiled, for the records.
         """
+        if self._alive[name].get(size) is not None:
+            return []
         made = estimate(self._jitted[name], *self.arguments(name, size))
-        return self.adopt(name, Choice(size, made, {size: made}, 1, "resumed"))
+        return self.adopt(name, Choice(size, made, {size: made}, 1, "asked for"))
+
+    def remembered(self) -> dict[str, dict[str, Any]]:
+        """What each size was said to need, and which programs are alive, as a checkpoint keeps it."""
+        return {
+            name: {
+                "known": {size: [getattr(one, kind) for kind in _BYTES] for size, one in known.items()},
+                "alive": list(self._alive[name]),
+            }
+            for name, known in self._known.items()
+        }
+
+    def remember(self, told: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int]) -> list[Compilation]:
+        """Take over what :meth:`remembered` said, so that what is searched, chosen and told goes on as it would have.
+
+        Programs in force are made now, others when they are chosen.
+
+        Args:
+            told: by the run that was interrupted.
+            sizes: ``{model: batch size in force}``.
+
+        Returns:
+            What was compiled.
+        """
+        compiled = []
+        for name, size in sizes.items():
+            made = estimate(self._jitted[name], *self.arguments(name, size))
+            bytes_of = {int(key): dict(zip(_BYTES, one, strict=True)) for key, one in told[name]["known"].items()}
+            empty = made._replace(executable=None)  # type: ignore[arg-type]
+            self._known[name] = {one: empty._replace(**held) for one, held in bytes_of.items()}
+            self._known[name][size] = made
+            self._alive[name] = {one: made.executable if one == size else None for one in told[name]["alive"]}
+            self._not_run[name] = {size}
+            program = f"gradients of {name} in batches of {size}"
+            compiled.append(Compilation(program, (), made.seconds, made.total, made.temporaries))
+        return compiled
 
     def alive(self, name: str) -> int:
         """Count a model's programs that are alive."""

@@ -26,6 +26,8 @@ from arena_jax.training import processes
 from arena_jax.training.checkpoint_files import Unreadable
 
 Tree = TypeVar("Tree")
+# Saves that a run in this process had begun when Ctrl-C ended it at once, by folder.
+_LEFT: dict[Path, threading.Thread] = {}
 
 
 class Damage(NamedTuple):
@@ -105,6 +107,9 @@ class Checkpoints:
             raise ArenaError(
                 f"cannot write checkpoints to '{folder}': {error.strerror}; choose another --output"
             ) from None
+        unfinished = _LEFT.pop(self.folder, None)
+        if unfinished is not None:
+            unfinished.join()
         for left in folder.glob(".*"):
             if left.suffix in (".partial", ".removed"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -117,6 +122,8 @@ class Checkpoints:
     ) -> None:
         if kind is None or not issubclass(kind, KeyboardInterrupt):
             self.wait()
+        elif self._thread is not None:
+            _LEFT[self.folder] = self._thread
 
     @property
     def steps(self) -> list[int]:
@@ -272,6 +279,14 @@ class Checkpoints:
                     self.damaged.append(found)
         told = "; ".join(f"'{one.path}': {one.reason}" for one in self.damaged)
         raise ArenaError(f"no checkpoint can be used; {told}; put one back, or start anew with another --output")
+
+    def arrays(self, step: int) -> dict[str, Any]:
+        """Read a checkpoint's arrays into host memory, ``{path within the state: array}``.
+
+        Raises:
+            Unreadable: it is not there, or damaged.
+        """
+        return files.read(self.folder / str(step))[0]
 
     def set_aside(self) -> list[Damage]:
         """Rename what :meth:`load` found damaged, so that its step can be saved again; nothing is deleted.

@@ -10,9 +10,11 @@ The checksums (CRC-32, about 7 GB/s) find accidents; they are no signature.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,9 +27,11 @@ from orbax.checkpoint import v1 as ocp
 # Raised when older code could no longer read what is written.
 FORMAT = 1
 _CONTENTS, _ARRAYS, _PLAIN = "contents.json", "arrays", "arrays.bytes"
+_SLACK = 2**10  # bytes that an array takes on disk beside its own
 _CHUNK = 2**24  # bytes of a file read at a time
 # Orbax tells each save and each choice at INFO and warns of what it decided itself; a run has its own records.
 logging.getLogger("absl").setLevel(logging.ERROR)
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -59,6 +63,10 @@ def write(path: Path, arrays: Arrays, content: Mapping[str, Any]) -> None:
         Exception: whatever else Orbax and TensorStore meet.
     """
     path.mkdir(parents=True)
+    # Asked beforehand: Orbax stopped by a full disk in the middle leaves threads behind that complain for long.
+    need = sum(array.nbytes + _SLACK for array in arrays.values())
+    if shutil.disk_usage(path).free < need:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if jax.process_count() > 1:
         _write_plain(path / _PLAIN, arrays)
     else:

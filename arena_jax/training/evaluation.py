@@ -38,14 +38,14 @@ def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: in
     return metrics.finalize(rows, totals, predicted)
 
 
-def mean_loss(scores: Mapping[str, Mapping[str, float]]) -> float:
-    """The mean of the models' validation losses, in nats: what a run's best checkpoint is chosen by.
+def mean_loss(losses: Mapping[str, float]) -> float | None:
+    """The mean of the models' validation losses, in nats: what a run's best checkpoint is chosen by. None of nothing.
 
     Example:
-        >>> mean_loss({"bert": {"loss": 1.0}, "gpt2": {"loss": 3.0}})
+        >>> mean_loss({"bert": 1.0, "gpt2": 3.0})
         2.0
     """
-    return sum(one["loss"] for one in scores.values()) / len(scores)
+    return sum(losses.values()) / len(losses) if losses else None
 
 
 def _results(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> Iterator[tuple[Any, Any]]:

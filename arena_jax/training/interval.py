@@ -26,6 +26,12 @@ class Interval:
         self._rows: dict[str, int] = {}
         self._seconds = 0.0
         self._since: float = time.perf_counter()
+        self._skipped: list[dict[str, bool]] = []
+
+    def skipped(self) -> list[dict[str, bool]]:
+        """Per step read since this was last asked: ``{model that took part: whether it was skipped}``."""
+        told, self._skipped = self._skipped, []
+        return told
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of an unfinished interval; call :meth:`flush` before."""
@@ -88,7 +94,9 @@ class Interval:
     def _read(self) -> None:
         if self._waiting is None:
             return
-        for name, values in jax.device_get(self._waiting).items():
+        read = jax.device_get(self._waiting)
+        self._skipped.append({name: bool(values["skipped"]) for name, values in read.items()})
+        for name, values in read.items():
             sums = self._sums.setdefault(name, {})
             # A step that a sick model sat out counts as skipped and spoils no mean.
             sick = bool(values["skipped"])

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from arena_jax import data, models
 from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError
@@ -17,8 +19,10 @@ from arena_jax.training.checkpoint import Checkpoints
 from arena_jax.training.devices import make_mesh
 from arena_jax.training.display import Display
 from arena_jax.training.evaluation import mean_loss, score
+from arena_jax.training.health import Health
 from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
+from arena_jax.training.memory_faults import ran_out, step_down
 from arena_jax.training.optimizer import make_optimizer, warmup_steps
 from arena_jax.training.records import open_records, read
 from arena_jax.training.run_folder import build_parts, described, load_run, open_folder, process
@@ -85,6 +89,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     ):
         state, position = begin(checkpoints, state, resume=resume)
         if position:
+            step.accumulation = position["accumulation"]
             for name, stream in streams.items():
                 stream.restore(position["streams"][name])
         first_step = int(state.step)
@@ -94,7 +99,9 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             return folder
         interval = Interval(position.get("interval"))
         speaks = processes.first()
-        last_score: float | None = position.get("score")
+        last_losses: dict[str, float] = position.get("losses", {})
+        health = Health(step.names, wanted.sick_after, wanted.sick_model, position.get("health"))
+        checkpoints.protected = set(health.good.values())
         kept = position.get("records", 0) if resume else None
         with (
             open_records(folder, kept, tensorboard=wanted.tensorboard) as records,
@@ -128,7 +135,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                     saving.compiled(at, _named(one), one.seconds, one.bytes)
                 compiled = len(step.compilations)
 
-            def evaluate_all(at: int) -> float:
+            def evaluate_all(at: int) -> dict[str, float]:
                 start = time.perf_counter()
                 scores = {
                     name: score(step, state.params[name], name, rows, wanted.evaluation_batch_size)
@@ -137,27 +144,47 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 seconds = time.perf_counter() - start - sum(one.seconds for one in step.compilations[compiled:])
                 emit_compilations(at)
                 emit("evaluation", at, epoch=at / steps_per_epoch, split="validation", seconds=seconds, models=scores)
-                return mean_loss(scores)
+                return {name: one["loss"] for name, one in scores.items()}
 
-            def save(at: int) -> None:
+            def save(at: int, *, regular: bool = True) -> None:
                 interval.flush()
+                health.saw(interval.skipped())
+                if regular:
+                    health.note_good(at, last_losses)
+                    checkpoints.protected = set(health.good.values())
                 reached = {
                     "streams": {name: stream.state() for name, stream in streams.items()},
                     "interval": interval.state(),
-                    "score": last_score,
+                    "losses": last_losses,
+                    "health": health.state(),
+                    "accumulation": step.accumulation,
                 }
-                saving.save(at, state, reached, last_score)
+                saving.save(at, state, reached, mean_loss(last_losses))
 
             # ---- the loop ----
             at = first_step
             interval.go_on()
             while at < total_steps and not processes.stopping(bool(stop), at):
+                health.saw(interval.skipped())
+                for name in health.due(at):
+                    state = health.act(name, at, state, checkpoints, saving)
+                if health.hopeless:
+                    save(at, regular=False)
+                    saving.finish(at)
+                    raise ArenaError(health.hopeless)
                 # Drawn and placed while the last step is still being computed.
-                batches = step.place(
-                    {name: stream.next(wanted.batch_size, step.accumulation[name]) for name, stream in streams.items()}
-                )
+                drawn = {
+                    name: stream.next(wanted.batch_size, step.accumulation[name]) for name, stream in streams.items()
+                }
                 known = len(step.compilations)
-                state, metrics = step.run(state, batches)
+                while True:
+                    try:
+                        state, metrics = step.run(state, step.place(drawn), active=health.active)
+                        break
+                    except jax.errors.JaxRuntimeError as error:
+                        if not ran_out(error) or jax.process_count() > 1:  # the others would wait for this one
+                            raise
+                    step_down(step, state, wanted.batch_size, at, saving)
                 interval.add(metrics, rows=wanted.batch_size, compiled=step.compilations[known:])
                 emit_compilations(at)
                 at += 1
@@ -167,12 +194,12 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                     emit("train", at, epoch=at / steps_per_epoch, **interval.summary())
                 if at % evaluate_every == 0 or at == total_steps:
                     interval.pause()
-                    last_score = evaluate_all(at)
+                    last_losses = evaluate_all(at)
                     interval.go_on()
                 if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or at == total_steps:
                     save(at)
             if saving.saved != at:  # asked to stop
-                save(at)
+                save(at, regular=False)
             with processes.together():
                 saving.finish(at)
             if at < total_steps:

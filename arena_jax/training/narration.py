@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from arena_jax.training import competition_lines
+from arena_jax.training import competition_lines, fault_lines
 
 WIDTH = 100
 # The first that a model reports is its score; True: more is better.
@@ -123,7 +123,8 @@ class Narrator:
             name: (number(m.get("loss"), 6), score_text(m, self._score(record), 5), rate(m.get("learning_rate")))
             for name, m in record["models"].items()
         }
-        return self._rows(record, cells, f"{speed:,.0f}" if speed else "", left)
+        rows = self._rows(record, cells, f"{speed:,.0f}" if speed else "", left)
+        return [*rows, *fault_lines.skipped_lines(record)]
 
     def _evaluation(self, record: Record) -> list[str]:
         cells: dict[str, tuple[str, str, str]] = {}
@@ -237,6 +238,8 @@ def summary(records: Sequence[Record]) -> list[str]:
     score = words(scores.pop()) if len(scores) == 1 else "score"
     heading = ("model", "train loss", "valid loss", f"last {score}", f"best {score}", "at step", "own ex/s")
     lines = _columns([heading, *rows], right=range(1, len(heading)), rule=True) if rows else []
+    health = fault_lines.health_lines(records)
+    lines += ["", *health] if health else []
     compiling = sum(r["seconds"] for r in records if r["kind"] == "compile")
     evaluating = sum(r.get("seconds", 0) for r in evaluations)
     if end:

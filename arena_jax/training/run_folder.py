@@ -44,6 +44,9 @@ def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Pat
         changed = configuration.differences(load_run(named), config)
         if changed:
             raise ArenaError(f"'{named}' was begun with another configuration: {'; '.join(changed)}; start a new run")
+        if not any((named / "checkpoints").glob("[0-9]*")):
+            # Killed before it saved anything: it begins again, and trains its tokenizers as it did.
+            shutil.rmtree(named / "tokenizers", ignore_errors=True)
         return named
     given = named or _next_folder(config.preset)
     held = {entry.name for entry in given.iterdir()} if given.is_dir() else set()

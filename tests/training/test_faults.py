@@ -1,0 +1,215 @@
+"""Joint runs in which something goes wrong: a sick model, no memory, a full disk, a damaged checkpoint, a kill."""
+
+import contextlib
+import dataclasses
+import shutil
+import signal
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arena_jax.errors import ArenaError
+from arena_jax.training import interrupts, loop
+from arena_jax.training.checkpoint import Checkpoints
+from arena_jax.training.narration import narrate
+from arena_jax.training.records import FILE, read
+from tests.training.test_loop import state_of, tiny, without_times
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+FULL = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes."
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return loop.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
+
+
+def equal(run, other):
+    for a, b in zip(jax.tree.leaves(state_of(run)), jax.tree.leaves(state_of(other)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def trouble(run, what):
+    return [record for record in read(run) if record["kind"] == "trouble" and record["what"] == what]
+
+
+def in_step(monkeypatch, number, act):
+    """Do something before the step of this number is taken."""
+    original, steps = loop.Step.run, []
+
+    def run(self, *arguments, **extra):
+        steps.append(1)
+        if len(steps) == number:
+            act()
+        return original(self, *arguments, **extra)
+
+    monkeypatch.setattr(loop.Step, "run", run)
+
+
+def sicken(monkeypatch, name, first, last):
+    """A model's loss is NaN in the steps from ``first`` to ``last``, counted from 0."""
+    original = loop.Step.measured_gradients
+
+    def measured_gradients(self, model, params, batch, step):
+        gradient, measured = original(self, model, params, batch, step)
+        if model == name:
+            bad = (step >= first) & (step <= last)
+            measured = measured | {"loss": jnp.where(bad, jnp.nan, measured["loss"])}
+        return gradient, measured
+
+    monkeypatch.setattr(loop.Step, "measured_gradients", measured_gradients)
+
+
+def test_a_sick_model_goes_back_then_is_frozen_and_an_interruption_changes_nothing(tmp_path, monkeypatch):
+    config = tiny(sick_after=2)
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=12))
+    sicken(monkeypatch, "gpt2", 4, 99)
+    run = loop.train(config, tmp_path / "run")
+    told = trouble(run, "sick model")
+    assert [(one["action"], one["step"], one.get("source")) for one in told] == [
+        ("restore", 7, 3),
+        ("freeze", 9, None),
+    ], "two bad steps, and one until that is known"
+    assert told[0]["text"].startswith(
+        "gpt2 sat out 2 steps in a row: its loss or gradient was not finite; it goes back"
+    )
+    assert "! gpt2 sat out 2 steps" in narrate(read(run))
+    assert "gpt2 sat out 8 of 12 steps; it went back 1 time; frozen at step 9" in narrate(read(run))
+    for stop in (7, 8):  # just before it goes back, and between
+        with monkeypatch.context() as patch:
+            in_step(patch, stop, lambda: signal.raise_signal(signal.SIGTERM))
+            with pytest.raises(interrupts.Stopped):
+                loop.train(config, tmp_path / f"{stop}")
+        other = loop.train(config, tmp_path / f"{stop}", resume=True)
+        equal(run, other)
+        kinds = [[r for r in without_times(one) if r["kind"] != "checkpoint"] for one in (run, other)]
+        assert kinds[0] == kinds[1]
+
+
+def test_a_sick_model_is_frozen_or_stops_the_run_as_configured(tmp_path, monkeypatch):
+    sicken(monkeypatch, "gpt2", 1, 99)
+    run = loop.train(tiny(sick_after=2, sick_model="freeze"), tmp_path / "freeze")
+    assert [one["action"] for one in trouble(run, "sick model")] == ["freeze"]
+    with pytest.raises(ArenaError, match=r"gpt2: the loss or gradient was not finite .* --sick-model freeze"):
+        loop.train(tiny(sick_after=2, sick_model="stop"), tmp_path / "stop")
+    assert Checkpoints(tmp_path / "stop" / "checkpoints").latest == 4, "and everything is saved"
+
+
+def without_dropout(**training):
+    config = tiny(**training)
+    return dataclasses.replace(config, models=tuple(dataclasses.replace(one, dropout=0.0) for one in config.models))
+
+
+def test_out_of_memory_the_step_is_repeated_in_smaller_parts(tmp_path, monkeypatch):
+    def run_out():
+        raise jax.errors.JaxRuntimeError(FULL)
+
+    whole = loop.train(without_dropout(), tmp_path / "whole")
+    in_step(monkeypatch, 5, run_out)
+    run = loop.train(without_dropout(), tmp_path / "run")
+    (event,) = trouble(run, "out of memory")
+    assert (event["step"], event["accumulation"]) == (4, {"bert": 4, "gpt2": 4})
+    for a, b in zip(jax.tree.leaves(state_of(whole)), jax.tree.leaves(state_of(run)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    assert Checkpoints(run / "checkpoints").load(loop.restore(run, loop.load_run(run))[2])[1]["accumulation"] == {
+        "bert": 4,
+        "gpt2": 4,
+    }
+
+
+def test_out_of_memory_with_nothing_left_to_divide_names_the_models(tmp_path, monkeypatch):
+    def run(self, *arguments, **extra):
+        raise jax.errors.JaxRuntimeError(FULL)
+
+    monkeypatch.setattr(loop.Step, "run", run)
+    with pytest.raises(ArenaError, match=r"step 1 ran out of memory, and the batches of bert, gpt2 cannot be divided"):
+        loop.train(tiny(), tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    newest = run / "checkpoints" / "8"
+    largest = max((newest / "arrays").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 4
+    largest.write_bytes(content)
+    loop.train(tiny(), run, resume=True)
+    (event,) = trouble(run, "damaged")
+    assert event["step"] == 6
+    assert "the checkpoint of step 8 cannot be used" in event["text"]
+    assert (run / "checkpoints" / "8.damaged").is_dir()
+    equal(run, finished)
+    assert [r for r in without_times(run) if r["kind"] != "trouble"] == without_times(finished)
+
+
+def test_a_run_that_was_killed_before_it_saved_anything_begins_again(finished, tmp_path, monkeypatch):
+    def cut():
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        in_step(patch, 2, cut)
+        with pytest.raises(RuntimeError, match="power cut"):
+            loop.train(tiny(), tmp_path / "run")
+    run = loop.train(tiny(), tmp_path / "run", resume=True)
+    equal(run, finished)
+    assert without_times(run) == without_times(finished)
+
+
+def test_the_end_is_written_once(finished, tmp_path):
+    """Killed between the last checkpoint and the last line; then resumed when nothing is left to do."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    lines = (run / FILE).read_bytes().splitlines(keepends=True)
+    (run / FILE).write_bytes(b"".join(lines[:-1]))
+    loop.train(tiny(), run, resume=True)
+    assert without_times(run) == without_times(finished)
+    before = (run / FILE).read_bytes()
+    loop.train(tiny(), run, resume=True)
+    assert (run / FILE).read_bytes() == before
+
+
+def test_a_full_disk_stops_no_run_and_tears_no_line(finished, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], capture_output=True).returncode:
+        pytest.skip("a file system cannot be mounted here")
+
+    def fill():
+        with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    original, steps = loop.Step.run, []
+
+    def run_step(self, *arguments, **extra):
+        steps.append(1)
+        if len(steps) == 2:
+            fill()
+        if len(steps) == 5:
+            assert (disk / "run" / FILE).read_bytes().endswith(b"\n")
+            (disk / "filler").unlink()
+        return original(self, *arguments, **extra)
+
+    monkeypatch.setattr(loop.Step, "run", run_step)
+    try:
+        run = loop.train(tiny(), disk / "run")
+        assert Checkpoints(run / "checkpoints").steps == [6, 8], "that of step 3 found no room"
+        assert "No space left on device" in trouble(run, "records")[0]["text"]
+        assert [r for r in without_times(run) if r["kind"] != "trouble"] == without_times(finished)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    in_step(monkeypatch, 5, twice)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(tiny(), tmp_path / "run")
+    monkeypatch.undo()
+    assert Checkpoints(tmp_path / "run" / "checkpoints").latest in (None, 3), "step 5 was not finished, nor saved"
+    assert read(loop.train(tiny(), tmp_path / "run", resume=True))[-1]["kind"] == "end"
