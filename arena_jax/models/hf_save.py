@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +26,24 @@ _OURS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-def save_pretrained(model: Transformer, path: str | Path, *, max_shard_size: int | str = "50GB") -> None:
+def save_pretrained(
+    model: Transformer,
+    path: str | Path,
+    *,
+    max_shard_size: int | str = "50GB",
+    also: Callable[[Path], None] | None = None,
+) -> None:
     """Write a folder that ``transformers`` and :func:`from_pretrained` load.
 
-    Everything is written under another name first: an interrupted save leaves what was there before. A tied head is
-    not stored, as transformers does it.
+    Everything is written under another name first, and takes the folder's place in one step: an interrupted save
+    leaves what was there before, never a part of each. Other files of the folder stay. A tied head is not stored, as
+    transformers does it.
 
     Args:
         model: any model of this package.
         path: folder; made if it does not exist, its weights replaced if it does.
         max_shard_size: bytes per weight file, or text such as "500MB"; more weights make several files and an index.
+        also: writes what belongs to the model, such as its tokenizer, into the folder it is given; both appear at once.
 
     Raises:
         ArenaError: the folder cannot be written, or the size cannot be read.
@@ -47,7 +57,8 @@ def save_pretrained(model: Transformer, path: str | Path, *, max_shard_size: int
         ['config.json', 'model.safetensors']
     """
     limit = _bytes(max_shard_size)
-    folder = Path(path).expanduser()
+    # A link to a folder is written through: what is swapped is the folder itself.
+    folder = Path(path).expanduser().resolve()
     tensors = to_tensors(model)
     architecture = hf_rules.ARCHITECTURES[model.config.family, model.task]
     text = json.dumps(config_to_hf(model.config, architecture), indent=2, sort_keys=True) + "\n"
@@ -56,9 +67,11 @@ def save_pretrained(model: Transformer, path: str | Path, *, max_shard_size: int
         temporary = folder.parent / f".{folder.name}-{secrets.token_hex(8)}"
         temporary.mkdir()
         try:
-            names = _write_weights(temporary, tensors, limit)
+            _write_weights(temporary, tensors, limit)
             (temporary / CONFIG).write_text(text, encoding="utf-8")
-            _move(temporary, folder, [*names, CONFIG])
+            if also is not None:
+                also(temporary)
+            _move(temporary, folder, [entry.name for entry in temporary.iterdir()])
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -148,14 +161,39 @@ def _umask() -> int:
 
 
 def _move(temporary: Path, folder: Path, names: list[str]) -> None:
+    """Put a written folder in another's place in one step: whoever looks finds the old model or the new one."""
     if not folder.exists():
         temporary.rename(folder)
         return
     if not folder.is_dir():
         raise NotADirectoryError(20, "there is a file of this name")
-    # An index beside model.safetensors would be ambiguous: files of an earlier save that this one lacks go away.
+    # What is not ours stays: a tokenizer, a README. An earlier save's weights go, as an index beside them would be
+    # ambiguous.
     for old in folder.iterdir():
-        if _OURS.fullmatch(old.name) and old.name not in names:
-            old.unlink()
-    for name in names:
-        os.replace(temporary / name, folder / name)
+        if old.name in names or _OURS.fullmatch(old.name):
+            continue
+        if old.is_dir() and not old.is_symlink():
+            shutil.copytree(old, temporary / old.name, symlinks=True, copy_function=_link)
+        else:
+            _link(old, temporary / old.name)
+    shutil.copymode(folder, temporary)
+    if not _exchange(temporary, folder):
+        aside = temporary.with_name(f"{temporary.name}-old")
+        folder.rename(aside)
+        temporary.rename(folder)
+        aside.rename(temporary)  # which the caller removes
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """The same file under another name; a copy where the file system has no links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, where the system can (Linux); False where it cannot, and nothing has happened."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    at_cwd, exchange = -100, 2
+    return rename is not None and not rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange)

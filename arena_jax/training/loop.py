@@ -262,8 +262,10 @@ def export(run: Path, model: str, directory: Path, checkpoint: str = "newest") -
     config.model(model)
     parts, step, state = restore(run, config, checkpoint)
     trained = models.merge(step.structures[model], state.params[model])
-    models.save_pretrained(trained, directory)
-    parts.tokenizers[model].save(directory, max_length=trained.config.max_length)
+    tokenizer = parts.tokenizers[model]
+    models.save_pretrained(
+        trained, directory, also=lambda folder: tokenizer.save(folder, max_length=trained.config.max_length)
+    )
 
 
 def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[Parts, Step, TrainState]:
