@@ -15,15 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+import optax
 from scipy import integrate, optimize, special
 
-from arena_jax import game
+from arena_jax import game, models
 from arena_jax.game import scaling
+from arena_jax.training.objectives import objective_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measure import interleaved, machine, table, verdict
+from benchmarks.measure import interleaved, machine, ratio, table, verdict
 
 
 def optional(name: str) -> Any:
@@ -152,10 +155,74 @@ def gain() -> None:
     print(table(["seeds", "held", "sd of ln k", "stated standard error"], rows))
 
 
+def coalitions() -> None:
+    """Coalitions per second of one compiled call, against a Python loop over a compiled single evaluation."""
+    config = models.preset(
+        "gpt2-tiny", vocab_size=256, hidden_size=64, num_layers=4, num_heads=4, intermediate_size=256, max_positions=128
+    )
+    model = models.create(config, "causal-lm")
+    structure, params = models.split(model)
+    objective, count, rows = objective_for("causal-lm"), 256, []
+    train = training_step(structure, params)
+    for tokens in (256, 1024):
+        rng = np.random.default_rng(0)
+        probe = {"input_ids": rng.integers(0, 256, (tokens // 64, 64)).astype(np.int32)}
+        played = game.AblationGame(model, [probe])
+        members = (rng.random((count, len(played.table))) < 0.9).astype(np.float32)
+
+        @jax.jit
+        def single(params: Any, gates: Any, probe: Any = probe, played: Any = played) -> Any:
+            seen = models.Gated(models.merge(structure, params), played.table.gates(gates, played.means))
+            sums = objective(seen, probe, None, False).sums
+            return -sums["loss_sum"] / sums["count"]
+
+        contestants: dict[str, Callable[[], Any]] = {
+            "together": lambda played=played, members=members: played.evaluate(members),
+            "loop": lambda single=single, members=members: [float(single(params, row)) for row in members],
+        }
+        seconds = interleaved(contestants, repeats=7)
+        middle, low, high = ratio(seconds["loop"], seconds["together"])
+        speeds = [f"{count / np.median(seconds[name]):.0f}" for name in contestants]
+        rows.append([tokens, *speeds, f"{middle:.2f}× [{low:.2f}, {high:.2f}]", verdict(middle, 2.0, at_least=True)])
+        if tokens == 1024:
+            step = float(np.median(interleaved({"step": lambda probe=probe: train(probe)}, repeats=20)["step"]))
+            each = float(np.median(seconds["together"])) / count
+    print(f"{len(played.table)} players of a model with {sum(x.size for x in jax.tree.leaves(params)):,} parameters\n")
+    print(table(["probe, tokens", "coalitions/s", "Python loop", "ratio", "asked"], rows), "\n")
+    players = len(played.table)
+    rows = []
+    for name, evaluations in (("leave-one-out", players + 1), ("banzhaf, 40 samples", 40 * (players + 1))):
+        share = each * evaluations / (1000 * step + each * evaluations)
+        rows.append([name, evaluations, f"{each * evaluations:.2f} s", f"{share:.1%}"])
+    print(f"One measurement per 1000 training steps of 1024 tokens ({step * 1e3:.1f} ms each):\n")
+    print(table(["utility", "coalitions", "time", "share of the run"], rows), "\n")
+
+
+def training_step(structure: Any, params: Any) -> Callable[[Any], None]:
+    """A compiled step of AdamW that keeps its own state."""
+    optimizer = optax.adamw(1e-3)
+    held = [params, optimizer.init(params)]
+
+    @jax.jit
+    def step(params: Any, state: Any, batch: Any) -> tuple[Any, Any]:
+        def loss(p: Any) -> Any:
+            sums = objective_for("causal-lm")(models.merge(structure, p), batch, jax.random.key(0), True).sums
+            return sums["loss_sum"] / sums["count"]
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    def run(batch: Any) -> None:
+        held[:] = jax.block_until_ready(step(*held, batch))
+
+    return run
+
+
 if __name__ == "__main__":
     began = time.perf_counter()
     print(machine(), "\n")
     speed()
+    coalitions()
     estimators()
     gain()
     print(f"\n{time.perf_counter() - began:.0f} s")

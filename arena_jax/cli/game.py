@@ -54,7 +54,14 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     number(grow, "--add-heads", 0, "heads more per block, where transformers can express them")
     prune.set_defaults(call=game_surgery.prune)
     grow.set_defaults(call=game_surgery.grow)
-    return [analyze, prune, grow, game_scale.add_parser(actions)]
+
+    evaluate = actions.add_parser("evaluate", help="a language model in and out of its domain, with floors beside")
+    target(evaluate)
+    evaluate.add_argument("--other", metavar="DATA", action="append", default=[], help="text of another domain; repeat")
+    evaluate.add_argument("--summaries", metavar="FILE", help="JSON lines with source and target, such as SciTLDR's")
+    number(evaluate, "--papers", 100, "how many of them")
+    evaluate.set_defaults(call=_evaluate)
+    return [analyze, prune, grow, evaluate, game_scale.add_parser(actions)]
 
 
 def target(parser: argparse.ArgumentParser) -> None:
@@ -97,4 +104,33 @@ def _analyze(arguments: argparse.Namespace) -> int:
     print(result)
     figures = game_figures.draw(path)
     print(f"written: {path}, {', '.join(figure.name for figure in figures)}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    """`arena-jax game evaluate`."""
+    from arena_jax import data
+    from arena_jax.game import domains, subject, summaries
+
+    found = subject.load_subject(
+        arguments.target, dataset=arguments.data, model=arguments.model, max_length=arguments.max_length
+    )
+    domain = found.validation.source.name
+    rows = {f"{domain} (its own)": found.validation}
+    for name in arguments.other:
+        text = data.load(name, task="language-model", split="validation")
+        length = found.validation.lengths[-1]
+        rows[name] = data.encode(text, found.tokenizer, task=found.model.task, max_length=length)
+    print(f"{'text':<40} {'nats':>8} {'perplexity':>11} {'bits/byte':>10}   floor: {'nats':>8} {'bits/byte':>10}")
+    for name, own in rows.items():
+        got = domains.language_scores(found, own)
+        print(
+            f"{name[-40:]:<40} {got['loss']:>8.4f} {got['perplexity']:>11.1f} {got['bits_per_byte']:>10.4f}"
+            f"          {got['floor_loss']:>8.4f} {got['floor_bits_per_byte']:>10.4f}"
+        )
+    if arguments.summaries:
+        papers = summaries.load_papers(arguments.summaries, arguments.papers)
+        print(f"\n{'summaries of ' + str(len(papers.sentences)):<24}" + "".join(f"{m:>9}" for m in summaries.METRICS))
+        for name, scores in summaries.evaluate_summaries(found.model, found.tokenizer, papers).items():
+            print(f"{name:<24}" + "".join(f"{scores[metric]:>9.2f}" for metric in summaries.METRICS))
     return 0

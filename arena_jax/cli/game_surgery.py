@@ -32,9 +32,8 @@ def prune(arguments: argparse.Namespace) -> int:
         regrow=found if arguments.regrow else None,
         seed=arguments.seed,
     )
-    print(
-        f"{arguments.measure} on {played.tokens:,} training tokens: {', '.join(table.names[i] for i in gone) or 'nobody'}"
-    )
+    names = ", ".join(table.names[i] for i in gone) or "nobody"
+    print(f"{arguments.measure} on {played.tokens:,} training tokens: {names}")
     return _finish(arguments, subject, cut)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import jax
@@ -99,14 +101,21 @@ class AblationGame:
     def evaluate(self, gates: Any) -> Array:
         """Values of any gates, nothing remembered: (m, n) numbers → (m,) float64, in −nats."""
         rows = np.asarray(gates, np.float32)
-        found = []
-        for start in range(0, len(rows), CHUNK):
+        starts = range(0, len(rows), CHUNK)
+
+        def one(start: int) -> Array:
             part = rows[start : start + CHUNK]
             filled = np.concatenate([part, np.ones((CHUNK - len(part), rows.shape[1]), np.float32)])
             loss, count = self._run(self.params, self.means, filled, self.probe, self.keys)
             totals = np.asarray(loss, np.float64).sum(1)[: len(part)]
-            found.append(-totals / np.asarray(count, np.float64).sum(1)[: len(part)])
-        return np.concatenate(found)
+            return np.asarray(-totals / np.asarray(count, np.float64).sum(1)[: len(part)])
+
+        if len(starts) == 1 or jax.default_backend() != "cpu":
+            return np.concatenate([one(start) for start in starts])
+        # Small products keep one core busy: chunks side by side keep all of them.
+        first = one(0)  # compiles once, not once per thread
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2) as threads:
+            return np.concatenate([first, *threads.map(one, starts[1:])])
 
     def loss(self, gates: jax.Array) -> jax.Array:
         """The mean loss as a differentiable function of the gates (n,)."""
