@@ -148,3 +148,48 @@ def test_an_inactive_model_may_hold_nan_and_leaves_no_trace(name):
     everyone, _ = step(tree(1), optimizer.init(params), params, {"ant": True, "bee": True})
     plain, _ = optimizer.update(tree(1), optimizer.init(params), params, value={"ant": 2.0, "bee": jnp.nan})
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), everyone, plain)
+
+
+@pytest.mark.parametrize("sick", ["ant", "bee"])
+def test_a_sick_model_moves_no_bit_of_the_others(name, sick):
+    """NaN or infinity in a model that is left out; against a run in which its numbers were finite, and left out too.
+
+    As the training step does it: what is non-finite makes the model inactive, and a gradient that an optimizer without
+    `active` would see is 0.
+    """
+    optimizer = TABLE[name]()
+    well = "bee" if sick == "ant" else "ant"
+    knows_active = not name.startswith("scale_by_adam")
+
+    def step(gradients, state, params, losses):
+        norms = {model: optax.tree.norm(gradients[model]) for model in params}
+        active = {model: jnp.isfinite(losses[model]) & jnp.isfinite(norms[model]) for model in params}
+        active[sick] = active[sick] & False  # in the run it is compared with, it is left out with finite numbers
+        if not knows_active:
+            keep = lambda g, on: jnp.where(on, g, 0).astype(g.dtype)  # noqa: E731
+            gradients = {m: jax.tree.map(lambda g, m=m: keep(g, active[m]), gradients[m]) for m in params}
+        updates, state = optimizer.update(gradients, state, params, value=losses, active=active)
+        return optax.apply_updates(params, updates), state
+
+    step = jax.jit(step)
+
+    def end(bad=None, where=()):
+        params = tree()
+        state = optimizer.init(params)
+        for seed in (1, 2, 3):
+            gradients, losses = tree(seed), dict(LOSSES)
+            if seed != 2:  # sick, well (but left out alike), sick
+                if "gradient" in where:
+                    gradients[sick] = jax.tree.map(lambda leaf: jnp.full_like(leaf, bad), gradients[sick])
+                if "loss" in where:
+                    losses[sick] = bad
+            params, state = step(gradients, state, params, losses)
+        return params, state
+
+    absent = end()
+    moved = zip(jax.tree.leaves(absent[0][well]), jax.tree.leaves(tree()[well]), strict=True)
+    assert any(np.any(a != b) for a, b in moved)
+    for bad in (np.nan, np.inf, -np.inf):
+        for where in (("gradient",), ("loss",), ("gradient", "loss")):
+            for a, b in zip(*map(jax.tree.leaves, (absent, end(bad, where))), strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=f"{bad} in {where}")
