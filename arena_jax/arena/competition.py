@@ -25,10 +25,10 @@ import numpy as np
 
 from arena_jax.arena import history as past
 from arena_jax.arena import policies
+from arena_jax.arena.admission import compile_evaluations, compile_update
 from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.contest import check_repeatable
 from arena_jax.arena.leaderboard import leaderboard
-from arena_jax.arena.memory import estimate, format_bytes, too_large, tree_bytes
 from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.rounds import Rounds
 from arena_jax.arena.spending import Spending
@@ -132,6 +132,7 @@ class _Competition(Rounds):
                 self.restore(position, at)
             else:
                 self.open_accounts()
+                self.admit_evaluation()
                 self.interval.go_on()
                 self.evaluate(0)
                 self.allot(0)
@@ -198,7 +199,6 @@ class _Competition(Rounds):
         compiled = self.step.compilations[known:]
         seconds = time.perf_counter() - start - sum(one.seconds for one in compiled)
         self.tell_compiled(at, compiled)
-        self.check_evaluation(compiled)
         self.last_scores = scores
         row = np.array([-scores[name]["loss"] for name in self.names])
         if self.history is None:
@@ -251,36 +251,13 @@ class _Competition(Rounds):
 
     def compile_update(self, at: int) -> None:
         """Compile the one update, and hold it to the budget."""
-        everywhere = replicated(self.mesh)
-        zeros = jax.jit(lambda tree: jax.tree.map(jax.numpy.zeros_like, tree), out_shardings=everywhere)
+        zeros = jax.jit(lambda tree: jax.tree.map(jax.numpy.zeros_like, tree), out_shardings=replicated(self.mesh))
         self.gradients: dict[str, Any] = zeros(self.state.params)
-
-        def scalars(dtype: Any) -> dict[str, Any]:
-            return {name: jax.ShapeDtypeStruct((), dtype) for name in self.names}
-
-        real = {name: jax.ShapeDtypeStruct((), np.float32, sharding=everywhere) for name in ("loss", "gradient_norm")}
-        try:
-            need = estimate(
-                jax.jit(self.step.finish, donate_argnums=(0,), out_shardings=everywhere),
-                self.state,
-                self.gradients,
-                dict.fromkeys(self.names, real),
-                {"active": scalars(np.bool_), "rates": scalars(np.float32)},
-            )
-        except jax.errors.JaxRuntimeError as error:
-            if not too_large(error):
-                raise
-            raise ArenaError(
-                "the update of all models does not compile within the device's memory; train fewer models"
-            ) from error
+        margin = self.arena.memory_margin
+        need = compile_update(self.step, self.state, self.gradients, budget=self.budget, margin=margin)
         self.update = need.executable
-        self.tell_compiled(at, [Compilation("update of all models", (), need.seconds, need.total, need.temporaries)])
-        whole = need.total * (1 + self.arena.memory_margin)
-        if whole > self.budget:
-            raise ArenaError(
-                f"the update of all models needs {format_bytes(whole)}, the budget is {format_bytes(self.budget)};"
-                " raise --memory-budget or train fewer models"
-            )
+        program = "update of all models"
+        self.tell_compiled(at, [Compilation(program, (), need.seconds, need.total, need.temporaries, need.cached)])
 
     def open_accounts(self) -> None:
         """Find the first batch sizes, lines 3 and 12: equal shares."""
@@ -296,16 +273,18 @@ class _Competition(Rounds):
             self.tell_compiled(0, self.executables.adopt(name, choice))
             self.emit("note", 0, text=choice.reason)
 
-    def check_evaluation(self, compiled: list[Compilation]) -> None:
-        """Refuse an evaluation that the budget does not hold; known as soon as it is compiled."""
-        for one in compiled:
-            name = one.program.removeprefix("evaluate ")
-            need = self.resident - tree_bytes(self.state.params[name]) + one.bytes
-            if need > self.budget:
-                raise ArenaError(
-                    f"{name}: to score batches of {self.config.training.evaluation_batch_size} takes "
-                    f"{format_bytes(need)}, the budget is {format_bytes(self.budget)}; lower --evaluation-batch-size"
-                )
+    def admit_evaluation(self) -> None:
+        """Refuse an evaluation that the budget does not hold, before it runs."""
+        compile_evaluations(
+            self.step,
+            self.state.params,
+            self.parts.validation,
+            self.config.training.evaluation_batch_size,
+            resident=self.resident,
+            budget=self.budget,
+            margin=self.arena.memory_margin,
+        )
+        self.tell_compiled(0, self.step.compilations)
 
     # ---- what is told ----
 
@@ -372,6 +351,6 @@ class _Competition(Rounds):
         if "learned" in position:  # a checkpoint of before it was kept has none
             self.executables.learn(position["learned"])
         for one in self.executables.remember(position["executables"], self.sizes):
-            self.tell_program(at, one.program, one.seconds, one.bytes, again=True)
+            self.tell_program(at, one.program, one.seconds, one.bytes, one.cached, again=True)
         for name, pending in position["pending"].items():
             self.begin(name, pending["memory"], at, pending["due"])

@@ -164,7 +164,9 @@ class Executables:
         for size in self._known[name].keys() - alive.keys():
             self._known[name][size] = self._known[name][size]._replace(executable=None)  # type: ignore[arg-type]
         return [
-            Compilation(f"gradients of {name} in batches of {size}", (), made.seconds, made.total, made.temporaries)
+            Compilation(
+                f"gradients of {name} in batches of {size}", (), made.seconds, made.total, made.temporaries, made.cached
+            )
             for size, made in choice.compiled.items()
             if size not in again
         ]

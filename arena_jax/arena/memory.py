@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from arena_jax.compilation_cache import compiled
 from arena_jax.errors import ArenaError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -32,6 +33,7 @@ class Estimate(NamedTuple):
         total: all of it.
         executable: the compiled step, to be used and not thrown away.
         seconds: how long the compilation took.
+        cached: whether it came from a cache on disk.
     """
 
     arguments: int
@@ -41,6 +43,7 @@ class Estimate(NamedTuple):
     total: int
     executable: jax.stages.Compiled
     seconds: float
+    cached: bool = False
 
 
 def estimate(step: Callable[..., Any], *arguments: Any) -> Estimate:
@@ -65,7 +68,7 @@ def estimate(step: Callable[..., Any], *arguments: Any) -> Estimate:
     """
     jitted = step if hasattr(step, "lower") else jax.jit(step)
     began = time.perf_counter()
-    executable = jitted.lower(*arguments).compile()
+    executable, _, cached = compiled(jitted.lower(*arguments))
     seconds = time.perf_counter() - began
     stats = executable.memory_analysis()
     if stats is None:
@@ -78,7 +81,7 @@ def estimate(step: Callable[..., Any], *arguments: Any) -> Estimate:
         stats.temp_size_in_bytes,
         stats.alias_size_in_bytes,
     )
-    return Estimate(held, given, between, shared, between + held + given - shared, executable, seconds)
+    return Estimate(held, given, between, shared, between + held + given - shared, executable, seconds, cached)
 
 
 def too_large(error: BaseException) -> bool:

@@ -133,4 +133,4 @@ class Rounds(Contest):
     def tell_compiled(self, at: int, compiled: list[Compilation]) -> None:
         """Record what was compiled."""
         for one in compiled:
-            self.tell_program(at, one.program, one.seconds, one.bytes)
+            self.tell_program(at, one.program, one.seconds, one.bytes, one.cached)

@@ -80,6 +80,12 @@ def parser(shown: RunConfig | None = None) -> argparse.ArgumentParser:
     evaluate.set_defaults(call=commands.evaluate)
     export = below.add_parser("export", help="write one model of a run as a Hugging Face folder")
     export.set_defaults(call=commands.export)
+    for command in (train, resume):
+        command.add_argument(
+            "--compilation-cache",
+            metavar="FOLDER",
+            help="keep compiled programs here for later runs; they are executed: name a folder of your own",
+        )
     for command in (resume, evaluate, export):
         command.add_argument("run", metavar="RUN", help="the run's folder, e.g. runs/joint-synthetic-1")
     for command in (evaluate, export):

@@ -37,7 +37,7 @@ def train(arguments: argparse.Namespace) -> int:
     """`arena-jax train`: train the models of a preset or a file together."""
     run = options.apply(base(arguments.preset, arguments.config), vars(arguments))
     join_processes(arguments)
-    return _train(run, None, resume=False)
+    return _train(run, None, resume=False, cache=arguments.compilation_cache)
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -46,12 +46,16 @@ def resume(arguments: argparse.Namespace) -> int:
 
     folder = Path(arguments.run)
     join_processes(arguments)
-    return _train(loop.load_run(folder), folder, resume=True)
+    return _train(loop.load_run(folder), folder, resume=True, cache=arguments.compilation_cache)
 
 
-def _train(run: config.RunConfig, folder: Path | None, *, resume: bool) -> int:
+def _train(run: config.RunConfig, folder: Path | None, *, resume: bool, cache: str | None) -> int:
     from arena_jax.training import interrupts, loop
 
+    if cache:
+        from arena_jax.compilation_cache import use_compilation_cache
+
+        use_compilation_cache(cache)
     begin = loop.train
     if run.arena:
         from arena_jax.arena import competition

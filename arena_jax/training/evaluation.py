@@ -48,12 +48,20 @@ def mean_loss(losses: Mapping[str, float]) -> float | None:
     return sum(losses.values()) / len(losses) if losses else None
 
 
+def first_batch(step: Step, rows: data.Encoded, batch_size: int) -> dict[str, np.ndarray]:
+    """The first batch that :func:`score` would look at; its shapes are those of every one of a length."""
+    return own_rows(next(iter(data.evaluation_batches(rows, _spread(step, batch_size)))))
+
+
+def _spread(step: Step, batch_size: int) -> int:
+    devices = step.mesh.shape["data"]
+    return -(-batch_size // devices) * devices
+
+
 def _results(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> Iterator[tuple[Any, Any]]:
     """Each batch with its result, both whole on every process; one is computed while the last one is read."""
-    devices = step.mesh.shape["data"]
-    size = -(-batch_size // devices) * devices
     waiting = None
-    for index, batch in enumerate(data.evaluation_batches(rows, size)):
+    for index, batch in enumerate(data.evaluation_batches(rows, _spread(step, batch_size))):
         result = step.evaluate(name, params, own_rows(batch), index)
         if waiting is not None:
             yield waiting

@@ -132,7 +132,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             def emit_compilations(at: int) -> None:
                 nonlocal compiled
                 for one in step.compilations[compiled:]:
-                    saving.compiled(at, _named(one), one.seconds, one.bytes)
+                    saving.compiled(at, _named(one), one.seconds, one.bytes, one.cached)
                 compiled = len(step.compilations)
 
             def evaluate_all(at: int) -> dict[str, float]:

@@ -111,7 +111,8 @@ class Narrator:
     def _compile(self, record: Record) -> list[str]:
         self._reckon_from(record)
         uses = f"; it uses {record['bytes'] / 1e6:,.0f} MB per device" if record.get("bytes") else ""
-        return [f"compiled {record.get('program', 'a program')} in {record['seconds']:.1f} s{uses}"]
+        did = "took from the cache:" if record.get("cached") else "compiled"
+        return [f"{did} {record.get('program', 'a program')} in {record['seconds']:.1f} s{uses}"]
 
     def _train(self, record: Record) -> list[str]:
         left = self._time_left(record)

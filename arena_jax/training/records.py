@@ -8,7 +8,7 @@ start       preset, task, run (folder), steps (in all; null where that is not kn
             flags, settings
 resume      checkpoint; printed, and recorded only where the run wants it recorded
 note        text: something a person should know, e.g. how many examples were cut
-compile     program, seconds, bytes (of the program, per device)
+compile     program, seconds, bytes (of the program, per device), cached (on disk, by an earlier run)
 train       epoch, models {name: {"loss", "accuracy" or "perplexity", "learning_rate", "gradient_norm",
             "examples_per_second"}}
 evaluation  epoch, split, seconds, models {name: {metric: value}}

@@ -122,18 +122,20 @@ class Saving:
         """Record that something went wrong, and show it."""
         self.emit("trouble", at, what=what, text=text, **fields)
 
-    def compiled(self, at: int, program: str, seconds: float, size: int, *, again: bool = False) -> None:
+    def compiled(
+        self, at: int, program: str, seconds: float, size: int, cached: bool = False, *, again: bool = False
+    ) -> None:
         """Record a program; only show it where a run that goes on has made again what its records hold already.
 
         A competition, which makes programs of one name more than once, says itself which it has made again.
         """
+        told = {"program": program, "seconds": seconds, "bytes": size, "cached": cached}
         made = not program.startswith("gradients of ") and self._compiled[program] > 0
         if made or again:
             self._compiled[program] -= made
-            told = {"program": program, "seconds": seconds, "bytes": size}
             self._screen.show({"kind": "compile", "step": at, "time": time.time(), **told})
             return
-        self.emit("compile", at, program=program, seconds=seconds, bytes=size)
+        self.emit("compile", at, **told)
 
     def look(self, at: int) -> None:
         """Tell what went wrong in the background since the last look."""

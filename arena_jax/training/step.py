@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from arena_jax import models as model_room
+from arena_jax.compilation_cache import compiled
 from arena_jax.errors import ArenaError
 from arena_jax.training.devices import make_mesh, place_batch, replicate, replicated
 from arena_jax.training.objectives import Objective, Result, objective_for
@@ -33,6 +34,7 @@ class Compilation(NamedTuple):
         seconds: how long the compiler took.
         bytes: temporaries + arguments + outputs − aliased, as the compiler allots them; per device.
         temporary_bytes: the temporaries alone.
+        cached: whether it came from a cache on disk.
     """
 
     program: str
@@ -40,6 +42,7 @@ class Compilation(NamedTuple):
     seconds: float
     bytes: int
     temporary_bytes: int
+    cached: bool = False
 
 
 class Step:
@@ -269,6 +272,15 @@ class Step:
         Returns:
             The objective's :class:`Result`, still being computed.
         """
+        executable, arguments = self._evaluation(name, params, batch, index)
+        return executable(*arguments)
+
+    def compile_evaluation(self, name: str, params: Any, batch: Mapping[str, Any]) -> int:
+        """Compile what :meth:`evaluate` runs, without running it; returns its bytes per device, arguments included."""
+        self._evaluation(name, params, batch, 0)
+        return [one for one in self.compilations if one.program == f"evaluate {name}"][-1].bytes
+
+    def _evaluation(self, name: str, params: Any, batch: Mapping[str, Any], index: int) -> tuple[Any, tuple[Any, ...]]:
         key = jax.random.fold_in(model_key(self.seed, name, _EVALUATION), index)
         placed = place_batch(batch, self.mesh)
 
@@ -276,29 +288,32 @@ class Step:
             model = model_room.merge(self.structures[name], p)
             return self._objectives[name](model, jax.tree.map(lambda x: x[0], b), k, False)
 
-        return self._executable(f"evaluate {name}", run, (params, placed, key))(params, placed, key)
+        arguments = (params, placed, key)
+        return self._executable(f"evaluate {name}", run, arguments), arguments
 
     def _executable(
         self,
-        program: str,
+        name: str,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         donate: tuple[int, ...] = (),
     ) -> Any:
         leaves, treedef = jax.tree.flatten(arguments[1:])
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-        cache_key = (program, treedef, shapes)
+        cache_key = (name, treedef, shapes)
         if cache_key not in self._executables:
             start = time.perf_counter()
             # A process can read what is whole on its own devices, predictions included.
             out = replicated(self.mesh) if jax.process_count() > 1 else None
-            compiled = jax.jit(function, donate_argnums=donate, out_shardings=out).lower(*arguments).compile()
-            memory: Any = compiled.memory_analysis()
+            lowered = jax.jit(function, donate_argnums=donate, out_shardings=out).lower(*arguments)
+            program, _, cached = compiled(lowered)
+            memory: Any = program.memory_analysis()
             # Not peak_memory_in_bytes: it was measured to be 15 times too low (DESIGN.md).
             temporary = memory.temp_size_in_bytes
             total = temporary + memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-            self.compilations.append(Compilation(program, shapes, time.perf_counter() - start, total, temporary))
-            self._executables[cache_key] = compiled
+            seconds = time.perf_counter() - start
+            self.compilations.append(Compilation(name, shapes, seconds, total, temporary, cached))
+            self._executables[cache_key] = program
         return self._executables[cache_key]
 
 

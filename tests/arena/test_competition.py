@@ -110,7 +110,18 @@ def test_a_run_is_told(finished):
 
 def without_times(run):
     """The records less what a clock says, and less which programs a resumed run has not made again."""
-    clocks = {"time", "seconds", "examples_per_second", "run", "path", "waited", "executables", "evicted", "reason"}
+    clocks = {
+        "time",
+        "seconds",
+        "cached",
+        "examples_per_second",
+        "run",
+        "path",
+        "waited",
+        "executables",
+        "evicted",
+        "reason",
+    }
 
     def strip(value):
         if isinstance(value, dict):

@@ -56,7 +56,7 @@ def state_of(run: Path):
 
 def without_times(run: Path):
     """The records less what a clock says."""
-    clocks = {"time", "seconds", "examples_per_second", "run", "path"}
+    clocks = {"time", "seconds", "cached", "examples_per_second", "run", "path"}
 
     def strip(value):
         if isinstance(value, dict):
