@@ -12,17 +12,21 @@ from arena_jax.cli import main
 from arena_jax.training import processes
 from arena_jax.training.step import Step
 
-processes.HEARTBEAT = 8  # the test waits for it
-at, index, signal = map(int, sys.argv[1].split())
-take, taken = Step.run, []
+
+def interrupted(at, index, signal):
+    """Let the signal come to process ``index`` before step ``at``."""
+    take, taken = Step.run, []
+
+    def run(self, *arguments, **extra):
+        taken.append(1)
+        if len(taken) == at and jax.process_index() == index:
+            os.kill(os.getpid(), signal)
+        return take(self, *arguments, **extra)
+
+    Step.run = run
 
 
-def run(self, *arguments, **extra):
-    taken.append(1)
-    if len(taken) == at and jax.process_index() == index:
-        os.kill(os.getpid(), signal)
-    return take(self, *arguments, **extra)
-
-
-Step.run = run
-sys.exit(main(sys.argv[2:]))
+if __name__ == "__main__":  # pytest looks into every file
+    processes.HEARTBEAT = 8  # the test waits for it
+    interrupted(*map(int, sys.argv[1].split()))
+    sys.exit(main(sys.argv[2:]))
