@@ -166,7 +166,7 @@ def test_misplaced_answers_are_moved_and_told(tmp_path):
 
 def test_empty_texts_are_counted(tmp_path):
     path = write(tmp_path / "train.jsonl", [("", "no"), ("x", "yes")])
-    assert "1 of 2 texts are empty" in load(path, split="all").report()[1]
+    assert "1 of 2 texts are blank" in load(path, split="all").report()[1]
     assert "1 empty documents left out" in load(path, split="all", task="causal-lm").report()[1]
 
 
