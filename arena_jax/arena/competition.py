@@ -291,7 +291,8 @@ class _Competition(Rounds):
     def allot(self, at: int) -> None:
         """Record who has what from now on."""
         assert self.history is not None
-        progress = learning_progress(self.history.scores, self.arena.progress_window or 5).tolist()
+        # Padded as for the policies: each length of the record would be compiled anew, while training waits.
+        progress = learning_progress(past.pad(self.history).scores, self.arena.progress_window or 5).tolist()
         steps = steps_per_round(self.shares, self.arena.round_scale).tolist()
         pool = self.executables.pool
         models = {

@@ -120,6 +120,8 @@ class Rounds(Contest):
         """Start looking for the batch size of a model's new share, in the background."""
         if due is None and self.arena.swap_after is not None:
             due = at + self.arena.swap_after
+        if name in self.pending:
+            self.pending[name].choice.cancel()  # nobody waits for it any more, and others wait behind it
         self.pending[name] = Pending(self.executables.find(name, memory), memory, due)
 
     def calibrate(self, name: str, at: int) -> None:

@@ -1,6 +1,7 @@
 """What can be asked of a competition: clocks that decide, many sizes, several devices, sharing, too large a score."""
 
 import dataclasses
+import threading
 from concurrent.futures import Future
 
 import jax
@@ -122,6 +123,32 @@ def test_of_many_sizes_four_live_and_the_evicted_are_compiled_again(tmp_path):
     evicted = [one["evicted"] for name, one in told if name == "bert"]
     assert max(evicted) == len(programs) - 4, "every program is alive or evicted"
     assert [r["program"] for r in records(run, "compile")].count("update of all models") == 1
+
+
+def test_a_reallocation_compiles_nothing_while_training_waits(tmp_path, monkeypatch):
+    """Whatever the length of the record: policies and progress are compiled before the first round."""
+    mine, inside, compiled = threading.get_ident(), [], []
+
+    def count(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration" and inside and threading.get_ident() == mine:
+            compiled.append(inside[-1])
+
+    original = competition._Competition.reallocate
+
+    def reallocate(self, at):
+        inside.append(at)
+        original(self, at)
+        inside.clear()
+
+    monkeypatch.setattr(competition._Competition, "reallocate", reallocate)
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        config = tiny({"batch_sizes": (4,), "reallocate_every": 1, "swap_after": None}, evaluate_every=1)
+        run = competition.train(config, tmp_path / "run")
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert len(records(run, "allocation")) == 6
+    assert compiled == []
 
 
 def test_too_large_an_evaluation_is_refused_before_it_runs(tmp_path, monkeypatch):

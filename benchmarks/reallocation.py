@@ -1,0 +1,304 @@
+"""Does a reallocation stop training? 200 of them over four models, each step timed.
+
+    python benchmarks/reallocation.py                 # both runs: 10 minutes and 4 minutes on 2 idle cores
+    python benchmarks/reallocation.py --run ladder    # one of them: warm or ladder
+    python benchmarks/reallocation.py --quick         # a few reallocations of tiny models; timings mean nothing
+    python benchmarks/reallocation.py --records RUN…  # what compiling took in runs that were made before
+
+The runs are competitions as `arena-jax train` makes them (arena-small's models and data, ``swap_after=None``: a batch
+size takes over when its program is ready), with a policy that turns the shares on at every reallocation whatever the
+scores are:
+
+- warm: each model goes round four sizes. After the first round nothing is compiled any more, which is how a run spends
+  most of its time; 24 rounds between reallocations make it ten minutes long.
+- ladder: the shares move through many sizes, so that programs are evicted and compiled again all the time: the worst
+  case for memory, for what waits, and for the cores that compiling takes from training.
+
+What is measured, with the device made to finish after every step:
+
+- a step's *usual* time is the median over steps of the same models at the same sizes while nothing is compiled;
+- the *stall* of a reallocation is what the loop spends on it outside its steps: asking the policy, starting the
+  searches, and letting a batch size take over; in steps, over all the models that step in a turn;
+- *blocked* is the longest time the loop stood still for a program that was not there yet;
+- *slowed* is a step's time while something is compiled in the background, over its usual time. On a CPU compiling takes
+  cores from training; that is no wait, and is told beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from measure import machine, table, verdict
+
+from arena_jax import presets
+from arena_jax.arena import competition
+from arena_jax.arena.executables import Executables
+from arena_jax.config import DataConfig, RunConfig
+from arena_jax.training.records import read
+
+FOUR = ((0.55, 0.25, 0.13, 0.07),)
+# Shares that do not repeat for long: many sizes of each model, few of them alive.
+MANY = ((0.62, 0.22, 0.10, 0.06), (0.40, 0.30, 0.18, 0.12), (0.50, 0.32, 0.13, 0.05), (0.34, 0.28, 0.24, 0.14))
+FLAT = 0.02
+
+
+class Step(NamedTuple):
+    """One step: who stepped at which sizes, how long it took, and whether something was compiled meanwhile."""
+
+    who: tuple[tuple[str, int], ...]
+    seconds: float
+    compiling: bool
+
+
+class Watch:
+    """What happens in one competition, noted from outside."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.reallocations: list[float] = []  # seconds of each, its swaps included
+        self.warm_swaps: list[float] = []
+        self.cold_swaps: list[float] = []
+        self.resident: list[int] = []  # bytes of the process after each reallocation
+        self.alive = 0
+        self.searches = 0
+
+    def run(self, config: RunConfig, turns: Sequence[Sequence[float]], folder: Path) -> Path:
+        """Make a run with shares that go round."""
+        asked = iter(range(10**9))
+
+        def policy(history: Any) -> list[float]:
+            turn = next(asked)
+            shares = turns[turn // 4 % len(turns)]
+            return [shares[(turn + model) % len(shares)] for model in range(len(config.models))]
+
+        made = type("Watched", (competition._Competition,), self._methods())
+        original, competition._Competition = competition._Competition, made  # type: ignore[misc]
+        try:
+            return competition.train(config, folder, policy=policy)
+        finally:
+            competition._Competition = original  # type: ignore[misc]
+
+    def _methods(self) -> dict[str, Callable[..., Any]]:
+        watch, parent = self, competition._Competition
+
+        def compile_update(self: Any, at: int) -> None:
+            parent.compile_update(self, at)
+            update = self.update
+
+            def timed(state: Any, gradients: Any, known: Any, extra: Any) -> Any:
+                result = jax.block_until_ready(update(state, gradients, known, extra))
+                busy = watch.compiling(self)
+                who = tuple((name, self.sizes[name]) for name in self.names if extra["active"][name])
+                now = time.perf_counter()
+                watch.steps.append(Step(who, now - self.since, self.busy or busy))
+                self.since, self.busy = now, busy
+                return result
+
+            self.update = timed
+
+        def play(self: Any, at: int) -> None:
+            watch.look(self)
+            # What came before is the loop's: swaps, evaluations, records.
+            self.since, self.busy = time.perf_counter(), watch.compiling(self)
+            parent.play(self, at)
+
+        def swap(self: Any, at: int, *, last: bool = False) -> None:
+            compiled = len(self.executables_made)
+            before, start = dict(self.sizes), time.perf_counter()
+            parent.swap(self, at, last=last)
+            seconds = time.perf_counter() - start
+            if self.sizes != before:
+                cold = len(self.executables_made) > compiled
+                (watch.cold_swaps if cold else watch.warm_swaps).append(seconds)
+
+        def tell_compiled(self: Any, at: int, compiled: Any) -> None:
+            self.executables_made += compiled
+            parent.tell_compiled(self, at, compiled)
+
+        def reallocate(self: Any, at: int) -> None:
+            start = time.perf_counter()
+            parent.reallocate(self, at)
+            watch.reallocations.append(time.perf_counter() - start)
+            watch.searches = max(watch.searches, self.executables._thread._work_queue.qsize())
+            gc.collect()
+            watch.resident.append(_resident())
+            watch.look(self)
+
+        methods = {"compile_update": compile_update, "play": play, "swap": swap, "tell_compiled": tell_compiled}
+        return {**methods, "reallocate": reallocate, "executables_made": []}
+
+    def compiling(self, run: Any) -> bool:
+        """Whether a search is under way that has not been answered."""
+        return any(not pending.choice.done() for pending in run.pending.values())
+
+    def look(self, run: Any) -> None:
+        """Note the most programs that any model has."""
+        executables: Executables = run.executables
+        self.alive = max(self.alive, *(executables.alive(name) for name in run.names))
+
+    # ---- what is made of it ----
+
+    def usual(self) -> dict[Any, float]:
+        """The median seconds of a step while nothing is compiled, by who stepped at which sizes."""
+        by: dict[Any, list[float]] = {}
+        for step in self.steps:
+            if not step.compiling:
+                by.setdefault(step.who, []).append(step.seconds)
+        return {who: statistics.median(seconds) for who, seconds in by.items() if len(seconds) >= 3}
+
+    def slowed(self) -> list[float]:
+        """Of steps during which something was compiled: their time over their usual time."""
+        usual = self.usual()
+        return [step.seconds / usual[step.who] for step in self.steps if step.compiling and step.who in usual]
+
+    def slope(self) -> tuple[float, float, float]:
+        """The line through the process's memory over its last half of reallocations.
+
+        Returns:
+            Bytes a reallocation, half its 95 % interval (independent errors), and the mean bytes.
+        """
+        last = np.array(self.resident[len(self.resident) // 2 :], float)
+        x = np.arange(len(last)) - (len(last) - 1) / 2
+        slope = float(x @ last / (x @ x))
+        error = last - last.mean() - slope * x
+        return slope, 1.96 * float(np.sqrt(error @ error / max(len(last) - 2, 1) / (x @ x))), float(last.mean())
+
+
+def configuration(kind: str, reallocations: int, quick: bool) -> RunConfig:
+    """The run: arena-small's models, or tiny ones."""
+    small = presets.get("arena-small")
+    assert small.arena is not None
+    every = 2 if quick else {"warm": 24, "ladder": 8}[kind]
+    rounds = every * (reallocations + 1)
+    training = {"evaluate_every": 4 * every, "log_every": 4 * every, "checkpoint_every": None, "figures": False}
+    arena = {"swap_after": None, "spend": None, "reallocate_every": every}
+    sizes = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+    if quick:
+        shape = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
+        models = tuple(dataclasses.replace(model, **shape) for model in small.models)
+        data = DataConfig(name="synthetic-sentiment", max_length=16, train_limit=64, validation_limit=8)
+        task, training = "sequence-classification", {**training, "evaluation_batch_size": 8}
+        arena |= {"memory_budget": "2MB"}
+    else:
+        models, data, task = small.models, small.data, small.task
+    return dataclasses.replace(
+        small,
+        preset=f"reallocation-{kind}",
+        task=task,
+        models=models,
+        data=data,
+        training=dataclasses.replace(small.training, steps=rounds, tensorboard=False, **training),
+        arena=dataclasses.replace(small.arena, batch_sizes=sizes, **arena),
+    )
+
+
+def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
+    """Each criterion with what was measured."""
+    records = read(run)
+    compiled = [r for r in records if r["kind"] == "compile"]
+    updates = sum(r["program"].startswith("update") for r in compiled)
+    end = next(r for r in reversed(records) if r["kind"] == "end")
+    spent = sum(r["seconds"] for r in compiled)
+    waited = max((r["waited"] for r in records if r["kind"] == "swap"), default=0.0)
+    evicted = sum(one["evicted"] for one in [r for r in records if r["kind"] == "allocation"][-1]["models"].values())
+    whole = statistics.median(step.seconds for step in watch.steps if len(step.who) == max_stepping(watch))
+    asking, warm, cold = (
+        [seconds / whole for seconds in some]
+        for some in (watch.reallocations, watch.warm_swaps or [0.0], watch.cold_swaps or [0.0])
+    )
+    stall = statistics.median(asking) + statistics.median(warm)
+    slope, half, mean = watch.slope()
+    grown, window = slope * len(watch.resident) / 2 / mean, len(watch.resident) // 2
+    slowed = watch.slowed() or [1.0]
+    share = spent / end["seconds"]
+    rows = [
+        ["reallocations", len(watch.reallocations), f"{len(watch.steps)} steps in {end['seconds']:.0f} s"],
+        [
+            "programs alive of any model, most",
+            watch.alive,
+            f"{verdict(watch.alive, 4, at_least=False)}; {evicted} evicted",
+        ],
+        ["times the update was compiled", updates, verdict(updates, 1, at_least=False)],
+        [
+            "stall, sizes warm",
+            f"{stall:.2f} steps (longest reallocation {max(asking):.2f}, longest swap {max(warm):.2f})",
+            f"{verdict(stall, 1, at_least=False)}; a step of all models takes {1000 * whole:.1f} ms",
+        ],
+        [
+            "blocked by a cold size, longest",
+            f"{waited / whole:.3f} steps ({1000 * waited:.2f} ms); swap to a cold size, longest {max(cold):.2f}",
+            verdict(waited / whole, 1, at_least=False),
+        ],
+        [
+            "slowed while compiling",
+            f"× {statistics.median(slowed):.2f} (worst step × {max(slowed):.1f})",
+            f"{sum(step.compiling for step in watch.steps)} steps of {len(watch.steps)}; no criterion",
+        ],
+        [
+            f"memory over the last {window}",
+            f"{slope / 1e3:+.1f} ± {half / 1e3:.1f} kB a reallocation, of {mean / 1e6:.0f} MB",
+            f"{100 * grown:+.2f} % in all, {verdict(grown, FLAT, at_least=False)}",
+        ],
+        ["compiling", f"{len(compiled)} programs, {spent:.1f} s of {end['seconds']:.0f} s: {100 * share:.1f} %"],
+    ]
+    rows[-1].append(verdict(share, 0.05, at_least=False) if kind == "warm" else "no criterion: compiles all the time")
+    return rows
+
+
+def max_stepping(watch: Watch) -> int:
+    """How many models step in a round's first turn."""
+    return max(len(step.who) for step in watch.steps)
+
+
+def of_records(run: Path) -> list[object]:
+    """What compiling took in a run."""
+    records = read(run)
+    compiled = [r["seconds"] for r in records if r["kind"] == "compile"]
+    seconds = next(r["seconds"] for r in reversed(records) if r["kind"] == "end")
+    share = sum(compiled) / seconds
+    told = f"{sum(compiled):.1f} s of {seconds:.0f} s: {100 * share:.1f} %"
+    return [run.name, len(compiled), told, verdict(share, 0.05, at_least=False)]
+
+
+def _resident() -> int:
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", choices=("warm", "ladder"), help="only this one")
+    parser.add_argument("--quick", action="store_true", help="a few reallocations of tiny models")
+    parser.add_argument("--reallocations", type=int, help="how many; 200, or 16 with --quick")
+    parser.add_argument("--records", nargs="+", type=Path, metavar="RUN", help="only what compiling took in these runs")
+    arguments = parser.parse_args()
+    if arguments.records:
+        return print(table(["run", "programs", "compiling", "limit"], [of_records(run) for run in arguments.records]))
+    print(f"{machine()}\n")
+    count = arguments.reallocations or (16 if arguments.quick else 200)
+    for kind in [arguments.run] if arguments.run else ["warm", "ladder"]:
+        watch = Watch()
+        with tempfile.TemporaryDirectory() as folder:
+            # The run's own lines would fill pages.
+            standard, sys.stdout = sys.stdout, sys.stderr
+            try:
+                turns = FOUR if kind == "warm" else MANY
+                run = watch.run(configuration(kind, count, arguments.quick), turns, Path(folder) / "run")
+            finally:
+                sys.stdout = standard
+            print(table([f"{kind}: what", "measured", "limit"], criteria(kind, watch, run)) + "\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
