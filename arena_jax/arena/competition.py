@@ -104,7 +104,7 @@ class _Competition(Rounds):
     def run(self, checkpoints: Checkpoints, stop: interrupts.Stop, *, resume: bool) -> None:
         """Lines 2 to 36."""
         wanted = self.config.training
-        self.state, position = begin(checkpoints, self.state, resume=resume)
+        self.state, position = begin(checkpoints, self.state, self.config, resume=resume)
         at = int(position.get("round", 0))
         if position.get("over") and has_ended(self.folder):
             with Display(earlier=read(self.folder), silent=not processes.first()) as screen:
@@ -120,7 +120,16 @@ class _Competition(Rounds):
             open_records(self.folder, kept, tensorboard=wanted.tensorboard) as records,
             Display(earlier=read(self.folder) if resume and speaks else (), silent=not speaks) as screen,
         ):
-            saving = Saving(self.folder, checkpoints, records, screen, resume=resume, position=position, at=at)
+            saving = Saving(
+                self.folder,
+                checkpoints,
+                records,
+                screen,
+                config=self.config,
+                resume=resume,
+                position=position,
+                at=at,
+            )
             self.emit, self.tell_program = saving.emit, saving.compiled
             if resume:
                 path = str(self.folder / "checkpoints" / str(at)) if position else "its beginning: nothing was saved"

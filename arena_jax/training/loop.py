@@ -87,7 +87,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints, writing=True) as checkpoints,
         interrupts.Stop() as stop,
     ):
-        state, position = begin(checkpoints, state, resume=resume)
+        state, position = begin(checkpoints, state, config, resume=resume)
         if position:
             step.accumulation = position["accumulation"]
             for name, stream in streams.items():
@@ -107,7 +107,9 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             open_records(folder, kept, tensorboard=wanted.tensorboard) as records,
             Display(earlier=read(folder) if resume and speaks else (), silent=not speaks) as screen,
         ):
-            saving = Saving(folder, checkpoints, records, screen, resume=resume, position=position, at=first_step)
+            saving = Saving(
+                folder, checkpoints, records, screen, config=config, resume=resume, position=position, at=first_step
+            )
             emit = saving.emit
             compiled = 0
             if resume:

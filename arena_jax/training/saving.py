@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from arena_jax import config as configuration
+from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training import processes
 from arena_jax.training.checkpoint import Checkpoints
@@ -21,26 +23,40 @@ from arena_jax.training.records import FILE, Records, Silence, read
 
 Tree = TypeVar("Tree")
 
+# What may be another at a resume: no number of the run depends on it.
+_FREE = tuple(f"training.{name}: " for name in ("devices", "figures", "tensorboard", "keep_checkpoints", "output"))
 
-def begin(checkpoints: Checkpoints, state: Tree, *, resume: bool) -> tuple[Tree, dict[str, Any]]:
+
+def begin(checkpoints: Checkpoints, state: Tree, config: RunConfig, *, resume: bool) -> tuple[Tree, dict[str, Any]]:
     """The state to begin with: the newest checkpoint that is whole, or the given one.
 
     Args:
         checkpoints: of the run.
         state: before the first step.
+        config: of the run, which the checkpoint must have been written under.
         resume: go on. A run that was killed before it saved anything begins again.
 
     Returns:
         The state, and the position: empty at the beginning.
 
     Raises:
-        ArenaError: there are checkpoints, and none can be used.
+        ArenaError: there are checkpoints, and none can be used, or the configuration was changed since.
     """
     if processes.several():
-        return _begin_together(checkpoints, state, resume=resume)
-    if not resume or checkpoints.latest is None:
+        state, position = _begin_together(checkpoints, state, resume=resume)
+    elif not resume or checkpoints.latest is None:
         return state, {}
-    return checkpoints.load(state)
+    else:
+        state, position = checkpoints.load(state)
+    if position:
+        changed = configuration.differences(configuration.from_dict(position["config"]), config)
+        changed = [one for one in changed if not one.startswith(_FREE)]
+        if changed:
+            raise ArenaError(
+                f"'{checkpoints.folder.parent}' was begun with another configuration: {'; '.join(changed)}; change it "
+                "back in config.json, or start a new run"
+            )
+    return state, position
 
 
 def _begin_together(checkpoints: Checkpoints, state: Tree, *, resume: bool) -> tuple[Tree, dict[str, Any]]:
@@ -81,6 +97,7 @@ class Saving:
         checkpoints: open for writing.
         records: open.
         screen: shows what is recorded.
+        config: of the run; each checkpoint holds it.
         resume: the run goes on; what was damaged is put aside and told.
         position: from :func:`begin`.
         at: the step it begins at.
@@ -93,10 +110,12 @@ class Saving:
         records: Records | Silence,
         screen: Display,
         *,
+        config: RunConfig,
         resume: bool,
         position: Mapping[str, Any],
         at: int,
     ) -> None:
+        self._config = configuration.to_dict(config)
         self._folder, self._checkpoints, self._records, self._screen = folder, checkpoints, records, screen
         self._compiled = (
             Counter(r["program"] for r in read(folder) if r["kind"] == "compile") if resume else Counter[str]()
@@ -172,7 +191,8 @@ class Saving:
             self._unsaved = "there was no room for the records"
             return
         self._saved = at
-        self._checkpoints.write(at, snapshot, {**position, "records": self._records.position}, score=score)
+        held = {**position, "config": self._config, "records": self._records.position}
+        self._checkpoints.write(at, snapshot, held, score=score)
 
     def finish(self, at: int) -> None:
         """Wait for the disk.

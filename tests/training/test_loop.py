@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -80,6 +81,26 @@ def test_a_run_writes_what_it_promises(finished):
     last = [record for record in read(finished) if record["kind"] == "evaluation"][-1]
     assert set(last["models"]) == {"bert", "gpt2"}
     assert loop.evaluate(finished)["bert"] == pytest.approx(last["models"]["bert"], rel=1e-6)
+
+
+def test_a_configuration_that_was_edited_since_is_refused(finished, tmp_path):
+    """By its differences; what no number depends on may change."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = (run / "records.jsonl").read_bytes()
+    content = json.loads((run / "config.json").read_text())
+    content["training"]["seed"], content["training"]["figures"] = 7, True
+    content["optimizer"]["share_alpha"] = 0.5
+    (run / "config.json").write_text(json.dumps(content))
+    with pytest.raises(
+        ArenaError, match=r"another configuration: optimizer.share_alpha: .* → 0.5; training.seed: 0 → 7"
+    ):
+        loop.train(loop.load_run(run), run, resume=True)
+    content["training"]["seed"] = 0
+    del content["optimizer"]["share_alpha"]
+    (run / "config.json").write_text(json.dumps(content))
+    assert loop.train(loop.load_run(run), run, resume=True) == run
+    assert (run / "records.jsonl").read_bytes() == before
 
 
 def test_a_stopped_run_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
