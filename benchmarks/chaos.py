@@ -9,7 +9,7 @@ each time at a moment of one kind: while a checkpoint is being written, while mo
 while batch sizes are compiled in the background, before the first checkpoint, or at any time. Compared at the end:
 every array of the final checkpoint (parameters, optimizer state), its position (data, histories, shares, accounts),
 which checkpoints are there, and the records line by line, less what a clock says (time, seconds, examples per second,
-seconds waited) and the folder's name.
+seconds waited), the folder's name, and whether a program was found on the disk.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MOMENTS = {
     "joint": ("save", "evaluation", "beginning", "any"),
     "arena": ("save", "evaluation", "reallocation", "compile", "beginning", "any"),
 }
-CLOCKS = {"time", "seconds", "examples_per_second", "waited", "run", "path", "fraction"}
+CLOCKS = {"time", "seconds", "examples_per_second", "waited", "run", "path", "output", "fraction", "cached"}
 LIMIT = 300.0  # seconds a run may take at most
 
 
