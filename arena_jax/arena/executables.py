@@ -46,6 +46,23 @@ class Calibration(NamedTuple):
     raised: bool
 
 
+class _Fresh:
+    """A function that is jitted anew for every program.
+
+    JAX keeps the programs of a jitted function as long as the function lives: what is evicted would stay in memory.
+    """
+
+    def __init__(self, function: Callable[..., Any], out_shardings: Any) -> None:
+        self._function, self._out = function, out_shardings
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """Like that of a jitted function."""
+        return jax.jit(functools.partial(self._function), out_shardings=self._out).lower(*arguments)
+
+
 class _Search(NamedTuple):
     """What a search goes by: the model, the sizes known and allowed, and the margin, as they were when it was asked."""
 
@@ -103,9 +120,7 @@ class Executables:
         self._params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), dict(params))
         # Left to the compiler where it decides for one process alone.
         out = sharding if jax.process_count() > 1 else None
-        self._jitted = {
-            name: jax.jit(functools.partial(step.measured_gradients, name), out_shardings=out) for name in step.names
-        }
+        self._jitted = {name: _Fresh(functools.partial(step.measured_gradients, name), out) for name in step.names}
         self._known: dict[str, dict[int, Estimate]] = {name: {} for name in step.names}
         self._alive: dict[str, dict[int, Any]] = {name: {} for name in step.names}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
@@ -218,7 +233,7 @@ class Executables:
             self._alive[name] = {one: made.executable if one == size else None for one in told[name]["alive"]}
             self._not_run[name] = {size}
             program = f"gradients of {name} in batches of {size}"
-            compiled.append(Compilation(program, (), made.seconds, made.total, made.temporaries))
+            compiled.append(Compilation(program, (), made.seconds, made.total, made.temporaries, made.cached))
         return compiled
 
     def alive(self, name: str) -> int:

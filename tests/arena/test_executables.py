@@ -1,6 +1,8 @@
 """Programs by batch size: few live, evicted ones come back, and what memory teaches is heeded."""
 
+import gc
 import types
+import weakref
 
 import jax
 import numpy as np
@@ -77,6 +79,19 @@ def test_an_evicted_size_is_compiled_again_when_it_is_chosen(programs, step):
     assert np.isfinite(float(metrics["loss"]))
     choice, compiled = find(programs, 8)
     assert (choice.batch, choice.compiles, compiled) == (8, 0, []), "what is alive costs nothing"
+
+
+def test_an_evicted_program_is_gone_from_memory(programs):
+    """JAX would keep it as long as its jitted function lives; an executable that nobody has is collected."""
+    held = {}
+    for megabytes in (1, 2, 3, 4, 6, 8):
+        choice, _ = find(programs, megabytes)
+        held |= {size: weakref.ref(made.executable._executable) for size, made in choice.compiled.items()}
+        del choice
+    gc.collect()
+    assert (
+        sorted(size for size, one in held.items() if one() is not None) == sorted(programs._alive["m"]) == [3, 4, 6, 8]
+    )
 
 
 def test_the_compilers_refusal_means_too_large_also_when_compiled_again(programs, monkeypatch):
