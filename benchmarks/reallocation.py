@@ -1,6 +1,6 @@
 """Does a reallocation stop training? 200 of them over four models, each step timed.
 
-    python benchmarks/reallocation.py                 # both runs: 10 minutes and 4 minutes on 2 idle cores
+    python benchmarks/reallocation.py                 # both runs: about 10 minutes each on 2 idle cores
     python benchmarks/reallocation.py --run ladder    # one of them: warm or ladder
     python benchmarks/reallocation.py --quick         # a few reallocations of tiny models; timings mean nothing
     python benchmarks/reallocation.py --records RUN…  # what compiling took in runs that were made before
@@ -179,7 +179,7 @@ def configuration(kind: str, reallocations: int, quick: bool) -> RunConfig:
     """The run: arena-small's models, or tiny ones."""
     small = presets.get("arena-small")
     assert small.arena is not None
-    every = 2 if quick else {"warm": 24, "ladder": 8}[kind]
+    every = 2 if quick else 24
     rounds = every * (reallocations + 1)
     training = {"evaluate_every": 4 * every, "log_every": 4 * every, "checkpoint_every": None, "figures": False}
     arena = {"swap_after": None, "spend": None, "reallocate_every": every}

@@ -243,6 +243,7 @@ class _Competition(Rounds):
 
     def swap(self, at: int, *, last: bool = False) -> None:
         """Let new batch sizes take over: those that are due, or ready where the clock decides."""
+        self.tell_compiled(at, self.executables.left_over())
         for name, pending in list(self.pending.items()):
             due = pending.choice.done() if pending.due is None else last or at >= pending.due
             if not due:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from arena_jax.arena.batch_size import Choice, largest_batch
-from arena_jax.arena.memory import Estimate, calibrate, estimate, too_large, tree_bytes
+from arena_jax.arena.memory import Estimate, Fresh, calibrate, estimate, too_large, tree_bytes
 from arena_jax.errors import ArenaError
 from arena_jax.training import processes
 from arena_jax.training.devices import replicated
@@ -44,23 +44,6 @@ class Calibration(NamedTuple):
     measured: int
     margin: float
     raised: bool
-
-
-class _Fresh:
-    """A function that is jitted anew for every program.
-
-    JAX keeps the programs of a jitted function as long as the function lives: what is evicted would stay in memory.
-    """
-
-    def __init__(self, function: Callable[..., Any], out_shardings: Any) -> None:
-        self._function, self._out = function, out_shardings
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-    def lower(self, *arguments: Any) -> jax.stages.Lowered:
-        """Like that of a jitted function."""
-        return jax.jit(functools.partial(self._function), out_shardings=self._out).lower(*arguments)
 
 
 class _Search(NamedTuple):
@@ -120,11 +103,12 @@ class Executables:
         self._params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), dict(params))
         # Left to the compiler where it decides for one process alone.
         out = sharding if jax.process_count() > 1 else None
-        self._jitted = {name: _Fresh(functools.partial(step.measured_gradients, name), out) for name in step.names}
+        self._jitted = {name: Fresh(functools.partial(step.measured_gradients, name), out) for name in step.names}
         self._known: dict[str, dict[int, Estimate]] = {name: {} for name in step.names}
         self._alive: dict[str, dict[int, Any]] = {name: {} for name in step.names}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._closing = threading.Event()
+        self._given_up: list[tuple[str, Future[Choice]]] = []
         self._local = [one for one in step.mesh.devices.flat if one.process_index == jax.process_index()]
         self._not_run: dict[str, set[int]] = {name: set() for name in step.names}
         self._measured: list[Calibration] = []
@@ -163,14 +147,45 @@ class Executables:
         Returns:
             What was compiled, for the records.
         """
-        self._known[name].update(choice.compiled)
         alive = self._alive[name]
         # Alive before the run was interrupted: made again, but nothing new.
         again = {size for size in choice.compiled if size in alive and alive[size] is None}
-        for size, made in choice.compiled.items():
-            alive[size] = made.executable
-            self._not_run[name].add(size)
-        alive[choice.batch] = alive.pop(choice.batch)  # the most recent is the last
+        alive |= {size: made.executable for size, made in choice.compiled.items()}
+        alive.pop(choice.batch, None)
+        alive[choice.batch] = choice.estimate.executable  # the most recent is the last
+        self._make_room(name, choice.compiled)
+        return self._told(name, choice, again)
+
+    def give_up(self, name: str, search: Future[Choice], *, keep: bool) -> None:
+        """Drop a search that nobody waits for.
+
+        Args:
+            name: the model.
+            search: from :meth:`find`.
+            keep: what it is compiling just now; otherwise searches that are dropped one after the other would never
+                come to an end. See :meth:`left_over`.
+        """
+        if not search.cancel() and keep:
+            self._given_up.append((name, search))
+
+    def left_over(self) -> list[Compilation]:
+        """Take over what dropped searches have made: programs where there is room, what they need in any case."""
+        told = []
+        for name, search in [one for one in self._given_up if one[1].done()]:
+            self._given_up.remove((name, search))
+            if search.exception() is None:
+                choice = search.result()
+                told += self._told(name, choice, set())
+                new = {size: one for size, one in choice.compiled.items() if size not in self._alive[name]}
+                # The least recent, so that they make way for what is in force or chosen.
+                self._alive[name] = {size: one.executable for size, one in new.items()} | self._alive[name]
+                self._make_room(name, new)
+        return told
+
+    def _make_room(self, name: str, made: Mapping[int, Estimate]) -> None:
+        self._known[name].update(made)
+        self._not_run[name].update(made)
+        alive = self._alive[name]
         while len(alive) > self._keep:
             size = next(iter(alive))
             del alive[size]
@@ -178,6 +193,8 @@ class Executables:
             self.evicted[name] += 1
         for size in self._known[name].keys() - alive.keys():
             self._known[name][size] = self._known[name][size]._replace(executable=None)  # type: ignore[arg-type]
+
+    def _told(self, name: str, choice: Choice, again: set[int]) -> list[Compilation]:
         return [
             Compilation(
                 f"gradients of {name} in batches of {size}", (), made.seconds, made.total, made.temporaries, made.cached

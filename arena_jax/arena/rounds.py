@@ -121,7 +121,8 @@ class Rounds(Contest):
         if due is None and self.arena.swap_after is not None:
             due = at + self.arena.swap_after
         if name in self.pending:
-            self.pending[name].choice.cancel()  # nobody waits for it any more, and others wait behind it
+            # Nobody waits for it any more, and others wait behind it.
+            self.executables.give_up(name, self.pending[name].choice, keep=self.arena.swap_after is None)
         self.pending[name] = Pending(self.executables.find(name, memory), memory, due)
 
     def calibrate(self, name: str, at: int) -> None:

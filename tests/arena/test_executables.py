@@ -1,5 +1,6 @@
 """Programs by batch size: few live, evicted ones come back, and what memory teaches is heeded."""
 
+import concurrent.futures
 import gc
 import types
 import weakref
@@ -79,6 +80,30 @@ def test_an_evicted_size_is_compiled_again_when_it_is_chosen(programs, step):
     assert np.isfinite(float(metrics["loss"]))
     choice, compiled = find(programs, 8)
     assert (choice.batch, choice.compiles, compiled) == (8, 0, []), "what is alive costs nothing"
+
+
+def test_a_search_that_was_given_up_leaves_what_it_made(programs):
+    first, second = (programs.find("m", megabytes * PER_EXAMPLE) for megabytes in (3, 6))
+    programs.give_up("m", first, keep=True)
+    programs.give_up("m", second, keep=False)
+    concurrent.futures.wait([one for one in (first, second) if not one.cancelled()])
+    made = {} if first.cancelled() else first.result().compiled
+    assert len(programs.left_over()) == len(made)
+    assert programs.alive("m") == len(made)
+    assert programs.left_over() == []
+    choice, compiled = find(programs, 3)
+    assert choice.batch == 3
+    assert (compiled == []) == bool(made), "it need not be compiled again"
+    for megabytes in (4, 6, 8):
+        find(programs, megabytes)
+    in_force = list(programs._alive["m"])
+    assert len(in_force) == 4
+    late = programs.find("m", PER_EXAMPLE)
+    assert late.result().batch == 1
+    programs.give_up("m", late, keep=True)
+    assert len(programs.left_over()) == 1
+    assert list(programs._alive["m"]) == in_force, "what is in force does not make way for it"
+    assert find(programs, 1)[0].compiles == 1
 
 
 def test_an_evicted_program_is_gone_from_memory(programs):
