@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from arena_jax import presets
+from arena_jax.intervals import interval
 from arena_jax.training import loop
 from arena_jax.training.records import read
 
@@ -56,13 +56,6 @@ def run(optimizer: dict, seed: int) -> np.ndarray:
     )
 
 
-def interval(values: np.ndarray) -> str:
-    """Mean and 95 % t-interval over seeds, in percent."""
-    mean = 100 * values.mean()
-    half = 100 * stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{mean:+.1f} ± {half:.1f}" if values.min() < 0 else f"{mean:.1f} ± {half:.1f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 … N−1 (default 5)")
@@ -73,10 +66,11 @@ def main() -> None:
     rows = []
     for arm, accuracy in found.items():
         per_seed = accuracy.mean(axis=2)
-        difference = "" if arm.startswith("each") else interval(per_seed[:, 2] - base[:, 2])
-        rows.append((arm, *(interval(per_seed[:, epoch]) for epoch in range(per_seed.shape[1])), difference))
-    epochs = [f"epoch {epoch + 1}" for epoch in range(base.shape[1])]
-    print(table(("validation accuracy, %", *epochs, "epoch 3 − alone"), rows))
+        difference = "" if arm.startswith("each") else interval(per_seed[:, 2] - base[:, 2]).plus_minus("+.1f", 100)
+        epochs = [interval(per_seed[:, epoch]).plus_minus(".1f", 100) for epoch in range(per_seed.shape[1])]
+        rows.append((arm, *epochs, difference))
+    heads = [f"epoch {epoch + 1}" for epoch in range(base.shape[1])]
+    print(table(("validation accuracy, %", *heads, "epoch 3 − alone"), rows))
 
 
 if __name__ == "__main__":

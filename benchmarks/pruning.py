@@ -26,6 +26,7 @@ from scipy import stats
 
 from arena_jax import data, game, models, training
 from arena_jax.data.files import read_documents
+from arena_jax.intervals import interval
 from arena_jax.training.objectives import objective_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -122,14 +123,6 @@ def cell(family: str, seed: int, parts: Mapping[str, Any], steps: int) -> dict[s
     }
 
 
-def interval(values: np.ndarray) -> str:
-    middle = float(values.mean())
-    if len(values) < 2:
-        return f"{middle:+.4f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{middle:+.4f} ± {half:.4f}"
-
-
 def report(cells: Mapping[str, Mapping[str, Any]]) -> None:
     for family in TASKS:
         own = [c for name, c in cells.items() if name.startswith(family)]
@@ -148,8 +141,8 @@ def report(cells: Mapping[str, Mapping[str, Any]]) -> None:
             rows.append(
                 [
                     name,
-                    interval(area),
-                    "" if name == "banzhaf" else interval(area - areas["banzhaf"]),
+                    interval(area).plus_minus("+.4f"),
+                    "" if name == "banzhaf" else interval(area - areas["banzhaf"]).plus_minus("+.4f"),
                     f"{quarter:.3f}",
                     f"{half:.3f}",
                     "" if name == "random" else f"{np.mean(own_ranks):.2f}",

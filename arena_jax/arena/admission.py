@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from arena_jax.arena.memory import Estimate, estimate, format_bytes, too_large, tree_bytes
+from arena_jax.arena.memory import Estimate, estimate, format_bytes, tree_bytes
 from arena_jax.errors import ArenaError
+from arena_jax.out_of_memory import ran_out
 from arena_jax.training.devices import replicated
 from arena_jax.training.evaluation import first_batch
 from arena_jax.training.step import Step
@@ -93,6 +94,6 @@ def _admit(what: str, need: float, budget: int, advice: str) -> None:
 
 
 def _refused(error: jax.errors.JaxRuntimeError, what: str, advice: str) -> Exception:
-    if not too_large(error):
+    if not ran_out(error):
         return error
     return ArenaError(f"{what} does not compile within the device's memory; {advice}")

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from arena_jax.arena.memory import Estimate, estimate, format_bytes, parse_bytes, too_large
+from arena_jax.arena.memory import Estimate, estimate, format_bytes, parse_bytes
 from arena_jax.errors import ArenaError
+from arena_jax.out_of_memory import ran_out
 
 
 class Choice(NamedTuple):
@@ -139,7 +140,7 @@ class _Search:
             try:
                 self.seen[size] = self.made[size] = estimate(self.step, *self.arguments_at(size))
             except jax.errors.JaxRuntimeError as error:
-                if not too_large(error):
+                if not ran_out(error):
                     raise
                 self.seen[size] = None
         found = self.seen[size]

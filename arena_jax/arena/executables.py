@@ -15,8 +15,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from arena_jax.arena.batch_size import Choice, largest_batch
-from arena_jax.arena.memory import Estimate, Fresh, calibrate, estimate, too_large, tree_bytes
+from arena_jax.arena.memory import Estimate, Fresh, calibrate, estimate, tree_bytes
 from arena_jax.errors import ArenaError
+from arena_jax.out_of_memory import ran_out
 from arena_jax.training import processes
 from arena_jax.training.devices import replicated
 from arena_jax.training.step import Compilation, Step
@@ -360,7 +361,7 @@ class Executables:
                 made = estimate(self._jitted[wanted.name], *self.arguments(wanted.name, choice.batch))
                 wanted.known[choice.batch] = again[choice.batch] = made
             except jax.errors.JaxRuntimeError as error:
-                if not too_large(error):
+                if not ran_out(error):
                     raise
                 wanted.known[choice.batch] = None
             choice = self._choose(wanted, memory, refuse)

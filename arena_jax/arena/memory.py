@@ -58,7 +58,7 @@ def estimate(step: Callable[..., Any], *arguments: Any) -> Estimate:
         Bytes per device, and the executable.
 
     Raises:
-        jax.errors.JaxRuntimeError: the compiler failed; on a GPU also because the step cannot fit, see `too_large`.
+        jax.errors.JaxRuntimeError: the compiler failed; on a GPU also because the step cannot fit, see `ran_out`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -109,27 +109,6 @@ class Fresh:
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
         """Like that of a jitted function."""
         return jax.jit(functools.partial(self._function), out_shardings=self._out).lower(*arguments)
-
-
-def too_large(error: BaseException) -> bool:
-    """Tell whether a compilation failed because the step cannot fit on the device.
-
-    On a GPU, XLA may try to allocate while it compiles (autotuning, constants) and give up there.
-
-    Args:
-        error: what the compilation raised.
-
-    Returns:
-        True for a runtime error of XLA that speaks of exhausted memory.
-
-    Example:
-        >>> too_large(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"))
-        True
-        >>> too_large(ValueError("out of memory"))
-        False
-    """
-    told = str(error).lower()
-    return isinstance(error, jax.errors.JaxRuntimeError) and ("resource_exhausted" in told or "out of memory" in told)
 
 
 def tree_bytes(*trees: Any) -> int:

@@ -11,8 +11,8 @@ import numpy as np
 
 from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.contest import Contest, Pending
-from arena_jax.arena.memory import too_large
 from arena_jax.errors import ArenaError
+from arena_jax.out_of_memory import ran_out
 from arena_jax.training.devices import own_rows, place_batch
 from arena_jax.training.health import Health
 from arena_jax.training.interval import Interval
@@ -82,7 +82,7 @@ class Rounds(Contest):
                     jax.block_until_ready(self.gradients[name])
                 return measured, batch, time.perf_counter() - start
             except jax.errors.JaxRuntimeError as error:
-                if not too_large(error) or jax.process_count() > 1:  # the others would wait for this one
+                if not ran_out(error) or jax.process_count() > 1:  # the others would wait for this one
                     raise
             # A smaller batch takes the first of these rows, the next step the others.
             self.streams[name].restore(drawn_from)

@@ -13,6 +13,7 @@ import jax
 from arena_jax import data, models
 from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError
+from arena_jax.out_of_memory import ran_out
 from arena_jax.training import interrupts, processes
 from arena_jax.training.build import Parts, build, encode, load_split
 from arena_jax.training.checkpoint import Checkpoints
@@ -22,7 +23,7 @@ from arena_jax.training.evaluation import mean_loss, score
 from arena_jax.training.health import Health
 from arena_jax.training.interval import Interval
 from arena_jax.training.lock import Lock
-from arena_jax.training.memory_faults import ran_out, step_down
+from arena_jax.training.memory_faults import step_down
 from arena_jax.training.optimizer import make_optimizer, warmup_steps
 from arena_jax.training.records import open_records, read
 from arena_jax.training.run_folder import build_parts, described, load_run, open_folder, process

@@ -12,17 +12,6 @@ from arena_jax.training.saving import Saving
 from arena_jax.training.step import Step
 
 
-def ran_out(error: BaseException) -> bool:
-    """Whether an error of XLA's says that a device's memory is exhausted.
-
-    Example:
-        >>> ran_out(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"))
-        True
-    """
-    told = str(error).lower()
-    return isinstance(error, jax.errors.JaxRuntimeError) and ("resource_exhausted" in told or "out of memory" in told)
-
-
 def step_down(step: Step, state: Any, batch_size: int, at: int, saving: Saving) -> None:
     """After a step that ran out of memory: double every model's microbatches, and record it; then the step is repeated.
 

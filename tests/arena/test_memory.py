@@ -9,6 +9,7 @@ import pytest
 
 from arena_jax.arena import memory
 from arena_jax.errors import ArenaError
+from arena_jax.out_of_memory import ran_out
 
 
 def device(**stats):
@@ -71,9 +72,9 @@ def test_estimate_counts_a_donated_buffer_once():
 
 def test_only_exhausted_memory_is_taken_for_it():
     runtime = jax.errors.JaxRuntimeError
-    assert memory.too_large(runtime("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes"))
-    assert not memory.too_large(runtime("INTERNAL: ptxas failed"))
-    assert not memory.too_large(RuntimeError("RESOURCE_EXHAUSTED"))
+    assert ran_out(runtime("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes"))
+    assert not ran_out(runtime("INTERNAL: ptxas failed"))
+    assert not ran_out(RuntimeError("RESOURCE_EXHAUSTED"))
 
 
 def test_calibration_compares_the_peak_with_the_estimate():

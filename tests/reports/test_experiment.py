@@ -12,11 +12,11 @@ import scipy.stats
 
 from arena_jax import cli, config, presets
 from arena_jax.errors import ArenaError
+from arena_jax.intervals import interval
 from arena_jax.reports import arena_figures, report
 from arena_jax.reports.arena_tables import spent_table, table1, table2
 from arena_jax.reports.arms import gather
 from arena_jax.reports.claims import CLAIMS, judge
-from arena_jax.reports.intervals import interval
 
 MODELS = {
     "bert": {"task": "masked-lm", "parameters": 100},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -46,12 +45,6 @@ class Corpus(NamedTuple):
         return np.asarray(self.train[order].reshape(steps, rows, LENGTH))
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    split: str
-    limit: int
-
-
 def load_corpus(source: str, *, elsewhere: str = "python-docs", held_out: int = 131_072) -> Corpus:
     """Read a data set of text as bytes.
 
@@ -71,20 +64,19 @@ def load_corpus(source: str, *, elsewhere: str = "python-docs", held_out: int = 
         >>> corpus.validation.shape, corpus.train.shape[1]
         ((8, 128), 128)
     """
-    train = _rows(source, _Wanted("train", 0))
-    validation = _rows(source, _Wanted("validation", held_out))
-    other = _rows(elsewhere, _Wanted("validation", held_out))
+    train = _rows(source, "train")
+    validation = _rows(source, "validation", held_out)
+    other = _rows(elsewhere, "validation", held_out)
     return Corpus(train, validation, other, f"{source}, out of domain {elsewhere}")
 
 
-def _rows(source: str, wanted: _Wanted) -> Array:
-    texts = data.load(source, task="language-model", split=wanted.split).columns["text"]
+def _rows(source: str, split: str, held_out: int | None = None) -> Array:
+    texts = data.load(source, task="language-model", split=split).columns["text"]
     stream = np.frombuffer("\n".join(str(text) for text in texts).encode(), np.uint8)
     rows = len(stream) // LENGTH
     if rows < 8:
-        raise ArenaError(f"'{source}' has {len(stream)} bytes of {wanted.split} text; the study needs 1,024 or more")
+        raise ArenaError(f"'{source}' has {len(stream)} bytes of {split} text; the study needs 1,024 or more")
     cut = stream[: rows * LENGTH].reshape(rows, LENGTH).astype(np.int32)
-    limit = wanted.limit // LENGTH
-    if limit and rows > limit:  # spread over the whole text, not its first article
-        cut = cut[np.linspace(0, rows - 1, limit).astype(np.int64)]
+    if held_out is not None and rows > held_out // LENGTH:  # spread over the whole text, not its first article
+        cut = cut[np.linspace(0, rows - 1, held_out // LENGTH).astype(np.int64)]
     return np.asarray(cut)

@@ -56,10 +56,6 @@ class Ledger:
             self.known[name] = json.loads(line)["result"]  # as a later start reads it
         return self.known[name]
 
-    def has(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Whether a result is there."""
-        return _name(kind, key) in self.known
-
 
 def _name(kind: str, key: Mapping[str, Any]) -> str:
     return json.dumps([kind, dict(key)], sort_keys=True)

@@ -14,6 +14,7 @@ from arena_jax.game.scaling import compute_equivalent_gain, fit
 from arena_jax.game.study.plan import ARMS, PREDICTED
 from arena_jax.game.study.run import Study
 from arena_jax.game.study.trainer import COMPONENTS
+from arena_jax.intervals import interval
 
 POINT = 1.05  # a method is a success if its gain is at least this, its interval above 1, and the controls below it
 METHODS = ("protocol", "architecture", "both")
@@ -69,17 +70,16 @@ def _cell(study: Study, arm: str, k: int) -> dict[str, Any]:
     losses = np.array([np.nan if run["loss"] is None else run["loss"] for run in runs])
     other = np.array([np.nan if run["elsewhere"] is None else run["elsewhere"] for run in runs])
     tuned = study.tuned(arm, k)
-    n = len(runs)
-    half = float(stats.t.ppf(0.975, n - 1) * losses.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+    loss = interval(losses.tolist())
     return {
         "rate": tuned["rate"],
         "interior": tuned["interior"],
         "rates_tried": tuned["tried"],
-        "seeds": n,
+        "seeds": loss.seeds,
         "diverged": int(np.isnan(losses).sum()),
-        "loss": _number(losses.mean()),
-        "loss_half_interval": _number(half),
-        "bits_per_byte": _number(losses.mean() / np.log(2)),
+        "loss": _number(loss.mean),
+        "loss_half_interval": _number(loss.high - loss.mean),
+        "bits_per_byte": _number(loss.mean / np.log(2)),
         "elsewhere_bits_per_byte": _number(other.mean() / np.log(2)),
         "flops": float(np.mean([run["flops"] for run in runs])),
         "moves": float(np.mean([len(run["moves"]) for run in runs])) if "moves" in runs[0] else None,

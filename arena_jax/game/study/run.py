@@ -211,15 +211,9 @@ class Study:
 
             def advance(member: tuple[int, Trained], multipliers: Array, turn: int) -> tuple[int, Trained]:
                 which, state = member
-                for part in batches[which][turn * each : (turn + 1) * each]:
-                    state = trainer.advance(
-                        state,
-                        part,
-                        learning_rate=rate,
-                        multipliers=normalized(multipliers),
-                        steps=sum(map(len, batches[which])),
-                    )
-                return which, state
+                part = batches[which][turn * each : (turn + 1) * each]
+                steps, now = sum(map(len, batches[which])), normalized(multipliers)
+                return which, trainer.through(state, part, learning_rate=rate, multipliers=now, steps=steps)
 
             found = train_population(
                 lambda i: (i, trainer.start(SEARCH + i)),
@@ -247,15 +241,13 @@ class Study:
             trainer, tokens = self.trainer(1), self.plan.tokens[1]
             rate = self.tuned("adamw", 1)["rate"]
             batches = self._cut(tokens, SEARCH)
-            state = trainer.start(SEARCH)
-            for part in batches[: SEGMENTS // 2]:
-                state = trainer.advance(
-                    state,
-                    part,
-                    learning_rate=rate,
-                    multipliers=np.ones(len(COMPONENTS)),
-                    steps=sum(map(len, batches)),
-                )
+            state = trainer.through(
+                trainer.start(SEARCH),
+                batches[: SEGMENTS // 2],
+                learning_rate=rate,
+                multipliers=np.ones(len(COMPONENTS)),
+                steps=sum(map(len, batches)),
+            )
             rest = np.concatenate(batches[SEGMENTS // 2 :])
             seen = train_windows(
                 models.merge(trainer.structure, state.params),

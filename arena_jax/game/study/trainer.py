@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -140,6 +141,14 @@ class Trainer:
         given = np.asarray(self.open if gates is None else gates, np.float32)
         scalars = np.float32(learning_rate), np.asarray(multipliers, np.float32), np.float32(steps)
         return self._advance(state, jnp.asarray(batches), given, *scalars)
+
+    def through(
+        self, state: Trained, segments: Iterable[Array], *, learning_rate: float, multipliers: Array, steps: int
+    ) -> Trained:
+        """Train on several segments in turn, with the same settings; see `advance`."""
+        for batches in segments:
+            state = self.advance(state, batches, learning_rate=learning_rate, multipliers=multipliers, steps=steps)
+        return state
 
     def _advance_from(
         self, state: Trained, batches: jax.Array, gates: jax.Array, rate: jax.Array, m: jax.Array, steps: jax.Array
