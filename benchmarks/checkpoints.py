@@ -1,8 +1,8 @@
-"""What a checkpoint costs a run: seconds that training waits for it, and seconds it loses while a thread works beside it.
+"""What a checkpoint costs a run: seconds that training waits for it, and seconds it loses while it is written.
 
     python -m benchmarks.checkpoints
 
-A step that keeps every core busy is timed by itself, then while a state is saved: what the steps during a save take longer
+A step that keeps every core busy is timed by itself, then while a thread saves a state: what the steps take longer
 is lost. A run that saves each minute loses (waiting + lost) / 60 s. "Beside" is how long the thread works.
 """
 
