@@ -2,13 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from arena_jax.errors import ArenaError
 
 Array = np.ndarray[Any, Any]
+
+
+def real_numbers(values: Any) -> Array:
+    """Return a float64 copy; texts that look like numbers, dates and complex numbers are none.
+
+    Raises:
+        TypeError: another kind of entries.
+        ValueError: rows of different lengths.
+    """
+    given = np.asarray(values)
+    if given.dtype.kind in "cSUMm":
+        raise TypeError(f"they are of type {given.dtype}")
+    return given.astype(np.float64)
+
+
+def count(number: Any, name: str, meaning: str) -> int:
+    """Read a whole number of at least 1.
+
+    Raises:
+        ArenaError: anything else.
+    """
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+        raise ArenaError(f"{name} is {number!r}; give {meaning}, a whole number of at least 1")
+    return int(number)
+
+
+def ask(function: Callable[..., Any], what: str, *given: Any) -> Any:
+    """Call a function that a user gave; what it raises is told in one line, with the error itself as its cause.
+
+    Raises:
+        ArenaError: the function's own, or one that names what it raised.
+    """
+    try:
+        return function(*given)
+    except ArenaError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "without a message")
+        raise ArenaError(f"{what} raised {type(error).__name__}: {first}; call it alone to see where") from error
+
+
+def one_number(value: Any, what: str) -> jax.Array:
+    """Read what a function that is differentiated by jax returned.
+
+    Raises:
+        ArenaError: it is not one real number.
+    """
+    number = jnp.asarray(value)
+    if number.shape != () or not jnp.issubdtype(number.dtype, jnp.floating):
+        raise ArenaError(f"{what} returned {number.dtype} of shape {number.shape}; return one real number, shape ()")
+    return number
 
 
 def finite_array(values: Any, what: str, ndim: int | tuple[int, ...]) -> Array:
@@ -27,7 +81,7 @@ def finite_array(values: Any, what: str, ndim: int | tuple[int, ...]) -> Array:
     """
     allowed = (ndim,) if isinstance(ndim, int) else ndim
     try:
-        array = np.array(values, dtype=np.float64)
+        array = real_numbers(values)
     except (TypeError, ValueError) as error:
         raise ArenaError(f"{what} is not an array of real numbers ({error}); give a rectangular one") from None
     if array.ndim not in allowed:
@@ -63,6 +117,23 @@ def square(payoff: Any, what: str = "payoff", *, symmetric: bool = False) -> Arr
         if gap > 1e-8 * max(1.0, float(np.abs(matrix).max())):
             raise ArenaError(f"{what} is not symmetric (largest difference {gap:.3g}); pass ({what} + {what}.T) / 2")
     return matrix
+
+
+def player_tables(payoffs: Any) -> list[Array]:
+    """Read the payoff tables of k players, one with k axes for each.
+
+    Raises:
+        ArenaError: no tables, tables of different shapes, or with another number of axes.
+    """
+    if not isinstance(payoffs, Sequence | np.ndarray) or len(payoffs) == 0:
+        raise ArenaError("payoffs holds no tables; k players need k tables with k axes each")
+    tables = [finite_array(table, f"payoffs[{k}]", tuple(range(1, 33))) for k, table in enumerate(payoffs)]
+    shapes = {table.shape for table in tables}
+    if len(shapes) > 1 or tables[0].ndim != len(tables):
+        raise ArenaError(
+            f"payoffs holds {len(tables)} tables of shapes {sorted(shapes)}; k players need k tables with k axes each"
+        )
+    return tables
 
 
 def distribution(x: Any, n: int, what: str = "x") -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array
+from arena_jax.game._checks import Array, ask, count, real_numbers
 
 Value = Callable[[Any], Any]
 EXACT_LIMIT = 16
@@ -80,21 +80,21 @@ class Oracle:
     def __init__(self, value: Value, n: int) -> None:
         if not callable(value):
             raise ArenaError("value must be a function: (m, n) booleans -> (m,) numbers")
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise ArenaError(f"n is {n!r}; give the number of players, at least 1")
         self.value = value
-        self.n = int(n)
+        self.n = count(n, "n", "the number of players")
         self.evaluations = 0
 
     def __call__(self, members: Any) -> Array:
         """Evaluate coalitions; (m, n) booleans → (m,) float64."""
         members = np.ascontiguousarray(members, dtype=bool)
         m = len(members)
-        answer = self.value(members)
+        answer = ask(self.value, f"the value function, asked for {m} coalitions of {self.n} players,", members)
         try:
-            worth = np.asarray(answer, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ArenaError("the value function did not return real numbers; return an array (m,)") from None
+            worth = real_numbers(answer)
+        except (TypeError, ValueError) as error:
+            raise ArenaError(
+                f"the value function did not return real numbers ({error}); return an array (m,)"
+            ) from None
         if worth.shape != (m,):
             raise ArenaError(
                 f"the value function returned shape {worth.shape} for {m} coalitions of {self.n} players; "
@@ -121,13 +121,13 @@ def coalitions(n: int) -> Array:
         (2ⁿ, n) booleans; row 0 is nobody, the last row everybody.
 
     Raises:
-        ArenaError: n is above 16, where 2ⁿ evaluations are no longer sensible.
+        ArenaError: n is no number of players, or above 16, where 2ⁿ evaluations are no longer sensible.
 
     Example:
         >>> coalitions(2).astype(int).tolist()
         [[0, 0], [1, 0], [0, 1], [1, 1]]
     """
-    if n > EXACT_LIMIT:
+    if count(n, "n", "the number of players") > EXACT_LIMIT:
         raise ArenaError(
             f"an exact method needs 2^{n} coalitions for {n} players; the limit is {EXACT_LIMIT}: "
             "group the players, or use the sampled method (exact=False)"

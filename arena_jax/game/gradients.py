@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from arena_jax.errors import ArenaError
+from arena_jax.game._checks import ask, count, finite_array, one_number
 from arena_jax.game.coalitions import Values
 
 Gates = jax.Array
+WHAT = "the function of the gates"
 
 
 def aumann_shapley(value: Callable[[Gates], Any], n: int, *, points: int = 16) -> Values:
@@ -30,7 +32,7 @@ def aumann_shapley(value: Callable[[Gates], Any], n: int, *, points: int = 16) -
         Values with ``points`` gradients; the standard errors are 0 (the error is the quadrature's alone).
 
     Raises:
-        ArenaError: points below 1, or a value or gradient that is not one finite number.
+        ArenaError: points or n below 1, a function that raises, or a value or gradient that is not one finite number.
 
     Example:
         >>> v = lambda g: 3 * g[0] + g[1] * g[2]
@@ -41,10 +43,11 @@ def aumann_shapley(value: Callable[[Gates], Any], n: int, *, points: int = 16) -
     """
     if points < 1:
         raise ArenaError(f"points is {points}; give at least 1 quadrature node")
+    count(n, "n", "the number of gates")
     nodes, weights = np.polynomial.legendre.leggauss(points)
 
     def one(t: jax.Array) -> jax.Array:
-        return jax.grad(lambda gates: _scalar(value(gates)))(jnp.full((n,), t))
+        return jax.grad(lambda gates: _scalar(value, gates))(jnp.full((n,), t))
 
     # One point at a time: a vmap over passes of a model is slower on a CPU and holds `points` activations.
     gradients = np.asarray(jax.jit(lambda ts: jax.lax.map(one, ts))(jnp.asarray((nodes + 1) / 2)), np.float64)
@@ -63,7 +66,7 @@ def sensitivity(losses: Callable[[Gates], Any], n: int) -> Values:
         Values in loss per unit of gate; standard errors over examples, NaN for one example.
 
     Raises:
-        ArenaError: the function does not return a vector, or a gradient is not finite.
+        ArenaError: n below 1, a function that raises or returns no vector, or a gradient that is not finite.
 
     Example:
         >>> sensitivity(lambda g: jnp.array([1.0, -1.0]) * g[0] + g[1], 2).values.tolist()
@@ -71,10 +74,11 @@ def sensitivity(losses: Callable[[Gates], Any], n: int) -> Values:
 
     Source: Michel, Levy and Neubig 2019 (arXiv 1905.10650), equation 2.
     """
-    shape = jax.eval_shape(losses, jnp.ones(n)).shape
+    ones = jnp.ones(count(n, "n", "the number of gates"))
+    shape = jax.eval_shape(lambda gates: jnp.asarray(ask(losses, WHAT, gates)), ones).shape
     if len(shape) != 1:
-        raise ArenaError(f"losses returned shape {shape}; return one loss per example, shape (examples,)")
-    rows = _finite(np.abs(np.asarray(jax.jit(jax.jacrev(losses))(jnp.ones(n)), np.float64)), "a gate's gradient")
+        raise ArenaError(f"{WHAT} returned shape {shape}; return one loss per example, shape (examples,)")
+    rows = _finite(np.abs(np.asarray(jax.jit(jax.jacrev(losses))(ones), np.float64)), "a gate's gradient")
     m = len(rows)
     errors = rows.std(axis=0, ddof=1) / np.sqrt(m) if m > 1 else np.full(n, np.nan)
     return Values(rows.mean(axis=0), errors, 1, "sensitivity", samples=m, gradients=1)
@@ -91,7 +95,7 @@ def second_order(loss: Callable[[Gates], Any], n: int) -> Values:
         Values in units of the loss, high for a gate that matters; n + 1 gradients.
 
     Raises:
-        ArenaError: the function does not return a scalar, or a derivative is not finite.
+        ArenaError: n below 1, a function that raises or returns no scalar, or a derivative that is not finite.
 
     Example:
         >>> second_order(lambda g: (g[0] - 3) ** 2 + g[1], 2).values.tolist()
@@ -99,8 +103,8 @@ def second_order(loss: Callable[[Gates], Any], n: int) -> Values:
 
     Source: LeCun, Denker and Solla 1989 (optimal brain damage), applied to gates.
     """
-    ones = jnp.ones(n)
-    slope = jax.grad(lambda gates: _scalar(loss(gates)))
+    ones = jnp.ones(count(n, "n", "the number of gates"))
+    slope = jax.grad(lambda gates: _scalar(loss, gates))
 
     def entry(direction: jax.Array) -> jax.Array:
         return jnp.vdot(direction, jax.jvp(slope, (ones,), (direction,))[1])
@@ -128,7 +132,7 @@ def attention_entropy(attention: Any) -> np.ndarray:
         >>> attention_entropy([[[0.5, 0.5], [1.0, 0.0]]]).tolist()
         [1.0]
     """
-    a = np.asarray(attention, np.float64)
+    a = finite_array(attention, "attention", tuple(range(33)))
     if a.ndim < 3:
         raise ArenaError(f"attention has shape {a.shape}; give (..., heads, queries, keys)")
     if not np.allclose(a.sum(axis=-1), 1, atol=1e-3):
@@ -141,11 +145,8 @@ def attention_entropy(attention: Any) -> np.ndarray:
     return relative.sum(axis=axes) / np.maximum(counted.sum(axis=axes), 1)
 
 
-def _scalar(value: Any) -> jax.Array:
-    value = jnp.asarray(value)
-    if value.shape != ():
-        raise ArenaError(f"the function of the gates returned shape {value.shape}; return one number")
-    return value
+def _scalar(value: Callable[[Gates], Any], gates: Gates) -> jax.Array:
+    return one_number(ask(value, WHAT, gates), WHAT)
 
 
 def _finite(values: np.ndarray, what: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, finite_array, random, square
+from arena_jax.game._checks import Array, ask, finite_array, random, square
 from arena_jax.game.dynamics import replicator
 from arena_jax.game.nash import ENUMERATION_LIMIT, on_support, symmetric_equilibria
 from arena_jax.game.stability import cyclic_ratio, is_evolutionarily_stable
@@ -110,7 +110,8 @@ def bootstrap(
         Frequencies and intervals.
 
     Raises:
-        ArenaError: fewer than two windows, or matrices that are not square.
+        ArenaError: fewer than two windows, matrices that are not square, or a ``solve`` that raises or gives other
+            than n finite shares.
 
     Example:
         >>> noise = np.random.default_rng(0).normal(0, 0.1, (8, 2, 2))
@@ -132,11 +133,18 @@ def bootstrap(
     centred = mean - mean.mean(axis=0)
     centred = centred - centred.mean(axis=1, keepdims=True)
     without_cycles = samples - (centred - centred.T) / 2
+
+    def solved(payoff: Array) -> Array:
+        x = finite_array(ask(solve, "solve", payoff), "the answer of solve", 1)
+        if len(x) != n:
+            raise ArenaError(f"solve returned {len(x)} shares for {n} strategies; return one each")
+        return x
+
     shares, ratios, null = [], [], []
     for _ in range(resamples):
         rows = rng.integers(windows, size=windows)
         drawn = samples[rows].mean(axis=0)
-        shares.append(np.asarray(solve(drawn), dtype=np.float64))
+        shares.append(solved(drawn))
         ratios.append(cyclic_ratio(drawn))
         null.append(cyclic_ratio(without_cycles[rows].mean(axis=0)))
     tail = (1 - confidence) / 2 * 100
@@ -148,7 +156,7 @@ def bootstrap(
         shares=np.mean(shares, axis=0),
         shares_interval=np.percentile(shares, [tail, 100 - tail], axis=0),
         support_frequency=played.mean(axis=0),
-        same_support=float((played == (np.asarray(solve(mean)) > 1e-6)).all(axis=1).mean()),
+        same_support=float((played == (solved(mean) > 1e-6)).all(axis=1).mean()),
         cyclic_ratio=cyclic_ratio(mean),
         cyclic_ratio_interval=(float(low), float(high)),
         cyclic_ratio_null=float(np.percentile(null, 100 * confidence)),

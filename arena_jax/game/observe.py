@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from arena_jax import models
+from arena_jax.errors import ArenaError
 from arena_jax.game._checks import Array
 from arena_jax.models.transformer import attention_pattern
 
@@ -48,6 +49,9 @@ def observe(model: models.Transformer, batches: Sequence[Mapping[str, Any]]) -> 
     Returns:
         The averages, summed in float64 over batches.
 
+    Raises:
+        ArenaError: no batches.
+
     Example:
         >>> from arena_jax import models
         >>> seen = observe(models.create("gpt2-tiny", task="causal-lm"), [{"input_ids": np.ones((2, 5), np.int32)}])
@@ -68,7 +72,8 @@ def observe(model: models.Transformer, batches: Sequence[Mapping[str, Any]]) -> 
             real = real & np.asarray(batch["valid"])[:, None]
         found = [np.asarray(x, np.float64) for x in sums(params, {**given, "real": jnp.asarray(real)})]
         totals = found if totals is None else [a + b for a, b in zip(totals, found, strict=True)]
-    assert totals is not None, "observe needs at least one batch"
+    if totals is None:
+        raise ArenaError("there is nothing to observe: give at least one batch")
     heads, neurons, entropy, tokens, queries = totals
     with np.errstate(invalid="ignore"):
         even = np.where(queries > 0, entropy / queries, np.nan)

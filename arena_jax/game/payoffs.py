@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, finite_array, labels, square
+from arena_jax.game._checks import Array, ask, count, finite_array, labels, one_number, player_tables, square
 from arena_jax.game.worth import interactions, shapley
 
 
@@ -110,15 +110,15 @@ def quadratic_gains(loss: Callable[[jax.Array], Any], n: int) -> tuple[Array, Ar
         b (n,) = −∂L/∂m and C (n, n) = ∂²L/∂m², symmetric; float64.
 
     Raises:
-        ArenaError: a derivative is not finite.
+        ArenaError: the loss raises, is not one real number, or has a derivative that is not finite.
 
     Example:
         >>> b, c = quadratic_gains(lambda m: (m[0] - 1) ** 2 + m[0] * m[1], 2)
         >>> b.tolist(), c.tolist()
         ([2.0, -0.0], [[2.0, 1.0], [1.0, 0.0]])
     """
-    origin = jnp.zeros(n)
-    slope = jax.grad(lambda m: jnp.asarray(loss(m)).reshape(()))
+    origin = jnp.zeros(count(n, "n", "the number of components"))
+    slope = jax.grad(lambda m: one_number(ask(loss, "the loss", m), "the loss"))
 
     @jax.jit
     def derivatives() -> tuple[jax.Array, jax.Array]:
@@ -226,10 +226,7 @@ def pure_equilibria(payoffs: Any) -> list[tuple[int, ...]]:
         >>> pure_equilibria([[[3, 0], [5, 1]], [[3, 5], [0, 1]]])  # the prisoner's dilemma
         [(1, 1)]
     """
-    tables = [finite_array(table, f"payoffs[{k}]", tuple(range(1, 33))) for k, table in enumerate(payoffs)]
-    if any(table.shape != tables[0].shape for table in tables) or tables[0].ndim != len(tables):
-        shapes = [table.shape for table in tables]
-        raise ArenaError(f"payoffs holds tables of shapes {shapes}; k players need k tables with k axes each")
+    tables = player_tables(payoffs)
     best = np.ones(tables[0].shape, bool)
     for player, table in enumerate(tables):
         best &= table >= table.max(axis=player, keepdims=True) - 1e-12 * np.abs(table).max()

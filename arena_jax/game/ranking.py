@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, finite_array, square
+from arena_jax.game._checks import Array, player_tables, square
+
+STATE_LIMIT = 4096  # the chain is solved in the cube of this: about two minutes
 
 
 def alpha_rank(payoffs: Any, population: int = 50, intensity: float = 0.1) -> Array:
@@ -28,7 +30,8 @@ def alpha_rank(payoffs: Any, population: int = 50, intensity: float = 0.1) -> Ar
         (n,) or (s₁, …, s_k) probabilities.
 
     Raises:
-        ArenaError: payoffs of other shapes, population below 2, or a negative intensity.
+        ArenaError: payoffs of other shapes, more than 4096 strategies or profiles, population below 2, or a negative
+            intensity.
 
     Example:
         >>> hawk_dove = [[-0.5, 2], [0, 1]]
@@ -41,12 +44,18 @@ def alpha_rank(payoffs: Any, population: int = 50, intensity: float = 0.1) -> Ar
         raise ArenaError(f"population is {population}; a mutant needs at least 2 individuals")
     if not (np.isfinite(intensity) and intensity >= 0):
         raise ArenaError(f"intensity is {intensity}; give a finite number, at least 0")
-    tables = _player_tables(payoffs)
-    if tables is None:
+    try:
+        one_population = np.ndim(payoffs) <= 2
+    except ValueError:  # rows, or players' tables, of different shapes
+        one_population = False
+    if one_population:
         matrix = square(payoffs, "payoffs")
+        _affordable(len(matrix))
         chain = _log_fixation(intensity * (matrix.T - matrix), population)
         return _stationary(chain)
+    tables = player_tables(payoffs)
     shape = tables[0].shape
+    _affordable(tables[0].size)
     profiles = np.argwhere(np.ones(shape, bool))
     states = len(profiles)
     chain = np.full((states, states), -np.inf)
@@ -62,17 +71,12 @@ def alpha_rank(payoffs: Any, population: int = 50, intensity: float = 0.1) -> Ar
     return _stationary(chain).reshape(shape)
 
 
-def _player_tables(payoffs: Any) -> list[Array] | None:
-    """Read one table per player; None for the square matrix of one population."""
-    if all(np.ndim(row) == 1 for row in payoffs):
-        return None
-    tables = [finite_array(table, f"payoffs[{k}]", tuple(range(1, 33))) for k, table in enumerate(payoffs)]
-    shapes = {table.shape for table in tables}
-    if len(shapes) > 1 or tables[0].ndim != len(tables):
+def _affordable(states: int) -> None:
+    if states > STATE_LIMIT:
         raise ArenaError(
-            f"payoffs holds {len(tables)} tables of shapes {sorted(shapes)}; k players need k tables with k axes each"
+            f"the chain over {states} strategies or profiles is too long to solve; the limit is {STATE_LIMIT}: "
+            "leave out actions or players"
         )
-    return tables
 
 
 def _log_fixation(gain: Array, population: int) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, random
+from arena_jax.game._checks import Array, count, random
 from arena_jax.game.coalitions import Oracle, Value, Values, coalitions, table
 
 
@@ -81,6 +81,7 @@ def shapley(
         return _semivalue(oracle, weights, "Shapley (exact)")
     if evaluations is None:
         evaluations = 2 + 40 * max(n - 1, 1)
+    count(evaluations, "evaluations", "how many coalitions may be evaluated")
     cost = 2 * (n - 1)
     if evaluations < 2 + cost:
         raise ArenaError(f"{evaluations} evaluations are too few for {n} players; one pair of orders needs {2 + cost}")
@@ -151,6 +152,8 @@ def banzhaf(
     if exact:
         sizes = np.arange(n)
         return _semivalue(oracle, keep**sizes * (1 - keep) ** (n - 1 - sizes), f"Banzhaf (exact, keep {keep:g})")
+    if evaluations is not None:
+        count(evaluations, "evaluations", "how many coalitions may be evaluated")
     samples = 40 if evaluations is None else evaluations // (n + 1)
     if samples < 1:
         raise ArenaError(f"{evaluations} evaluations are too few for {n} players; one sample needs {n + 1}")

@@ -166,6 +166,7 @@ def test_bad_input_gets_one_line(gpt2, played, probe):
         (lambda: game.AblationGame(gpt2, uneven), "batches of 2 shapes"),
         (lambda: game.AblationGame(gpt2, []), "batches of 0 shapes"),
         (lambda: game.AblationGame(gpt2, probe, ablation="noise"), "'mean' or 'zero'"),
+        (lambda: game.observe(gpt2, []), "nothing to observe"),
         (lambda: played(np.ones((2, 3), bool)), r"coalitions have shape \(2, 3\)"),
         (lambda: game.measure(played, "leave-two-out"), "did you mean 'leave-one-out'"),
         (lambda: game.measure(played, evaluations=3), "3 evaluations are too few"),

@@ -63,9 +63,13 @@ def test_attention_entropy():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: game.aumann_shapley(lambda g: g, 2), "returned shape (2,)"),
+        (lambda: game.aumann_shapley(lambda g: g, 2), "returned float32 of shape (2,)"),
         (lambda: game.aumann_shapley(lambda g: jnp.sqrt(g[0] - 2), 2), "not finite"),
         (lambda: game.aumann_shapley(jnp.sum, 2, points=0), "points is 0"),
+        (lambda: game.aumann_shapley(lambda g: g.sum() * 1j, 2), "returned complex64"),
+        (lambda: game.aumann_shapley(jnp.sum, 0), "n is 0; give the number of gates"),
+        (lambda: game.second_order(lambda g: g[0] // 0 if bool(g[0]) else g, 2), "raised TracerBoolConversionError"),
+        (lambda: game.sensitivity(lambda g: 1 // 0, 2), "raised ZeroDivisionError"),
         (lambda: game.sensitivity(jnp.sum, 2), "one loss per example"),
         (lambda: game.attention_entropy(np.ones((2, 3, 3))), "do not sum to 1"),
         (lambda: game.attention_entropy(np.ones(3)), "(..., heads, queries, keys)"),

@@ -152,6 +152,16 @@ def test_zero_sum_of_64_strategies_is_fast():
         (lambda: game.symmetric_equilibria(np.ones((2, 3))), "needs a square matrix"),
         (lambda: game.bimatrix_equilibria(np.eye(2), np.eye(3)), "row has shape (2, 2) and column (3, 3)"),
         (lambda: game.bimatrix_equilibria(np.eye(11), np.eye(11)), "the limit is 10"),
+        (lambda: game.evolutionarily_stable_strategies(np.eye(11)), "the limit is 10"),
+        (
+            lambda: game.symmetric_equilibria([["1", "2"], ["3", "4"]]),
+            "not an array of real numbers (they are of type <U1",
+        ),
+        (
+            lambda: game.symmetric_equilibria([[1j, 0], [0, 1]]),
+            "not an array of real numbers (they are of type complex",
+        ),
+        (lambda: game.symmetric_equilibria([[1, 2], [3]]), "not an array of real numbers"),
         (lambda: game.zero_sum([1, 2]), "give an array with 2 axes"),
         (lambda: game.zero_sum([[np.inf]]), "payoff holds inf at (0, 0)"),
         (lambda: game.zero_sum([[]]), "is empty"),

@@ -3,6 +3,7 @@
 import itertools
 from fractions import Fraction
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -223,15 +224,46 @@ def sum_of(s):
     return s.sum(axis=1)
 
 
+def raising(s):
+    raise ZeroDivisionError("by\nzero")
+
+
+def refusing(s):
+    raise ArenaError("no such probe")
+
+
 BAD = {
     "NaN": (lambda: game.shapley(lambda s: np.full(len(s), np.nan), 3), "returned nan for 2 of 2 coalitions"),
     "infinite": (lambda: game.banzhaf(lambda s: np.where(s.all(1), np.inf, 0), 3, exact=True), "the players [0, 1, 2]"),
     "shape": (lambda: game.leave_one_out(lambda s: s * 1.0, 3), "returned shape (4, 3) for 4 coalitions of 3 players"),
     "scalar": (lambda: game.interactions(lambda s: 1.0, 3), "return one number per coalition"),
+    "column": (lambda: game.shapley(lambda s: s[:, :1] * 1.0, 3), "returned shape (2, 1) for 2 coalitions"),
+    "nothing": (lambda: game.shapley(lambda s: None, 3), "returned shape () for 2 coalitions"),
+    "complex": (
+        lambda: game.banzhaf(lambda s: 1j * s.sum(1), 3),
+        "did not return real numbers (they are of type compl",
+    ),
+    "digits": (lambda: game.leave_one_out(lambda s: ["1"] * len(s), 3), "did not return real numbers"),
+    "dates": (lambda: game.interactions(lambda s: np.zeros(len(s), "M8[s]"), 3), "of type datetime64[s]"),
+    "ragged": (lambda: game.shapley(lambda s: [[1], [1, 2]], 3), "did not return real numbers"),
+    "raises": (
+        lambda: game.leave_one_out(raising, 3),
+        "asked for 4 coalitions of 3 players, raised ZeroDivisionError: by",
+    ),
+    "takes nothing": (lambda: game.banzhaf(lambda: 1, 3), "raised TypeError"),
+    "its own line": (lambda: game.shapley(refusing, 3), "no such probe"),
     "text": (lambda: game.shapley(lambda s: ["a"] * len(s), 3), "did not return real numbers"),
     "too large": (lambda: game.shapley(sum_of, 17, exact=True), "the limit is 16"),
     "too large, Banzhaf": (lambda: game.banzhaf(sum_of, 40, exact=True), "the limit is 16"),
     "too large, pairs": (lambda: game.interactions(sum_of, 17, index="shapley"), "the limit is 16"),
+    "too large, table": (
+        lambda: game.update_game(np.zeros(2**17)),
+        "needs 2^17 coalitions for 17 players; the limit is 16",
+    ),
+    "too large, list": (lambda: game.coalitions(17), "the limit is 16"),
+    "no players": (lambda: game.coalitions(0), "n is 0; give the number of players"),
+    "part of a player": (lambda: game.shapley(sum_of, 2.5), "n is 2.5; give the number of players"),
+    "part of an evaluation": (lambda: game.shapley(sum_of, 3, evaluations=1e4), "evaluations is 10000.0"),
     "budget": (lambda: game.shapley(sum_of, 10, evaluations=19), "one pair of orders needs 20"),
     "budget, Banzhaf": (lambda: game.banzhaf(sum_of, 10, evaluations=10), "one sample needs 11"),
     "keep": (lambda: game.banzhaf(sum_of, 3, keep=1.5), "keep is 1.5"),
@@ -250,3 +282,16 @@ def test_bad_input_gets_one_line(case):
         call()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_any_real_type_are_read():
+    for answer in (jnp.ones(8, jnp.bfloat16), np.ones(8, np.float16), np.ones(8, bool), [1] * 8, (1.0,) * 8):
+        found = game.banzhaf(lambda s, answer=answer: answer, 3, exact=True).values
+        assert found.tolist() == [0, 0, 0]
+        assert found.dtype == np.float64
+
+
+def test_what_a_value_function_raises_stays_the_cause():
+    with pytest.raises(ArenaError) as caught:
+        game.leave_one_out(raising, 3)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
