@@ -15,6 +15,7 @@ not agree.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -225,6 +226,7 @@ class _Competition(Rounds):
         held = {"shares": dict(zip(self.names, self.shares.tolist(), strict=True)), "fraction": self.fraction(at)}
         told = {"seconds": seconds, "models": scores, "accounts": accounts, **held}
         self.emit("evaluation", at, epoch=self.epoch(), split="validation", **told)
+        self.executables.beside(functools.partial(policies.prepare, self.policy, self.history))
         self.interval.go_on()
 
     def reallocate(self, at: int) -> None:
@@ -301,8 +303,10 @@ class _Competition(Rounds):
     def allot(self, at: int) -> None:
         """Record who has what from now on."""
         assert self.history is not None
-        # Padded as for the policies: each length of the record would be compiled anew, while training waits.
-        progress = learning_progress(past.pad(self.history).scores, self.arena.progress_window or 5).tolist()
+        window = self.arena.progress_window or 5
+        # As many rows as count, always: each length of the record would be compiled anew, while training waits.
+        recent = past.pad(self.history, window + 1).scores[-(window + 1) :]
+        progress = learning_progress(recent, window).tolist()
         steps = steps_per_round(self.shares, self.arena.round_scale).tolist()
         pool = self.executables.pool
         models = {

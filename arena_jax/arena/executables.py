@@ -138,6 +138,10 @@ class Executables:
         search = _Search(name, dict(self._known[name]), self.margins[name], self.sizes(name))
         return self._thread.submit(self._search, search, memory, refuse)
 
+    def beside(self, task: Callable[[], object]) -> Future[object]:
+        """Do something in the background, between two searches; what it raises is not looked at."""
+        return self._thread.submit(task)
+
     def adopt(self, name: str, choice: Choice) -> list[Compilation]:
         """Take over what a search has made; call it in the thread that trains.
 
@@ -196,13 +200,7 @@ class Executables:
             self._known[name][size] = self._known[name][size]._replace(executable=None)  # type: ignore[arg-type]
 
     def _told(self, name: str, choice: Choice, again: set[int]) -> list[Compilation]:
-        return [
-            Compilation(
-                f"gradients of {name} in batches of {size}", (), made.seconds, made.total, made.temporaries, made.cached
-            )
-            for size, made in choice.compiled.items()
-            if size not in again
-        ]
+        return [_compilation(name, size, made) for size, made in choice.compiled.items() if size not in again]
 
     def compile(self, name: str, size: int) -> list[Compilation]:
         """Make the program of a given size now, if it is not there.
@@ -250,8 +248,7 @@ class Executables:
             self._known[name][size] = made
             self._alive[name] = {one: made.executable if one == size else None for one in told[name]["alive"]}
             self._not_run[name] = {size}
-            program = f"gradients of {name} in batches of {size}"
-            compiled.append(Compilation(program, (), made.seconds, made.total, made.temporaries, made.cached))
+            compiled.append(_compilation(name, size, made))
         return compiled
 
     def alive(self, name: str) -> int:
@@ -397,3 +394,8 @@ class Executables:
     ) -> None:
         self._closing.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _compilation(name: str, size: int, made: Estimate) -> Compilation:
+    program = f"gradients of {name} in batches of {size}"
+    return Compilation(program, (), made.seconds, made.total, made.temporaries, made.cached)

@@ -9,7 +9,7 @@ import dataclasses
 from arena_jax.arena.policies.modelarena import ModelArena
 from arena_jax.arena.policies.multi_objective import MultiObjective
 from arena_jax.arena.policies.predictive import Predictive
-from arena_jax.arena.policies.protocol import Policy, decide
+from arena_jax.arena.policies.protocol import Policy, decide, prepare
 from arena_jax.arena.policies.static import Static
 from arena_jax.arena.policies.successive_halving import SuccessiveHalving
 from arena_jax.errors import ArenaError, nearest
@@ -65,4 +65,5 @@ __all__ = [
     "SuccessiveHalving",
     "decide",
     "policy",
+    "prepare",
 ]

@@ -21,6 +21,14 @@ class Policy(Protocol):
         """Say the shares [models] that hold from now on; they sum to 1."""
 
 
+# A compiled policy sees a record of this many rows, or of a multiple.
+_ROWS = 64
+
+
+def _ours(policy: Policy) -> bool:
+    return getattr(type(policy), "__module__", "").startswith("arena_jax.")
+
+
 @functools.lru_cache(maxsize=32)
 def _compiled(policy: Hashable) -> Callable[[History], jax.Array]:
     return jax.jit(cast(Policy, policy))
@@ -30,7 +38,7 @@ def decide(policy: Policy, history: History) -> np.ndarray:
     """Ask a policy for the next shares, and hold it to its word.
 
     The policies of this package are compiled, on a padded history, so that a growing record costs one compilation in
-    64 evaluations. A function of your own is called as it is, with numpy arrays.
+    64 evaluations; see `prepare`. A function of your own is called as it is, with numpy arrays.
 
     Args:
         policy: a policy of this package, or any function from a history to shares.
@@ -47,11 +55,29 @@ def decide(policy: Policy, history: History) -> np.ndarray:
         >>> decide(lambda history: [0.25, 0.75], start([-4.0, -3.0]))
         array([0.25, 0.75])
     """
-    ours = getattr(type(policy), "__module__", "").startswith("arena_jax.")
-    shares = np.asarray(_compiled(cast(Hashable, policy))(pad(history)) if ours else policy(history), float)
+    asked = _compiled(cast(Hashable, policy))(pad(history, _ROWS)) if _ours(policy) else policy(history)
+    shares = np.asarray(asked, float)
     models = history.scores.shape[-1]
     if shares.shape != (models,) or not np.isfinite(shares).all() or (shares < 0).any():
         raise ArenaError(f"policy {policy}: gave {shares.tolist()}; it must give {models} shares, none below 0")
     if abs(shares.sum() - 1) > 1e-3:
         raise ArenaError(f"policy {policy}: its shares {shares.tolist()} sum to {shares.sum():.6g}; they must sum to 1")
     return shares / shares.sum()
+
+
+def prepare(policy: Policy, history: History) -> None:
+    """Compile what `decide` will need when the record is half a program longer, if that is not there yet.
+
+    Called now and then beside the training, it keeps `decide` from compiling while training waits.
+
+    Args:
+        policy: as for `decide`; nothing is done for a function of your own.
+        history: the record so far.
+
+    Example:
+        >>> from arena_jax.arena.history import start
+        >>> prepare(lambda history: [0.25, 0.75], start([-4.0, -3.0]))
+    """
+    if _ours(policy):
+        rows = -(-(len(history.scores) + _ROWS // 2) // _ROWS) * _ROWS
+        _compiled(cast(Hashable, policy))(pad(history, rows))
