@@ -78,8 +78,6 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         skip_nonfinite=True,
         report=optimizer.learning_rates,
     )
-    with processes.watched(folder):
-        state = step.init()
 
     # ---- where to begin ----
     with (
@@ -88,7 +86,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints, writing=True) as checkpoints,
         interrupts.Stop() as stop,
     ):
-        state, position = begin(checkpoints, state, config, resume=resume)
+        state, position = begin(checkpoints, step.init(), config, resume=resume)
         if position:
             step.accumulation = position["accumulation"]
             for name, stream in streams.items():

@@ -216,11 +216,21 @@ def _from_first(answer: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def watched(folder: Path) -> Iterator[None]:
-    """Say in one line that another process is gone, and how to go on.
+    """Say in one line that another process is gone, and how to go on; beforehand too, as JAX may end this one first.
+
+    Args:
+        folder: of the run.
 
     Raises:
         Lost: an exchange failed.
     """
+    if several() and first():
+        print(
+            f'{jax.process_count()} processes: if one dies, JAX ends the others within {HEARTBEAT} s ("another task'
+            f' died"); then go on with: arena-jax resume {folder}',
+            file=sys.stderr,
+            flush=True,
+        )
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

@@ -162,7 +162,9 @@ def test_a_death_ends_all_and_any_number_goes_on(place, alone, broken):
     said, seconds = broken
     assert said[1][0] == -signal.SIGKILL
     assert said[0][0] not in (0, None)
-    assert "another process of this run is gone" in said[0][2] or "another task died" in said[0][2]
+    told = said[0][2].splitlines()
+    assert told[0].endswith(f"then go on with: arena-jax resume {place / 'broken'}"), told[0]
+    assert any("another process of this run is gone" in line or "another task died" in line for line in told[1:])
     assert seconds < 60
     for count, devices in ((1, 2), (4, 1)):
         run = place / f"by{count}"
