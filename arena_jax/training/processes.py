@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from arena_jax.errors import ArenaError
+from arena_jax.out_of_memory import ran_out
 
 T = TypeVar("T")
 
@@ -222,7 +223,8 @@ def watched(folder: Path) -> Iterator[None]:
         folder: of the run.
 
     Raises:
-        Lost: an exchange failed.
+        Lost: an exchange failed, or this process of several ran out of memory: it cannot make its batches smaller while
+            the others wait for it in the middle of a step.
     """
     if several() and first():
         print(
@@ -235,6 +237,11 @@ def watched(folder: Path) -> Iterator[None]:
         yield
     except jax.errors.JaxRuntimeError as error:
         reason = " ".join(str(error).split())
+        if several() and ran_out(error):
+            raise Lost(
+                f"process {jax.process_index()} ran out of memory ({reason[:160]}), and of several none can step down"
+                " alone; start a new run with a higher --accumulation, or a lower --memory-budget in a competition"
+            ) from None
         if not several() or not re.search(r"[Gg]loo|NCCL|coordination|DEADLINE|UNAVAILABLE|onnection|Socket", reason):
             raise
         raise Lost(

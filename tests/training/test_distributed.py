@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from arena_jax import config
@@ -202,3 +203,26 @@ def test_an_environment_that_makes_no_sense(monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "one")
     with pytest.raises(ArenaError, match="JAX_PROCESS_ID is 'one' in the environment"):
         processes.start("10.0.0.1:99", 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes",
+            "process 0 ran out of memory .* 7 bytes",
+        ),
+        ("UNKNOWN: Gloo all-reduce failed: Connection closed by peer", "another process of this run is gone"),
+    ],
+)
+def test_what_breaks_in_one_of_several_is_one_line(error, told, monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "several", lambda: True)
+    with pytest.raises(processes.Lost, match=told) as caught, processes.watched(tmp_path):
+        raise jax.errors.JaxRuntimeError(error)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_of_several_stay_what_they_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "several", lambda: True)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="ptxas"), processes.watched(tmp_path):
+        raise jax.errors.JaxRuntimeError("INTERNAL: ptxas failed")
