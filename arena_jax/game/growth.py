@@ -12,6 +12,8 @@ from arena_jax.game._checks import Array
 from arena_jax.game.surgery import NEW, PARAMS, SECOND, Surgery, identity, rewire
 from arena_jax.models import TransformerConfig
 
+_SMALL_EPSILON = 1e-9  # with embeddings of variance 1e-3, as they are drawn, ½ ε / v is 5e-7: a few roundings
+
 
 def add_heads(config: TransformerConfig, count: int = 1, *, seed: int = 0) -> Surgery:
     """Give every block new heads whose rows of the output map are 0: the logits stay the same, to the bit on paper.
@@ -126,8 +128,10 @@ def insert_block(config: TransformerConfig, at: int, *, seed: int = 0) -> Surger
     """Insert a block whose two output maps are 0.
 
     In GPT-2 it adds nothing: the logits stay the same to the bit. In BERT and RoBERTa norms follow each sum, so the
-    norm before the new block is moved behind it, and in between are plain norms of what is normal already: the logits
-    stay the same up to rounding and ε.
+    norm before the new block is moved behind it, and in between are plain norms of what is normal already. These change
+    hidden states by ½ ε (1/v − 1) of their size, v the variance before the first of the norms: within rounding where v
+    is about 1, as behind a block. Before the first block v is that of the embeddings, often below 0.03 and another for
+    every token, which no scale or bias of usual size can undo: only an ε like BERT's 1e-12 allows a block there.
 
     Args:
         config: of the model.
@@ -138,7 +142,8 @@ def insert_block(config: TransformerConfig, at: int, *, seed: int = 0) -> Surger
         The change; ``transformers`` can express it.
 
     Raises:
-        ArenaError: no such place, or a model whose scale of attention depends on the block's number.
+        ArenaError: no such place, a model whose scale of attention depends on the block's number, or the first place in
+            BERT or RoBERTa with an ε above 1e-9.
 
     Example:
         >>> from arena_jax import models
@@ -151,6 +156,11 @@ def insert_block(config: TransformerConfig, at: int, *, seed: int = 0) -> Surger
     if config.scale_attn_by_inverse_layer_idx and at < layers:
         raise ArenaError(
             f"scale_attn_by_inverse_layer_idx divides by the block's number: insert at {layers}, behind the last"
+        )
+    if config.family != "gpt2" and at == 0 and (config.layer_norm_eps or 0.0) > _SMALL_EPSILON:
+        raise ArenaError(
+            f"a block before the first would change the logits: {config.family}'s norms have ε = "
+            f"{config.layer_norm_eps:g}, and embeddings are small; insert at 1, behind the first block"
         )
 
     def change(tree: dict[str, Any], role: str) -> dict[str, Any]:
