@@ -27,35 +27,46 @@ def draw(found: Mapping[str, Any], folder: Path) -> Path:
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+        figure = Figure(figsize=(11.0, 5.2), layout="constrained")
         left, right = figure.subplots(1, 2)
+        arms = list(found["table"])
+        # Arms whose colours are used up are dashed, on both sides.
+        look = {
+            arm: {"color": COLOURS[i % len(COLOURS)], "ls": "--" if i >= len(COLOURS) else "-"}
+            for i, arm in enumerate(arms)
+        }
         baseline = [cell["loss"] for cell in found["table"]["adamw"]]
         for i, (arm, cells) in enumerate(found["table"].items()):
+            aside = 1.04 ** (i - len(arms) / 2)  # side by side, or one would hide the next
             points = [
-                (cell["flops"], cell["loss"] - base, cell["loss_half_interval"] or 0.0)
+                (cell["flops"] * aside, cell["loss"] - base, cell["loss_half_interval"] or 0.0)
                 for cell, base in zip(cells, baseline, strict=True)
                 if cell["loss"] is not None and base is not None
             ]
             if points:
                 x, y, half = zip(*points, strict=True)
-                style = "--" if i >= len(COLOURS) else "-"
-                left.errorbar(
-                    x, y, yerr=half, label=arm, color=COLOURS[i % len(COLOURS)], ls=style, marker="o", ms=4, capsize=2
-                )
+                left.errorbar(x, y, yerr=half, label=arm, marker="o", ms=4, capsize=2, **look[arm])
         left.set_xscale("log")
         left.set(
             title="Loss beside tuned AdamW", xlabel="operations of one training", ylabel="nats per byte, above AdamW"
         )
-        left.legend(ncols=2)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(arms))
         gains = {arm: by["adamw"] for arm, by in found["gains"].items() if by.get("adamw", {}).get("gain") is not None}
         for row, (arm, gain) in enumerate(gains.items()):
-            colour = COLOURS[list(found["table"]).index(arm) % len(COLOURS)]
             low, high = gain["low"] or gain["gain"], gain["high"] or gain["gain"]
-            right.plot([low, high], [row, row], color=colour, lw=2)
-            right.plot(gain["gain"], row, "o", color=colour)
+            right.plot([low, high], [row, row], lw=2, **look[arm])
+            right.plot(gain["gain"], row, "o", color=look[arm]["color"], label=None if row else "all sizes")
+            if gain["at_largest"]["gain"] is not None:
+                hollow = {
+                    "mfc": "white",
+                    "color": look[arm]["color"],
+                    "label": None if row else "the largest size alone",
+                }
+                right.plot(gain["at_largest"]["gain"], row, "D", ms=6, **hollow)
         right.axvline(1.0, color="#999999", lw=1)
         right.set_yticks(range(len(gains)), list(gains))
         right.invert_yaxis()
+        right.legend()
         right.set(title="Compute-equivalent gain, 95 %", xlabel="times AdamW's compute that buys the same loss")
         path = folder / "study.png"
         try:

@@ -175,7 +175,10 @@ def test_planted_gains_are_found_and_judged_by_the_rule(tmp_path: Path) -> None:
     study.run()
     found = results(study)
     for arm, gain in {"protocol": 1.3, "both": 1.3, "architecture": 1.0, "myopic": 0.8, "shuffled": 1.0}.items():
-        assert found["gains"][arm]["adamw"]["gain"] == pytest.approx(gain, rel=0.02), arm
+        judged = found["gains"][arm]["adamw"]
+        assert judged["gain"] == pytest.approx(gain, rel=0.02), arm
+        assert judged["at_largest"]["gain"] == pytest.approx(gain, rel=0.03), arm
+        assert judged["at_largest"]["low"] <= judged["at_largest"]["gain"] <= judged["at_largest"]["high"]
     verdicts = {
         sentence.split(":")[0]: " success by" in sentence.replace("no success", "none")
         for sentence in found["verdicts"]

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from arena_jax.errors import ArenaError
+from arena_jax.game.compute_gain import ComputeGain
 from arena_jax.game.scaling import compute_equivalent_gain, fit
 from arena_jax.game.study.plan import ARMS, PREDICTED
 from arena_jax.game.study.run import Study
@@ -113,6 +114,22 @@ def _gain(study: Study, arm: str, base: str, search: float, largest: float) -> d
         # What is left of it for one training of the largest size that pays for the whole search.
         "gain_search_counted": found.gain * largest / (largest + search),
         "nats": float(np.mean(np.array(treated) - baseline)),
+        "at_largest": _at_largest(baseline, treated, study.plan.seeds[-1], found),
+    }
+
+
+def _at_largest(baseline: list[float], treated: list[float], seeds: int, curve: ComputeGain) -> dict[str, Any]:
+    """The gain at the largest size alone, read off the curve of all sizes: k = ((L_B − E) / (L_T − E))^(1/γ)."""
+    base, treat = np.array(baseline[-seeds:]), np.array(treated[-seeds:])
+    nats, known = interval((treat - base).tolist()), min(base.min(), treat.min()) > curve.E
+    logs = interval((np.log((base - curve.E) / (treat - curve.E)) / curve.gamma).tolist()) if known else None
+    return {
+        "nats": nats.mean,
+        "nats_low": _number(nats.low),
+        "nats_high": _number(nats.high),
+        "gain": float(np.exp(logs.mean)) if logs else None,
+        "low": _number(np.exp(logs.low)) if logs else None,
+        "high": _number(np.exp(logs.high)) if logs else None,
     }
 
 
@@ -164,15 +181,18 @@ def _verdicts(arms: tuple[str, ...], gains: dict[str, Any], strongest: str) -> l
         mine = gains[arm]["adamw"]["gain"] if "adamw" in gains[arm] else found["gain"]
         beaten = all(value is None or (mine or 0) > value for value in controls.values())
         success = held[arm] and found["gain"] >= POINT and beaten and bool(controls)
+        high = found["at_largest"]["high"]
+        but = ", but a loss at the largest size" if success and high is not None and high < 1 else ""
         reasons = [
             f"gain {found['gain']:.3f} {_interval(found)} over {strongest}",
             f"{'above' if held[arm] else 'not above'} 1 after Holm's correction",
             "controls "
             + (", ".join(f"{c} {v:.3f}" if v else f"{c} diverged" for c, v in controls.items()) or "missing"),
             f"{found['gain_search_counted']:.3f} if one largest training pays for the search",
+            f"at the largest size alone {_largest(found['at_largest'])}",
         ]
         said.append(
-            f"{arm}: {'success' if success else 'no success'} by the rule written before; {'; '.join(reasons)}."
+            f"{arm}: {'success' if success else 'no success'} by the rule written before{but}; {'; '.join(reasons)}."
         )
     return said
 
@@ -198,18 +218,21 @@ def markdown(found: dict[str, Any]) -> str:
     lines += [f"- {sentence}" for sentence in found["verdicts"]]
     lines += ["", "## Compute-equivalent gain (95 %, paired seeds)", ""]
     lines += [
-        "| arm | over adamw | interval | search counted | nats | what it is |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| arm | over adamw | interval | search counted | nats | at the largest size alone | what it is |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for arm, by in found["gains"].items():
         gain = by.get("adamw")
         if gain is None:
             continue
         if gain["gain"] is None:
-            lines.append(f"| {arm} | none | {gain['reason']} | | | {ARMS[arm]} |")
+            lines.append(f"| {arm} | none | {gain['reason']} | | | | {ARMS[arm]} |")
             continue
         counted, nats = f"{gain['gain_search_counted']:.3f}", f"{gain['nats']:+.4f}"
-        lines.append(f"| {arm} | {gain['gain']:.3f} | {_interval(gain)} | {counted} | {nats} | {ARMS[arm]} |")
+        lines.append(
+            f"| {arm} | {gain['gain']:.3f} | {_interval(gain)} | {counted} | {nats} | {_largest(gain['at_largest'])} | "
+            f"{ARMS[arm]} |"
+        )
     lines += ["", "## Final scores", ""]
     lines += [
         "| arm | size | rate | inside its grid | seeds | nats per byte | bits per byte | out of domain | operations |"
@@ -256,6 +279,12 @@ def _interval(gain: dict[str, Any]) -> str:
     if gain["low"] is None:
         return "(one seed: no interval)"
     return f"[{gain['low']:.3f}, {'∞' if gain['high'] is None else format(gain['high'], '.3f')}]"
+
+
+def _largest(found: dict[str, Any]) -> str:
+    if found["gain"] is None:
+        return f"{found['nats']:+.4f} nats"
+    return f"{found['gain']:.3f} {_interval(found)}, {found['nats']:+.4f} nats"
 
 
 def _number(value: Any) -> float | None:
