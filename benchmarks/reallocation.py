@@ -11,8 +11,8 @@ scores are:
 
 - warm: each model goes round four sizes. After the first round nothing is compiled any more, which is how a run spends
   most of its time; 24 rounds between reallocations make it ten minutes long.
-- ladder: the shares move through many sizes, so that programs are evicted and compiled again all the time: the worst
-  case for memory, for what waits, and for the cores that compiling takes from training.
+- ladder: the shares move through many sizes, 12 rounds apart, so that programs are evicted and compiled again all the
+  time: the worst case for memory, for what waits, and for the cores that compiling takes from training.
 
 What is measured, with the device made to finish after every step:
 
@@ -21,7 +21,9 @@ What is measured, with the device made to finish after every step:
   searches, and letting a batch size take over; in steps, over all the models that step in a turn;
 - *blocked* is the longest time the loop stood still for a program that was not there yet;
 - *slowed* is a step's time while something is compiled in the background, over its usual time. On a CPU compiling takes
-  cores from training; that is no wait, and is told beside it.
+  cores from training; that is no wait, and is told beside it;
+- *memory* is the process's own, over the last half of the reallocations. JAX keeps what it has traced for every size
+  that a model ever had (its caches are full in the end), so a run must be long enough to have had them all.
 """
 
 from __future__ import annotations
@@ -179,7 +181,7 @@ def configuration(kind: str, reallocations: int, quick: bool) -> RunConfig:
     """The run: arena-small's models, or tiny ones."""
     small = presets.get("arena-small")
     assert small.arena is not None
-    every = 2 if quick else 24
+    every = 2 if quick else {"warm": 24, "ladder": 12}[kind]
     rounds = every * (reallocations + 1)
     training = {"evaluate_every": 4 * every, "log_every": 4 * every, "checkpoint_every": None, "figures": False}
     arena = {"swap_after": None, "spend": None, "reallocate_every": every}
@@ -218,6 +220,7 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
         for some in (watch.reallocations, watch.warm_swaps or [0.0], watch.cold_swaps or [0.0])
     )
     stall = statistics.median(asking) + statistics.median(warm)
+    new = len({r["program"] for r in compiled} - {r["program"] for r in compiled if r["step"] < end["step"] / 2})
     slope, half, mean = watch.slope()
     grown, window = slope * len(watch.resident) / 2 / mean, len(watch.resident) // 2
     slowed = watch.slowed() or [1.0]
@@ -248,7 +251,7 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
         [
             f"memory over the last {window}",
             f"{slope / 1e3:+.1f} ± {half / 1e3:.1f} kB a reallocation, of {mean / 1e6:.0f} MB",
-            f"{100 * grown:+.2f} % in all, {verdict(grown, FLAT, at_least=False)}",
+            f"{100 * grown:+.2f} % in all, {verdict(grown, FLAT, at_least=False)}; {new} sizes then were new",
         ],
         ["compiling", f"{len(compiled)} programs, {spent:.1f} s of {end['seconds']:.0f} s: {100 * share:.1f} %"],
     ]
