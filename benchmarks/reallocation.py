@@ -7,11 +7,11 @@
 
 The runs are competitions as `arena-jax train` makes them (arena-small's models and data, ``swap_after=None``: a batch
 size takes over when its program is ready), with a policy that turns the shares on at every reallocation whatever the
-scores are:
+scores are. One that is told to stop (Ctrl-C, SIGTERM) is judged by what it has done so far.
 
 - warm: each model goes round four sizes. After the first round nothing is compiled any more, which is how a run spends
-  most of its time; 24 rounds between reallocations make it ten minutes long.
-- ladder: the shares move through many sizes, 12 rounds apart, so that programs are evicted and compiled again all the
+  most of its time; 12 rounds between reallocations make it about ten minutes long.
+- ladder: the shares move through many sizes, 6 rounds apart, so that programs are evicted and compiled again all the
   time: the worst case for memory, for what waits, and for the cores that compiling takes from training.
 
 What is measured, with the device made to finish after every step:
@@ -47,6 +47,7 @@ from arena_jax import presets
 from arena_jax.arena import competition
 from arena_jax.arena.executables import Executables
 from arena_jax.config import DataConfig, RunConfig
+from arena_jax.training import interrupts
 from arena_jax.training.records import read
 
 FOUR = ((0.55, 0.25, 0.13, 0.07),)
@@ -73,7 +74,7 @@ class Watch:
         self.cold_swaps: list[float] = []
         self.resident: list[int] = []  # bytes of the process after each reallocation
         self.alive = 0
-        self.searches = 0
+        self.seconds = 0.0  # of the whole run, less what watching it took
 
     def run(self, config: RunConfig, turns: Sequence[Sequence[float]], folder: Path) -> Path:
         """Make a run with shares that go round."""
@@ -86,10 +87,14 @@ class Watch:
 
         made = type("Watched", (competition._Competition,), self._methods())
         original, competition._Competition = competition._Competition, made  # type: ignore[misc]
+        start = time.perf_counter()
         try:
             return competition.train(config, folder, policy=policy)
+        except interrupts.Stopped:
+            return folder
         finally:
             competition._Competition = original  # type: ignore[misc]
+            self.seconds += time.perf_counter() - start
 
     def _methods(self) -> dict[str, Callable[..., Any]]:
         watch, parent = self, competition._Competition
@@ -132,10 +137,11 @@ class Watch:
             start = time.perf_counter()
             parent.reallocate(self, at)
             watch.reallocations.append(time.perf_counter() - start)
-            watch.searches = max(watch.searches, self.executables._thread._work_queue.qsize())
+            start = time.perf_counter()
             gc.collect()
             watch.resident.append(_resident())
             watch.look(self)
+            watch.seconds -= time.perf_counter() - start
 
         methods = {"compile_update": compile_update, "play": play, "swap": swap, "tell_compiled": tell_compiled}
         return {**methods, "reallocate": reallocate, "executables_made": []}
@@ -181,7 +187,7 @@ def configuration(kind: str, reallocations: int, quick: bool) -> RunConfig:
     """The run: arena-small's models, or tiny ones."""
     small = presets.get("arena-small")
     assert small.arena is not None
-    every = 2 if quick else {"warm": 24, "ladder": 12}[kind]
+    every = 2 if quick else {"warm": 12, "ladder": 6}[kind]
     rounds = every * (reallocations + 1)
     training = {"evaluate_every": 4 * every, "log_every": 4 * every, "checkpoint_every": None, "figures": False}
     arena = {"swap_after": None, "spend": None, "reallocate_every": every}
@@ -210,7 +216,6 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
     records = read(run)
     compiled = [r for r in records if r["kind"] == "compile"]
     updates = sum(r["program"].startswith("update") for r in compiled)
-    end = next(r for r in reversed(records) if r["kind"] == "end")
     spent = sum(r["seconds"] for r in compiled)
     waited = max((r["waited"] for r in records if r["kind"] == "swap"), default=0.0)
     evicted = sum(one["evicted"] for one in [r for r in records if r["kind"] == "allocation"][-1]["models"].values())
@@ -220,13 +225,14 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
         for some in (watch.reallocations, watch.warm_swaps or [0.0], watch.cold_swaps or [0.0])
     )
     stall = statistics.median(asking) + statistics.median(warm)
-    new = len({r["program"] for r in compiled} - {r["program"] for r in compiled if r["step"] < end["step"] / 2})
+    half_way = records[-1]["step"] / 2
+    new = len({r["program"] for r in compiled} - {r["program"] for r in compiled if r["step"] < half_way})
     slope, half, mean = watch.slope()
     grown, window = slope * len(watch.resident) / 2 / mean, len(watch.resident) // 2
     slowed = watch.slowed() or [1.0]
-    share = spent / end["seconds"]
+    share = spent / watch.seconds
     rows = [
-        ["reallocations", len(watch.reallocations), f"{len(watch.steps)} steps in {end['seconds']:.0f} s"],
+        ["reallocations", len(watch.reallocations), f"{len(watch.steps)} steps in {watch.seconds:.0f} s"],
         [
             "programs alive of any model, most",
             watch.alive,
@@ -253,7 +259,7 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
             f"{slope / 1e3:+.1f} ± {half / 1e3:.1f} kB a reallocation, of {mean / 1e6:.0f} MB",
             f"{100 * grown:+.2f} % in all, {verdict(grown, FLAT, at_least=False)}; {new} sizes then were new",
         ],
-        ["compiling", f"{len(compiled)} programs, {spent:.1f} s of {end['seconds']:.0f} s: {100 * share:.1f} %"],
+        ["compiling", f"{len(compiled)} programs, {spent:.1f} s of {watch.seconds:.0f} s: {100 * share:.1f} %"],
     ]
     rows[-1].append(verdict(share, 0.05, at_least=False) if kind == "warm" else "no criterion: compiles all the time")
     return rows
