@@ -80,7 +80,7 @@ def arena_small() -> RunConfig:
 
     Command: `arena-jax train arena-small`; `--policy static` is the control, `--policy modelarena` the paper's;
     `arena-jax report RUN…` compares them.
-    Time: about 9 minutes on 2 idle cores, an estimate: 60 of its rounds were timed (0.12 s each under `static`).
+    Time: 6:33 on 2 idle cores, 0:44 of it compiling (2026-11-21, AMD EPYC, nothing else running).
     """
     sizes: dict[str, Any] = {"num_layers": 2, "num_heads": 4, "vocab_size": 2048}
     narrow: dict[str, Any] = {"hidden_size": 96, "intermediate_size": 384, **sizes}
