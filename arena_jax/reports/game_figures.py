@@ -121,8 +121,13 @@ def interactions(axes: Any, content: Record) -> None:
 
 def entropy(axes: Any, content: Record) -> None:
     """Attention entropy of each head against its utility."""
+    from matplotlib import colormaps
+
     x, y, layers = map(np.array, zip(*_pairs_of(content, "entropy"), strict=True))
-    image = axes.scatter(x, y, c=layers, cmap="viridis", s=36, edgecolors="white", linewidths=0.7)
+    blocks = sorted(set(layers.tolist()))
+    shades = colormaps["viridis"].resampled(max(2, blocks[-1] + 1))  # one for each block
+    limits = {"vmin": -0.5, "vmax": shades.N - 0.5}
+    image = axes.scatter(x, y, c=layers, cmap=shades, s=36, edgecolors="white", linewidths=0.7, **limits)
     rho = content["correlations"]["entropy"]["banzhaf"]
     axes.axhline(0, color="#999999", linewidth=0.8)
     axes.set_xlabel("entropy of its attention (0: one token, 1: all alike)")
@@ -130,7 +135,7 @@ def entropy(axes: Any, content: Record) -> None:
     axes.set_title("Heads: where they look, and what they are worth")
     told = "too few heads" if rho is None else f"Spearman {rho:+.2f}, {len(x)} heads"
     axes.text(0.98, 0.97, told, transform=axes.transAxes, ha="right", va="top")
-    bar = axes.figure.colorbar(image, ax=axes, label="block", ticks=sorted(set(layers.tolist())))
+    bar = axes.figure.colorbar(image, ax=axes, label="block", ticks=blocks)
     bar.outline.set_visible(False)
 
 
@@ -174,8 +179,9 @@ def update(axes: Any, content: Record) -> None:
     axes.grid(visible=False, axis="x")
     axes.set_ylabel("reduction of the loss (nats)")
     shown = played["overshoot"]
-    told = "" if shown is None else f", overshoot {shown:.2g}"
-    axes.set_title(f"Whose step helps: together {played['joint']:+.4f} nats{told}")
+    told = "" if shown is None else f", overshoot {shown:.2f}"
+    together = f"{played['joint']:+.4f}".replace("-", "−")  # as the axis writes it
+    axes.set_title(f"Whose step helps: together {together} nats{told}")
     axes.legend()
 
 
@@ -191,15 +197,25 @@ def simplex(axes: Any, content: Record) -> None:
     spread = float(np.ptp(payoff)) or 1.0
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
     inner = np.array([(i, j, 6 - i - j) for i in range(1, 5) for j in range(1, 6 - i)], float) / 6
-    paths = np.asarray(replicator(payoff / spread, inner, np.linspace(0, 40, 200), max_step=0.1)) @ corners
+    # Near a line of almost equal payoffs it creeps: long times, in which only what has stopped is said to rest. Of what
+    # goes round for ever the first part is drawn.
+    times = np.concatenate([np.linspace(0, 40, 200), np.geomspace(42, 20_000, 60)])
+    shares = np.asarray(replicator(payoff / spread, inner, times, max_step=1.0))
+    ends = shares[:, -1]
+    worth = ends @ payoff.T / spread
+    rests = np.abs(ends * (worth - (ends * worth).sum(1, keepdims=True))).max(1) < 1e-6
+    paths = [path if resting else path[:200] for path, resting in zip(shares @ corners, rests, strict=True)]
+    begin, end = (np.array([path[at] for path in paths]) for at in (0, -1))
     axes.plot(*corners[[0, 1, 2, 0]].T, color="#999999", linewidth=1)
     for path in paths:
         axes.plot(*path.T, color=COLOURS[5], linewidth=1.2)
         length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
         at = min(int(np.searchsorted(length, length[-1] * 0.45)), len(path) - 2)
         axes.annotate("", path[at + 1], path[at], arrowprops={"arrowstyle": "-|>", "color": COLOURS[0]})
-    axes.plot(*paths[:, 0].T, "o", color="white", markeredgecolor=COLOURS[0], markersize=4, label="start")
-    axes.plot(*paths[:, -1].T, "o", color=COLOURS[1], markersize=7, label="where it rests")
+    axes.plot(*begin.T, "o", color="white", markeredgecolor=COLOURS[0], markersize=4, label="start")
+    axes.plot(*end[rests].T, "o", color=COLOURS[1], markersize=7, label="where it rests")
+    if not rests.all():
+        axes.plot(*end[~rests].T, "x", color=COLOURS[1], markersize=7, label="still moving")
     for corner, name, align in zip(corners, names, ("right", "left", "center"), strict=True):
         shift = (corner - corners.mean(0)) * 0.07
         axes.text(*(corner + shift), name, ha=align, va="bottom" if align == "center" else "top")

@@ -89,7 +89,7 @@ def launch(place, count, devices, *words, hook=NEVER):
         )
         started.append((process, files))
     said = []
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 240
     for process, files in started:
         try:
             process.wait(timeout=max(1, deadline - time.monotonic()))
