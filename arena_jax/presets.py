@@ -61,7 +61,9 @@ def joint_sst2() -> RunConfig:
 def joint_wikitext2() -> RunConfig:
     """Three small language models learn WikiText-2 together: GPT-2 the next token, BERT and RoBERTa the masked ones.
 
-    Command: `arena-jax train joint-wikitext2 --data FOLDER`; without `--data`, from the hub.
+    Command: `arena-jax train joint-wikitext2 --data FOLDER` with train, valid and test files of text in it; without
+    `--data`, from the hub.
+    Time and result: not yet run to its end.
     """
     return RunConfig(
         preset="joint-wikitext2",

@@ -32,9 +32,8 @@ def make_mesh(count: int | None = None) -> Mesh:
     """
     devices = jax.devices()
     if count is not None and not 1 <= count <= len(devices):
-        raise ArenaError(
-            f"{count} devices asked for, {len(devices)} here ({devices[0].platform}); give 1 to {len(devices)}"
-        )
+        most = f"1 to {len(devices)}" if len(devices) > 1 else "1"
+        raise ArenaError(f"{count} devices asked for, {len(devices)} here ({devices[0].platform}); give {most}")
     count = len(devices) if count is None else count
     processes = jax.process_count()
     if count % processes:
