@@ -7,7 +7,6 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -98,8 +97,8 @@ class Executables:
         keep: int = 4,
     ) -> None:
         self._step, self._examples, self._microbatches = step, examples, microbatches
-        self._sizes, self._budget, self._resident, self._keep = tuple(sizes), budget, resident, keep
-        self._margin = margin
+        self._sizes, self._budget, self._resident = tuple(sizes), budget, resident
+        self._keep, self._margin = keep, margin
         sharding = replicated(step.mesh)
         self._params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), dict(params))
         # Left to the compiler where it decides for one process alone.
@@ -182,8 +181,9 @@ class Executables:
                 choice = search.result()
                 told += self._told(name, choice, set())
                 new = {size: one for size, one in choice.compiled.items() if size not in self._alive[name]}
-                # The least recent, so that they make way for what is in force or chosen.
-                self._alive[name] = {size: one.executable for size, one in new.items()} | self._alive[name]
+                # Next to the last, which is in force: older ones make way, or it would be made again and again.
+                held = list(self._alive[name].items())
+                self._alive[name] = dict([*held[:-1], *((s, one.executable) for s, one in new.items()), *held[-1:]])
                 self._make_room(name, new)
         return told
 
@@ -389,9 +389,7 @@ class Executables:
     def __enter__(self) -> Executables:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
 

@@ -102,8 +102,8 @@ def test_a_search_that_was_given_up_leaves_what_it_made(programs):
     assert late.result().batch == 1
     programs.give_up("m", late, keep=True)
     assert len(programs.left_over()) == 1
-    assert list(programs._alive["m"]) == in_force, "what is in force does not make way for it"
-    assert find(programs, 1)[0].compiles == 1
+    assert list(programs._alive["m"]) == [*in_force[1:3], 1, in_force[3]], "what is in force does not make way for it"
+    assert find(programs, 1)[0].compiles == 0, "it is not made again and again"
 
 
 def test_an_evicted_program_is_gone_from_memory(programs):
