@@ -156,6 +156,8 @@ def load(path: str | Path) -> RunConfig:
         raise ArenaError(f"{path} is not a configuration: it is nested too deeply or holds a huge number") from None
     if not isinstance(values, dict):
         raise ArenaError(f"{path} is not a configuration: it must hold one JSON object")
+    if "model_type" in values:
+        raise ArenaError(f"'{Path(path).parent}' is a Hugging Face model, not a run; give the folder of a run")
     try:
         return from_dict(values)
     except ArenaError as error:

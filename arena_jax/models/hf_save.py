@@ -46,7 +46,7 @@ def save_pretrained(
         also: writes what belongs to the model, such as its tokenizer, into the folder it is given; both appear at once.
 
     Raises:
-        ArenaError: the folder cannot be written, or the size cannot be read.
+        ArenaError: the folder holds a run or cannot be written, or the size cannot be read.
 
     Example:
         >>> import os, tempfile
@@ -57,8 +57,9 @@ def save_pretrained(
         ['config.json', 'model.safetensors']
     """
     limit = _bytes(max_shard_size)
+    check_folder(path)
     # A link to a folder is written through: what is swapped is the folder itself.
-    folder = Path(path).expanduser().resolve()
+    folder = _real(path)
     tensors = to_tensors(model)
     architecture = hf_rules.ARCHITECTURES[model.config.family, model.task]
     text = json.dumps(config_to_hf(model.config, architecture), indent=2, sort_keys=True) + "\n"
@@ -82,6 +83,46 @@ def save_pretrained(
         if type(error).__name__ != "SafetensorError":
             raise
         raise ArenaError(f"the model cannot be written to {folder} ({error}): make room or choose another") from None
+
+
+def check_folder(path: str | Path, *sources: str | Path) -> None:
+    """Refuse a folder that no model may be written to; to be asked before anything is computed.
+
+    Args:
+        path: where a model shall be written.
+        sources: folders that are only read.
+
+    Raises:
+        ArenaError: the folder is one of the sources or holds a run, or there is a file in its place.
+
+    Example:
+        >>> check_folder("models/new", "models/old")
+        >>> check_folder("models/old", "models/../models/old")
+        Traceback (most recent call last):
+            ...
+        arena_jax.errors.ArenaError: 'models/old' is what is read; give another folder
+    """
+    folder = _real(path)
+    if folder in {_real(source) for source in sources}:
+        raise ArenaError(f"'{path}' is what is read; give another folder")
+    # Names that a run's folder has, as arena_jax.training writes them.
+    if (folder / "records.jsonl").exists() or (folder / "checkpoints").exists() or _is_runs(folder / CONFIG):
+        raise ArenaError(f"'{path}' holds a run; give another folder")
+    there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
+    if there.exists() and not there.is_dir():
+        raise ArenaError(f"'{there}' is a file, where a folder is needed; give another folder")
+
+
+def _real(path: str | Path) -> Path:
+    return Path(os.path.realpath(Path(path).expanduser()))
+
+
+def _is_runs(config: Path) -> bool:
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "models" in content and "model_type" not in content
 
 
 def to_tensors(model: Transformer) -> dict[str, np.ndarray]:

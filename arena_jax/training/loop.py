@@ -13,6 +13,7 @@ import jax
 from arena_jax import data, models
 from arena_jax.config import RunConfig
 from arena_jax.errors import ArenaError
+from arena_jax.models.hf_save import check_folder
 from arena_jax.out_of_memory import ran_out
 from arena_jax.training import interrupts, processes
 from arena_jax.training.build import Parts, build, encode, load_split
@@ -257,10 +258,12 @@ def export(run: Path, model: str, directory: Path, checkpoint: str = "newest") -
         checkpoint: ``"newest"``, ``"best"`` (lowest mean validation loss over the models) or a step.
 
     Raises:
-        ArenaError: no such run or model, or a folder that cannot be written.
+        ArenaError: no such run or model, or a folder that cannot be written or must not be: it holds a run, or is the
+            one that the model came from.
     """
     config = load_run(run)
-    config.model(model)
+    came_from = config.model(model).checkpoint
+    check_folder(directory, run, *([came_from] if came_from else []))
     parts, step, state = restore(run, config, checkpoint)
     trained = models.merge(step.structures[model], state.params[model])
     tokenizer = parts.tokenizers[model]

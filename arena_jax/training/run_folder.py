@@ -49,7 +49,14 @@ def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Pat
             shutil.rmtree(named / "tokenizers", ignore_errors=True)
         return named
     given = named or _next_folder(config.preset)
-    held = {entry.name for entry in given.iterdir()} if given.is_dir() else set()
+    if ".." in given.parts:
+        # Looked at and made must be one folder: "nope/../run" is none before "nope" is made, and then a run.
+        given = Path(os.path.realpath(given))
+    try:
+        given.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArenaError(f"cannot make the run's folder '{given}': {error.strerror}; choose another --output") from None
+    held = {entry.name for entry in given.iterdir()}
     refuse_links(given)
     if "config.json" in held and held <= {"config.json", "tokenizers", "lock"}:
         # A start that failed before its first record: there is no run in it, and its tokenizers may be of other data.
@@ -58,10 +65,6 @@ def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Pat
         begun = "config.json" in held
         advice = f"go on with `arena-jax resume {given}`, or give" if begun else "give"
         raise ArenaError(f"'{given}' is not empty; {advice} another folder with --output")
-    try:
-        given.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArenaError(f"cannot make the run's folder '{given}': {error.strerror}; choose another --output") from None
     configuration.save(config, given / "config.json")
     return given
 

@@ -167,6 +167,20 @@ def test_refusals(finished, tmp_path):
         loop.evaluate(tmp_path / "nothing")
     with pytest.raises(ArenaError, match=r"no model 'gpt'; did you mean 'gpt2'"):
         loop.export(finished, "gpt", tmp_path / "x")
+    before = (finished / "config.json").read_bytes()
+    around = tmp_path / "nope" / ".." / ".." / finished.parent.name / finished.name
+    with pytest.raises(ArenaError, match="is not empty; go on with `arena-jax resume"):
+        loop.train(tiny(seed=1), around)
+    with pytest.raises(ArenaError, match="is what is read; give another folder"):
+        loop.export(finished, "gpt2", finished)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_bytes(before)
+    with pytest.raises(ArenaError, match=r"'.*other' holds a run; give another folder"):
+        loop.export(finished, "gpt2", tmp_path / "other")
+    with pytest.raises(ArenaError, match="holds a run"):
+        models.save_pretrained(models.create("gpt2-tiny", "causal-lm"), finished)
+    assert (finished / "config.json").read_bytes() == before
+    assert not (tmp_path / "nope").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ArenaError, match="cannot make the run's folder"):
         loop.train(tiny(), tmp_path / "file" / "run")
