@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from arena_jax.cli.commands import INTERRUPTED
 from arena_jax.errors import ArenaError
 
 
@@ -33,6 +34,8 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
 def _scale(arguments: argparse.Namespace) -> int:
     from arena_jax.game import study
     from arena_jax.reports import study_figures
+    from arena_jax.training.interrupts import Stop
+    from arena_jax.training.lock import Lock
 
     folder = Path(arguments.folder)
     kept = folder / "plan.json"
@@ -46,11 +49,32 @@ def _scale(arguments: argparse.Namespace) -> int:
     plan = study.Plan.from_json(
         content | {"data": arguments.data} if arguments.data and isinstance(content, dict) else content, str(source)
     )
-    running = study.Study(plan, folder, lambda text: print(f"… {text}", file=sys.stderr, flush=True))
-    running.run()
-    found = study.results(running)
-    paths = study.save(found, folder)
-    paths.append(study_figures.draw(found, folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArenaError(f"cannot make the study's folder '{folder}': {error.strerror}; give another") from None
+
+    def tell(text: str) -> None:
+        print(f"… {text}", file=sys.stderr, flush=True)
+
+    # The handler only sets a flag: raised inside one of JAX's callbacks, KeyboardInterrupt is swallowed.
+    with Lock(folder), Stop() as stop:
+        running = study.Study(plan, folder, tell)
+
+        def look() -> None:
+            if stop:
+                raise KeyboardInterrupt
+
+        running.ledger.pausing = look
+        tell("Ctrl-C stops after the training that runs, a second one at once")
+        try:
+            running.run()
+        except KeyboardInterrupt:
+            print(f"stopped; go on with: arena-jax game scale {folder}")
+            return INTERRUPTED
+        found = study.results(running)
+        paths = study.save(found, folder)
+        paths.append(study_figures.draw(found, folder))
     print(study.markdown(found))
     print(f"written: {', '.join(str(path) for path in paths)}")
     return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import signal
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +20,7 @@ from arena_jax.game.study.corpus import LENGTH, Corpus, load_corpus
 from arena_jax.game.study.ledger import Ledger
 from arena_jax.game.study.trainer import ROWS, Trainer
 from arena_jax.reports import study_figures
+from arena_jax.training.lock import Lock
 
 SIZES = (Size(16, 1, 2), Size(24, 2, 2), Size(32, 2, 4))
 PLAN = Plan(data="python-docs", sizes=SIZES, tokens=(50_000, 60_000, 70_000), seeds=(3, 3, 3), law_seeds=1)
@@ -193,6 +196,30 @@ def test_planted_gains_are_found_and_judged_by_the_rule(tmp_path: Path) -> None:
     assert text.count("\n| both") == 1 + len(SIZES)
     assert "nan" not in text
     assert study_figures.draw(found, study.folder).stat().st_size > 10_000
+
+
+def test_ctrl_c_stops_between_two_trainings_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Planted):
+        def _train(self, *arguments: Any) -> dict[str, Any]:
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(ArenaError, match="is in use by"), Lock(self.folder):
+                pass
+            return super()._train(*arguments)
+
+    monkeypatch.setattr("arena_jax.game.study.Study", Interrupted)
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(PLAN.to_json()))
+    assert cli.main(["game", "scale", str(tmp_path / "study"), "--plan", str(plan)]) == 130
+    assert f"go on with: arena-jax game scale {tmp_path / 'study'}" in capsys.readouterr().out
+    assert len((tmp_path / "study" / "cells.jsonl").read_text().splitlines()) == 1, "the training that ran is kept"
+
+
+def test_a_plan_whose_data_cannot_be_read_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(ArenaError, match="nowhere"):
+        Study(dataclasses.replace(PLAN, data=str(tmp_path / "nowhere.txt")), tmp_path)
+    assert not (tmp_path / "plan.json").exists()
 
 
 def test_a_stopped_study_goes_on_and_another_plan_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ class Ledger:
     Args:
         path: a file of JSON lines; made if it is not there. A last line that a kill cut off is dropped.
 
+    Attributes:
+        pausing: is called before each result is computed; what it raises ends the study between two cells.
+
     Raises:
         ArenaError: a file that cannot be read or is no ledger.
 
@@ -33,6 +36,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.pausing: Callable[[], Any] = lambda: None
         self.known: dict[str, dict[str, Any]] = {}
         try:
             content = path.read_bytes() if path.exists() else b""
@@ -49,6 +53,7 @@ class Ledger:
         """Return a result, computed now only if it never was."""
         name = _name(kind, key)
         if name not in self.known:
+            self.pausing()
             result = compute()
             line = json.dumps({"kind": kind, "key": dict(key), "result": result})
             with self.path.open("a", encoding="utf-8") as file:

@@ -44,10 +44,11 @@ class Study:
     """
 
     def __init__(self, plan: Plan, folder: Path, told: Callable[[str], Any] = lambda text: None) -> None:
+        # A plan whose data cannot be read is not kept: the corrected one could not take its place.
+        self.corpus: Corpus = load_corpus(plan.data, elsewhere=plan.elsewhere)
         plan.keep(folder)
         self.plan, self.folder, self.told = plan, folder, told
         self.ledger = Ledger(folder / "cells.jsonl")
-        self.corpus: Corpus = load_corpus(plan.data, elsewhere=plan.elsewhere)
         self._trainers: dict[tuple[Size, float], Trainer] = {}
 
     def run(self) -> None:
