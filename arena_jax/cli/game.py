@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.cli import game_scale, game_surgery
+from arena_jax.errors import ArenaError
+
+MEASURES = ("banzhaf", "leave-one-out", "shapley", "sensitivity", "second-order", "aumann-shapley")  # of all players
 
 
 def add_parser(below: Any) -> list[argparse.ArgumentParser]:
@@ -25,11 +28,13 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
         "analyze", help="what each part is worth, how they interact, their equilibria; with figures and a JSON file"
     )
     target(analyze)
+    number(analyze, "--groups", 4, "groups of feed-forward neurons per block")
+    number(analyze, "--seed", 0, "of samples")
     analyze.add_argument("--output", metavar="FOLDER", help="where game.json and figures go [TARGET/game]")
     number(analyze, "--sequences", 16, "rows of the probe and of the calibration")
     number(analyze, "--evaluations", None, "coalitions for banzhaf and for shapley each [their own default]")
-    number(analyze, "--windows", 8, "windows of the update game; 0 leaves it out")
-    number(analyze, "--window-steps", 20, "optimizer steps per window")
+    number(analyze, "--windows", 8, "windows of the update game: at least 2, or 0 to leave it out")
+    number(analyze, "--window-steps", 20, "optimizer steps per window, at least 1")
     analyze.add_argument("--learning-rate", type=float, metavar="X", help="of the windows [the run's own, or 0.001]")
     analyze.set_defaults(call=_analyze)
 
@@ -37,11 +42,13 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     grow = actions.add_parser("grow", help="add parts that change nothing yet; writes a Hugging Face folder")
     for action in (prune, grow):
         target(action)
+        number(action, "--seed", 0, "of samples" if action is prune else "of the new parts' weights")
         number(action, "--sequences", 32, "rows that utilities, and the loss before and after, are measured on")
         action.add_argument("--output", metavar="FOLDER", required=True, help="where the new model goes")
+    number(prune, "--groups", 4, "groups of feed-forward neurons per block")
     prune.add_argument("--share", type=float, metavar="X", help="part of the players that goes [0.25]")
     prune.add_argument("--threshold", type=float, metavar="X", help="instead: all who surely are worth less (nats)")
-    prune.add_argument("--measure", default="banzhaf", metavar="NAME", help="by which utility [banzhaf]")
+    prune.add_argument("--measure", default="banzhaf", choices=MEASURES, help="by which utility [banzhaf]")
     prune.add_argument(
         "--form",
         choices=("masked", "compact"),
@@ -51,7 +58,7 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     prune.add_argument("--regrow", action="store_true", help="split the most valuable parts into the free places")
     number(grow, "--widen", 0, "feed-forward neurons more per block")
     number(grow, "--insert-block", None, "place of a new block")
-    number(grow, "--add-heads", 0, "heads more per block, where transformers can express them")
+    number(grow, "--add-heads", 0, "refused: transformers cannot express such heads; use game.add_heads in Python")
     prune.set_defaults(call=game_surgery.prune)
     grow.set_defaults(call=game_surgery.grow)
 
@@ -65,13 +72,11 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
 
 
 def target(parser: argparse.ArgumentParser) -> None:
-    """Add what every action asks: the model, its data, and the players."""
+    """Add what every action asks: the model and its data."""
     parser.add_argument("target", metavar="TARGET", help="a run's folder, or a Hugging Face folder with its tokenizer")
     parser.add_argument("--data", metavar="DATA", help="data set: name, file, folder or hub id [the run's own]")
     parser.add_argument("--model", metavar="NAME", help="which of the run's models [its first]")
     number(parser, "--max-length", 128, "longest input in tokens, for a Hugging Face folder")
-    number(parser, "--groups", 4, "groups of feed-forward neurons per block")
-    number(parser, "--seed", 0, "of samples")
 
 
 def number(parser: argparse.ArgumentParser, flag: str, value: int | None, about: str) -> None:
@@ -85,6 +90,9 @@ def _analyze(arguments: argparse.Namespace) -> int:
     from arena_jax.game import analysis, subject
     from arena_jax.reports import game_figures
 
+    folder = Path(arguments.output) if arguments.output else Path(arguments.target) / "game"
+    if folder.exists() and not folder.is_dir():
+        raise ArenaError(f"'{folder}' is a file; give a folder with --output")
     found = subject.load_subject(
         arguments.target, dataset=arguments.data, model=arguments.model, max_length=arguments.max_length
     )
@@ -99,7 +107,6 @@ def _analyze(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         tell=lambda text: print(f"… {text}", file=sys.stderr),
     )
-    folder = Path(arguments.output) if arguments.output else Path(arguments.target) / "game"
     path = analysis.save(result, folder)
     print(result)
     figures = game_figures.draw(path)
@@ -112,8 +119,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from arena_jax import data
     from arena_jax.game import domains, subject, summaries
 
+    # Before the model, which takes longer to read.
+    papers = summaries.load_papers(arguments.summaries, arguments.papers) if arguments.summaries else None
     found = subject.load_subject(
-        arguments.target, dataset=arguments.data, model=arguments.model, max_length=arguments.max_length
+        arguments.target,
+        dataset=arguments.data,
+        model=arguments.model,
+        max_length=arguments.max_length,
+        language=True,
     )
     domain = found.validation.source.name
     rows = {f"{domain} (its own)": found.validation}
@@ -128,8 +141,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             f"{name[-40:]:<40} {got['loss']:>8.4f} {got['perplexity']:>11.1f} {got['bits_per_byte']:>10.4f}"
             f"          {got['floor_loss']:>8.4f} {got['floor_bits_per_byte']:>10.4f}"
         )
-    if arguments.summaries:
-        papers = summaries.load_papers(arguments.summaries, arguments.papers)
+    if papers is not None:
         print(f"\n{'summaries of ' + str(len(papers.sentences)):<24}" + "".join(f"{m:>9}" for m in summaries.METRICS))
         for name, scores in summaries.evaluate_summaries(found.model, found.tokenizer, papers).items():
             print(f"{name:<24}" + "".join(f"{scores[metric]:>9.2f}" for metric in summaries.METRICS))

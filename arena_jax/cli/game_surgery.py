@@ -12,7 +12,10 @@ from arena_jax.errors import ArenaError
 def prune(arguments: argparse.Namespace) -> int:
     """`arena-jax game prune`: remove who is worth least, and say what it cost."""
     from arena_jax import game
+    from arena_jax.game.pruning import check_choice
 
+    share = arguments.share if arguments.share is not None or arguments.threshold is not None else 0.25
+    check_choice(share, arguments.threshold)
     subject = _subject(arguments)
     config = subject.model.config
     table = game.fine_players(config, arguments.groups)
@@ -22,7 +25,6 @@ def prune(arguments: argparse.Namespace) -> int:
         subject.model, probe, subject.objective, table=table, calibration=calibration, seed=arguments.seed
     )
     found = game.measure(played, arguments.measure, seed=arguments.seed)
-    share = arguments.share if arguments.share is not None or arguments.threshold is not None else 0.25
     gone = game.choose(found, table, share=share, threshold=arguments.threshold)
     cut = game.prune(
         table,
@@ -34,6 +36,11 @@ def prune(arguments: argparse.Namespace) -> int:
     )
     names = ", ".join(table.names[i] for i in gone) or "nobody"
     print(f"{arguments.measure} on {played.tokens:,} training tokens: {names}")
+    if gone and arguments.form == "compact" and cut.after == config:
+        print(
+            "compact removes no parameter here: every block is as wide as the widest that is left, and one has lost no "
+            "part of each kind; what goes is zeroed, as with --form masked"
+        )
     return _finish(arguments, subject, cut)
 
 
@@ -41,19 +48,22 @@ def grow(arguments: argparse.Namespace) -> int:
     """`arena-jax game grow`: new parts that change nothing yet."""
     from arena_jax import game
 
+    if arguments.add_heads:
+        raise ArenaError(
+            "--add-heads: no Hugging Face folder can hold more heads of the same width, as in transformers heads share "
+            "out the hidden size; grow with --widen or --insert-block, or add heads in Python with game.add_heads"
+        )
+    if not arguments.widen and arguments.insert_block is None:
+        raise ArenaError("nothing to grow: give --widen or --insert-block")
     subject = _subject(arguments)
     config = subject.model.config
     steps = []
-    if arguments.add_heads:
-        steps.append(game.add_heads(config, arguments.add_heads, seed=arguments.seed))
     if arguments.widen:
-        steps.append(game.widen(steps[-1].after if steps else config, arguments.widen, seed=arguments.seed))
+        steps.append(game.widen(config, arguments.widen, seed=arguments.seed))
     if arguments.insert_block is not None:
         steps.append(
             game.insert_block(steps[-1].after if steps else config, arguments.insert_block, seed=arguments.seed)
         )
-    if not steps:
-        raise ArenaError("nothing to grow: give --widen, --insert-block or --add-heads")
     whole = steps[0]
     for step in steps[1:]:
         whole = whole.then(step)
@@ -61,8 +71,14 @@ def grow(arguments: argparse.Namespace) -> int:
 
 
 def _subject(arguments: argparse.Namespace) -> Any:
+    """The model, once all that is asked for is known to make sense."""
+    from arena_jax.game import _checks
     from arena_jax.game.subject import load_subject
+    from arena_jax.models.hf_save import check_folder
 
+    check_folder(arguments.output, arguments.target)
+    _checks.count(arguments.sequences, "--sequences", "how many rows are looked at")
+    _checks.seed_number(arguments.seed)
     return load_subject(
         arguments.target, dataset=arguments.data, model=arguments.model, max_length=arguments.max_length
     )
@@ -77,8 +93,9 @@ def _finish(arguments: argparse.Namespace, subject: Any, surgery: Any) -> int:
 
     new = surgery.model(subject.model)
     folder = Path(arguments.output)
-    models.save_pretrained(new, folder)
-    subject.tokenizer.save(folder, max_length=new.config.max_length)
+    models.save_pretrained(
+        new, folder, also=lambda place: subject.tokenizer.save(place, max_length=new.config.max_length)
+    )
     held = subject.batches(subject.validation, arguments.sequences, 8)
     length = held[0]["input_ids"].shape[1]
     rows = []

@@ -38,6 +38,17 @@ def count(number: Any, name: str, meaning: str) -> int:
     return int(number)
 
 
+def seed_number(seed: int) -> int:
+    """Read the seed of a random generator.
+
+    Raises:
+        ArenaError: no whole number, or one below 0.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ArenaError(f"the seed is {seed!r}; give a whole number of at least 0")
+    return int(seed)
+
+
 def ask(function: Callable[..., Any], what: str, *given: Any) -> Any:
     """Call a function that a user gave; what it raises is told in one line, with the error itself as its cause.
 
@@ -178,4 +189,4 @@ def labels(names: Any, n: int) -> tuple[str, ...]:
 
 def random(seed: int) -> np.random.Generator:
     """Return the generator of a seed: the same seed gives the same result everywhere in this room."""
-    return np.random.default_rng(seed)
+    return np.random.default_rng(seed_number(seed))

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 from arena_jax.errors import ArenaError
+from arena_jax.game._checks import seed_number
 from arena_jax.game.ablation import AblationGame
 from arena_jax.game.coalitions import Values
 from arena_jax.game.flops import player_flops
@@ -197,7 +198,7 @@ def analyze_subject(
         sequences: rows of the probe, and of the calibration (which is drawn from the training rows).
         groups: of neurons per block.
         evaluations: coalitions for banzhaf and for shapley each; their own default if not given.
-        windows: of the update game; 0 leaves it out.
+        windows: of the update game, at least 2; 0 leaves it out.
         steps: optimizer steps per window.
         learning_rate: of the windows; the run's own, or 1e-3, if not given.
         measures: which utilities; banzhaf and leave-one-out are always there.
@@ -212,6 +213,13 @@ def analyze_subject(
     """
     if sequences < 1:
         raise ArenaError(f"{sequences} sequences: the probe needs at least 1")
+    if windows < 0 or windows == 1:
+        raise ArenaError(f"{windows} windows: give at least 2, or 0 to leave the update game out")
+    if windows and steps < 1:
+        raise ArenaError(f"windows of {steps} steps: give at least 1 step")
+    if learning_rate is not None and not 0 < learning_rate < np.inf:
+        raise ArenaError(f"learning_rate is {learning_rate}; give a finite number above 0")
+    seed_number(seed)
     model = subject.model
     probe = subject.batches(subject.validation, sequences, 8)
     calibration = subject.batches(subject.train, sequences, 8)
@@ -246,7 +254,7 @@ def analyze_subject(
     update = potential = directed = None
     if windows:
         table = type_players(model.config, game.params)
-        rate = learning_rate or subject.learning_rate or 1e-3
+        rate = learning_rate if learning_rate is not None else subject.learning_rate or 1e-3
         length = subject.train.lengths[-1]
         size = min(8, len(subject.train))
 

@@ -39,7 +39,8 @@ def choose(
         Numbers of players. One head and one group of neurons stay in every block.
 
     Raises:
-        ArenaError: neither or both of share and threshold, a share outside [0, 1], or values that some player lacks.
+        ArenaError: neither or both of share and threshold, a share outside [0, 1], a threshold that is not finite, or
+            values that some player lacks.
 
     Example:
         >>> from arena_jax import models
@@ -48,10 +49,7 @@ def choose(
         >>> choose(values, fine_players(models.preset("gpt2-tiny")), share=0.25)
         (0, 1, 2, 4)
     """
-    if (share is None) == (threshold is None):
-        raise ArenaError("say either which share of the players goes, or under which threshold of utility")
-    if share is not None and not 0 <= share <= 1:
-        raise ArenaError(f"share is {share}; give a part of the players, from 0 to 1")
+    check_choice(share, threshold)
     if len(found.values) != len(table) or not np.isfinite(found.values).all():
         raise ArenaError(f"'{found.method}' does not give each of {len(table)} players a value; choose another measure")
     worth = np.array(found.values)
@@ -70,6 +68,20 @@ def choose(
         left[place] -= 1
         gone.append(int(i))
     return tuple(gone)
+
+
+def check_choice(share: float | None, threshold: float | None) -> None:
+    """What :func:`choose` asks of its numbers, to be asked before anything is measured.
+
+    Raises:
+        ArenaError: neither or both, a share outside [0, 1], or a threshold that is no finite number.
+    """
+    if (share is None) == (threshold is None):
+        raise ArenaError("say either which share of the players goes, or under which threshold of utility")
+    if share is not None and not 0 <= share <= 1:
+        raise ArenaError(f"share is {share}; give a part of the players, from 0 to 1")
+    if threshold is not None and not np.isfinite(threshold):
+        raise ArenaError(f"threshold is {threshold}; give a finite number of nats")
 
 
 def prune(

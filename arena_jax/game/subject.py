@@ -13,6 +13,7 @@ import numpy as np
 from arena_jax import data, models
 from arena_jax.config import DataConfig
 from arena_jax.errors import ArenaError, nearest
+from arena_jax.game import _checks
 from arena_jax.training.objectives import Objective, objective_for
 
 
@@ -38,7 +39,12 @@ class Subject(NamedTuple):
     learning_rate: float | None
 
     def batches(self, rows: data.Encoded, count: int, size: int) -> list[Mapping[str, Any]]:
-        """About ``count`` rows, evenly spread over the set, as batches of one shape."""
+        """About ``count`` rows, evenly spread over the set, as batches of one shape.
+
+        Raises:
+            ArenaError: a count below 1.
+        """
+        count = _checks.count(count, "the number of sequences", "how many rows are looked at")
         size = min(size, count, len(rows))
         whole = max(1, min(count, len(rows)) // size) * size
         chosen = np.unique(np.linspace(0, len(rows) - 1, whole).astype(np.int64))
@@ -48,7 +54,12 @@ class Subject(NamedTuple):
 
 
 def load_subject(
-    target: str | Path, *, dataset: str | None = None, model: str | None = None, max_length: int = 128
+    target: str | Path,
+    *,
+    dataset: str | None = None,
+    model: str | None = None,
+    max_length: int = 128,
+    language: bool = False,
 ) -> Subject:
     """Find a model and its data.
 
@@ -57,33 +68,48 @@ def load_subject(
         dataset: data set (name, file or folder); the run's own if not given.
         model: which of a run's models; its first if not given.
         max_length: longest input in tokens, for a Hugging Face folder.
+        language: refuse what is no language model, before its data are read.
 
     Returns:
         The subject.
 
     Raises:
-        ArenaError: neither kind of folder, no such model, or data that the model cannot take.
+        ArenaError: neither kind of folder, no such model, another task, or data that the model cannot take.
     """
     folder = Path(target)
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
         raise ArenaError(
             f"'{folder}' is neither a run's folder nor a Hugging Face folder: it has no readable config.json"
-        ) from None
+        )
     if "model_type" in content:
         if model is not None:
             raise ArenaError(f"'{folder}' holds one model: leave --model out")
-        return _from_folder(folder, dataset, max_length)
-    return _from_run(folder, dataset, model)
+        return _from_folder(folder, dataset, max_length, language)
+    return _from_run(folder, dataset, model, language)
 
 
-def _from_folder(folder: Path, dataset: str | None, max_length: int) -> Subject:
+def check_language(task: str, name: str) -> None:
+    """Refuse another task than a language model's.
+
+    Raises:
+        ArenaError: naming the task.
+    """
+    if data.data_task(task) != "language-model":
+        raise ArenaError(f"perplexity is a language model's; the task of '{name}' is {task}: give a language model")
+
+
+def _from_folder(folder: Path, dataset: str | None, max_length: int, language: bool) -> Subject:
     from arena_jax.training.build import load_split
 
     if dataset is None:
         raise ArenaError(f"'{folder}' is a model without data: name a data set with --data")
     model = models.from_pretrained(folder)
+    if language:
+        check_language(model.task, folder.name)
     tokenizer = data.load_tokenizer(folder)
     task = data.data_task(model.task)
     wanted = DataConfig(name=dataset, max_length=min(max_length, model.config.max_length))
@@ -104,7 +130,7 @@ def _from_folder(folder: Path, dataset: str | None, max_length: int) -> Subject:
     return Subject(folder.name, model, objective, tokenizer, rows["train"], rows["validation"], None)
 
 
-def _from_run(folder: Path, dataset: str | None, name: str | None) -> Subject:
+def _from_run(folder: Path, dataset: str | None, name: str | None, language: bool) -> Subject:
     from arena_jax.training import loop
     from arena_jax.training.build import encode, load_split
 
@@ -113,6 +139,8 @@ def _from_run(folder: Path, dataset: str | None, name: str | None) -> Subject:
     name = names[0] if name is None else name
     if name not in names:
         raise ArenaError(f"the run has no model '{name}'; {nearest(name, names)}")
+    if language:
+        check_language(config.task, folder.name)
     parts, step, state = loop.restore(folder, config)
     model = models.merge(step.structures[name], state.params[name])
     tokenizer = parts.tokenizers[name]

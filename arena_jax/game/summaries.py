@@ -14,6 +14,7 @@ import numpy as np
 
 from arena_jax import data, models
 from arena_jax.errors import ArenaError
+from arena_jax.game._checks import count
 
 PROMPT = "\nTL;DR:"
 METRICS = ("rouge1", "rouge2", "rougeL", "bleu")
@@ -35,18 +36,24 @@ def load_papers(path: str | Path, limit: int | None = None) -> Papers:
     """Read a JSON-lines file with "source" (sentences) and "target" (summaries), as SciTLDR has it.
 
     Raises:
-        ArenaError: no such file, or lines of another form.
+        ArenaError: no such file, a limit below 1, or lines of another form.
     """
+    if limit is not None:
+        count(limit, "the number of papers", "how many are read")
     found = Papers([], [])
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()[:limit]
     except OSError as error:
         raise ArenaError(f"cannot read '{path}': {error.strerror or error}") from None
+    except ValueError:  # also a NUL in the path
+        raise ArenaError(f"cannot read '{path}': it is not UTF-8 text; give a file of JSON lines") from None
     for number, line in enumerate(lines, 1):
         try:
             content = json.loads(line)
-            source, target = list(content["source"]), list(content["target"])
-        except (ValueError, KeyError, TypeError):
+            source, target = content["source"], content["target"]
+            if not all(isinstance(part, list) and all(isinstance(t, str) for t in part) for part in (source, target)):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ArenaError(
                 f"'{path}', line {number}: give an object with 'source' and 'target', lists of texts"
             ) from None

@@ -73,7 +73,7 @@ def measure(game: AblationGame, method: str = "banzhaf", *, evaluations: int | N
     sensitivity      Michel's mean over sequences of |∂L/∂g|: one backward pass
     second-order     −∂L/∂g + ½ ∂²L/∂g²
     aumann-shapley   the gates' gradients along the diagonal: a cheap relative of Shapley
-    entropy          of the attention: describes heads, NaN for neurons; no sign of it means useful
+    entropy          of the attention, 0 … 1: describes heads, NaN for neurons; says nothing about worth
     ===============  ==================================================================================
 
     Args:
@@ -84,7 +84,8 @@ def measure(game: AblationGame, method: str = "banzhaf", *, evaluations: int | N
 
     Returns:
         Values in nats, higher for a player that matters more, with standard errors, names and cost
-        (``evaluations``, ``gradients``, ``flops``).
+        (``evaluations``, ``gradients``, ``flops``). Entropy alone is a share of the largest possible, from 0 to 1, and
+        ranks nobody.
 
     Raises:
         ArenaError: an unknown method, or too few evaluations for one sample.

@@ -59,10 +59,15 @@ def test_reading(tmp_path, papers, writer):
     assert summaries.load_papers(file) == papers
     assert len(summaries.load_papers(file, 1).sentences) == 1
     (tmp_path / "wrong.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "text.jsonl").write_text('{"source": "text", "target": ["a"]}\n')
+    (tmp_path / "latin.jsonl").write_bytes(b'{"source": ["caf\xe9"], "target": ["a"]}\n')
     model, tokenizer = writer
     for call, told in (
         (lambda: summaries.load_papers(tmp_path / "none"), "cannot read"),
         (lambda: summaries.load_papers(tmp_path / "wrong.jsonl"), "line 1: give an object"),
+        (lambda: summaries.load_papers(tmp_path / "text.jsonl"), "line 1: give an object"),
+        (lambda: summaries.load_papers(tmp_path / "latin.jsonl"), "not UTF-8"),
+        (lambda: summaries.load_papers(file, -1), "the number of papers is -1"),
         (lambda: summaries.scores(["one"], papers), "1 summaries for 2 papers"),
         (lambda: summaries.summarize(model, tokenizer, papers, tokens=500), "leave no room"),
         (lambda: summaries.summarize(models.create("bert-tiny", "masked-lm"), tokenizer, papers), "only a causal"),
