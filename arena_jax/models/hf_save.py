@@ -110,7 +110,7 @@ def check_folder(path: str | Path, *sources: str | Path) -> None:
         raise ArenaError(f"'{path}' holds a run; give another folder")
     there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
     if there.exists() and not there.is_dir():
-        raise ArenaError(f"'{there}' is a file, where a folder is needed; give another folder")
+        raise ArenaError(f"the model cannot be written to '{path}': '{there}' is a file; give another folder")
 
 
 def _real(path: str | Path) -> Path:

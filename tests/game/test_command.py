@@ -88,7 +88,7 @@ def test_prune_and_grow_write_folders(folder, tmp_path, capsys):
         ("analyze FOLDER --data synthetic-sentiment --seed -1", "the seed is -1"),
         ("analyze FOLDER --output FOLDER/config.json", "is a file; give a folder with --output"),
         ("analyze NUMBER", "neither a run's folder nor a Hugging Face folder"),
-        ("prune FOLDER --output FOLDER/config.json", "is a file, where a folder is needed"),
+        ("prune FOLDER --output FOLDER/config.json", "is a file; give another folder"),
         ("prune FOLDER --output FOLDER/../tiny", "is what is read; give another folder"),
         ("prune FOLDER --output RUN", "holds a run; give another folder"),
         ("prune FOLDER --output x --threshold nan", "threshold is nan"),
