@@ -17,17 +17,19 @@ from arena_jax.game._checks import Array
 from arena_jax.game.flops import forward_flops
 from arena_jax.game.observe import Observed, observe
 from arena_jax.game.players import PlayerTable, fine_players
+from arena_jax.game.prefixes import Plan, plan, shared_sums
 from arena_jax.models import Gated
 from arena_jax.training.objectives import Objective, objective_for
 
-CHUNK = 32  # coalitions per compiled call; fewer are filled up, so that one program does for all
+CHUNK = 32  # coalitions per compiled call, at most
+STORED = 2**28  # bytes of hidden states kept per compiled call: fewer coalitions, if these are large
 
 
 class AblationGame:
     """v(S) = −(mean loss on the probe when only the parts in S work): call it as a value function.
 
-    The loss is summed in the program per batch of the probe and averaged over batches in float64. A coalition that was
-    asked for before is remembered, not computed again.
+    The loss is summed in the program per batch of the probe and averaged over batches in float64. Coalitions that agree
+    on the first blocks share what these compute; one that was asked for before is remembered, not computed again.
 
     Args:
         model: any model of this package.
@@ -37,7 +39,7 @@ class AblationGame:
         ablation: what a closed part gives: its "mean" over the calibration batches, or "zero".
         calibration: batches for the means; the probe itself if not given.
         seed: of the masked tokens, the same in all coalitions.
-        together: coalitions computed side by side; what is fastest on this kind of device if not given.
+        together: states computed side by side; what is fastest on this kind of device if not given.
 
     Raises:
         ArenaError: an empty probe, batches of different shapes, or an unknown ablation.
@@ -72,6 +74,7 @@ class AblationGame:
         self.model = model
         self.objective = objective or objective_for(model.task)
         self.table = table or fine_players(model.config)
+        self.table.gates(np.ones(len(self.table)))  # players by type have none
         self.ablation = ablation
         self.structure, self.params = models.split(model)
         self.probe = _stacked(batches)
@@ -82,9 +85,14 @@ class AblationGame:
         self.tokens = rows * length * len(batches)
         self.flops = forward_flops(model.config, length) * self.tokens  # of one coalition
         if together is None:
-            # Measured on 2 cores: more side by side fall out of the cache; an accelerator is idle with so few.
-            together = (4 if rows * length <= 512 else 2) if jax.default_backend() == "cpu" else 16
+            # Measured on one core: more side by side fall out of the cache; an accelerator is idle with so few.
+            together = 1 if jax.default_backend() == "cpu" else 16
         self._together = together
+        config = model.config
+        width = 2 * config.hidden_size + config.num_heads * config.head_size
+        state = rows * length * width * jnp.dtype(config.compute_dtype).itemsize
+        # The same number of places in every call, whatever the number of coalitions: one program does for all.
+        self._places = together * max(1, min(CHUNK, STORED // state) // together)
         self._known: dict[bytes, float] = {}
         self._run = jax.jit(self._chunk)
 
@@ -99,23 +107,32 @@ class AblationGame:
         return np.array([self._known[name] for name in names])
 
     def evaluate(self, gates: Any) -> Array:
-        """Values of any gates, nothing remembered: (m, n) numbers → (m,) float64, in −nats."""
-        rows = np.asarray(gates, np.float32)
-        starts = range(0, len(rows), CHUNK)
+        """Values of any gates, nothing remembered: (m, n) numbers → (m,) float64, in −nats.
+
+        Raises:
+            ArenaError: gates of another shape, or an objective that does not encode its batch exactly once.
+        """
+        given = np.asarray(gates, np.float32)
+        if given.ndim != 2 or given.shape[1] != len(self.table) or not len(given):
+            raise ArenaError(f"gates have shape {given.shape}; give (m, {len(self.table)}) numbers")
+        rows, which = np.unique(given, axis=0, return_inverse=True)
+        starts = range(0, len(rows), self._places)
 
         def one(start: int) -> Array:
-            part = rows[start : start + CHUNK]
-            filled = np.concatenate([part, np.ones((CHUNK - len(part), rows.shape[1]), np.float32)])
-            loss, count = self._run(self.params, self.means, filled, self.probe, self.keys)
-            totals = np.asarray(loss, np.float64).sum(1)[: len(part)]
-            return np.asarray(-totals / np.asarray(count, np.float64).sum(1)[: len(part)])
+            part = rows[start : start + self._places]
+            todo = plan(part, self.model.config.num_layers, self.model.config.num_heads, self._places)
+            loss, count = self._run(self.params, self.means, todo, np.int32(len(part)), self.probe, self.keys)
+            totals = np.asarray(loss, np.float64).sum(0)[: len(part)]
+            return np.asarray(-totals / np.asarray(count, np.float64).sum(0)[: len(part)])
 
         if len(starts) == 1 or jax.default_backend() != "cpu":
-            return np.concatenate([one(start) for start in starts])
-        # Small products keep one core busy: chunks side by side keep all of them.
-        first = one(0)  # compiles once, not once per thread
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2) as threads:
-            return np.concatenate([first, *threads.map(one, starts[1:])])
+            found = np.concatenate([one(start) for start in starts])
+        else:
+            # Small products keep one core busy: calls side by side keep all of them.
+            first = one(0)  # compiles once, not once per thread
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2) as threads:
+                found = np.concatenate([first, *threads.map(one, starts[1:])])
+        return found[which.ravel()]
 
     def loss(self, gates: jax.Array) -> jax.Array:
         """The mean loss as a differentiable function of the gates (n,)."""
@@ -151,8 +168,14 @@ class AblationGame:
         rows = np.asarray(gradients, np.float64).reshape(-1, len(self.table))
         return rows[np.asarray(count).reshape(-1) > 0]
 
-    def _chunk(self, params: Any, means: Any, rows: jax.Array, probe: Any, keys: jax.Array) -> Any:
-        return jax.lax.map(lambda gates: self._sums(params, means, gates, probe, keys), rows, batch_size=self._together)
+    def _chunk(self, params: Any, means: Any, todo: Plan, count: jax.Array, probe: Any, keys: jax.Array) -> Any:
+        """(batches, places) sums of the loss, and what they are averaged over."""
+        model = models.merge(self.structure, params)
+
+        def one(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            return shared_sums(model, self.objective, means, todo, count, *batch, self._together)
+
+        return jax.lax.map(one, (probe, keys))
 
     def _sums(self, params: Any, means: Any, gates: jax.Array, probe: Any, keys: jax.Array) -> Any:
         """(batches,) sums of the loss, and what it is averaged over."""

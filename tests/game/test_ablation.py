@@ -161,12 +161,15 @@ def test_what_is_observed_equals_pytorchs(tmp_path):
 
 
 def test_bad_input_gets_one_line(gpt2, played, probe):
+    types = game.type_players(gpt2.config, models.split(gpt2)[1])
     uneven = [probe[0], {"input_ids": np.ones((1, 4), np.int32)}]
     for call, told in (
         (lambda: game.AblationGame(gpt2, uneven), "batches of 2 shapes"),
         (lambda: game.AblationGame(gpt2, []), "batches of 0 shapes"),
         (lambda: game.AblationGame(gpt2, probe, ablation="noise"), "'mean' or 'zero'"),
         (lambda: game.observe(gpt2, []), "nothing to observe"),
+        (lambda: game.AblationGame(gpt2, probe, table=types), "players by type have no gates"),
+        (lambda: played.evaluate(np.ones(N)), r"gates have shape \(12,\); give \(m, 12\) numbers"),
         (lambda: played(np.ones((2, 3), bool)), r"coalitions have shape \(2, 3\)"),
         (lambda: game.measure(played, "leave-two-out"), "did you mean 'leave-one-out'"),
         (lambda: game.measure(played, evaluations=3), "3 evaluations are too few"),
