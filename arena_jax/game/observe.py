@@ -96,11 +96,9 @@ def _sums(model: models.Transformer, batch: Mapping[str, jax.Array]) -> tuple[ja
     def one(layer: tuple[Any, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         params, x, number = layer
         block = nnx.merge(graph, params)
-        first = config.family == "gpt2"  # norms come first
-        read = block.attention_norm(x) if first else x
+        read = block.attention_input(x)
         mixed = block.attention.mix(read, mask, number, None)
-        x = x + block.attention.output(mixed)
-        neurons = block.feed_forward.neurons(block.feed_forward_norm(x) if first else block.attention_norm(x))
+        neurons = block.feed_forward.neurons(block.feed_forward_input(block.attend(x, mixed)))
         weights = _attention(block.attention, read, mask, number)
         entropy = -(weights * jnp.log(jnp.where(weights > 0, weights, 1))).sum(-1)
         entropy = entropy / jnp.log(jnp.maximum(visible, 2).astype(jnp.float32))

@@ -13,7 +13,6 @@ from flax import nnx
 from arena_jax import models
 from arena_jax.errors import ArenaError
 from arena_jax.game._checks import Array
-from arena_jax.models.gates import gate
 from arena_jax.models.heads import apply_head
 from arena_jax.models.transformer import attention_pattern
 from arena_jax.training.objectives import Objective
@@ -131,7 +130,6 @@ def shared_sums(
     mask = attention_pattern(config, embedded.shape[1], given["attention_mask"])
     graph, stack = nnx.split(model.blocks)
     places = todo.heads.shape[1]
-    first = config.family == "gpt2"  # norms come first
 
     def run(stores: Any, layer: Any) -> tuple[Any, None]:
         entering, mixed, attended = stores
@@ -139,15 +137,13 @@ def shared_sums(
         block = nnx.merge(graph, params)
 
         def mix(x: jax.Array) -> jax.Array:
-            return block.attention.mix(block.attention_norm(x) if first else x, mask, number, None)
+            return block.attention.mix(block.attention_input(x), mask, number, None)
 
         def attend(x: jax.Array, z: jax.Array, gates: jax.Array) -> jax.Array:
-            x = x + block.attention.output(gate(z, gates, head_means))
-            return x if first else block.attention_norm(x)
+            return block.attend(x, z, (gates, head_means))
 
         def feed(x: jax.Array, gates: jax.Array) -> jax.Array:
-            inner = block.feed_forward(block.feed_forward_norm(x) if first else x, (gates, neuron_means))
-            return x + inner if first else block.feed_forward_norm(x + inner)
+            return block.feed(x, (gates, neuron_means))
 
         mixed = _each(part.mixed, together, mix, mixed, (entering, None))
         origin = part.attended_from

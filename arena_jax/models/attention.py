@@ -15,7 +15,7 @@ from arena_jax.models.layers import Linear, dropout
 
 
 class Attention(nnx.Module):
-    """softmax(Q Kᵀ · s + mask) V per head, then one output map.
+    """softmax(Q Kᵀ · s + mask) V per head (:meth:`mix`), then one output map (:meth:`join`).
 
     s is 1/sqrt(head size) unless the configuration turns it off; GPT-2 can divide it by the block's number as well.
     """
@@ -28,29 +28,6 @@ class Attention(nnx.Module):
         self.value = Linear(size, inner, std, initial)
         self.output = Linear(inner, size, output_std, initial)
         self.config = config
-
-    def __call__(
-        self,
-        x: Array,
-        mask: Array | None,
-        layer: Array,
-        key: Array | None,
-        gates: tuple[Array, Array | None] | None = None,
-    ) -> Array:
-        """Mix information between tokens.
-
-        Args:
-            x: (B, L, D).
-            mask: as in :meth:`mix`, as the next two.
-            layer: see there.
-            key: see there.
-            gates: one number per head (heads,), and what closed heads give (heads · d,) or None for 0; None: all open.
-
-        Returns:
-            (B, L, D), before dropout.
-        """
-        mixed = self.mix(x, mask, layer, key)
-        return self.output(mixed if gates is None else gate(mixed, *gates))
 
     def mix(self, x: Array, mask: Array | None, layer: Array, key: Array | None) -> Array:
         """What the heads find, side by side, before the output map.
@@ -89,6 +66,18 @@ class Attention(nnx.Module):
         weights = dropout(weights.astype(x.dtype), config.attention_dropout, key)
         mixed = jnp.einsum("bhlm,bhmd->bhld", weights, values).astype(wide) / total
         return mixed.astype(x.dtype).transpose(0, 2, 1, 3).reshape(joined)
+
+    def join(self, mixed: Array, gates: tuple[Array, Array | None] | None = None) -> Array:
+        """Make one vector of what the heads found.
+
+        Args:
+            mixed: (B, L, heads · d), as :meth:`mix` returns it.
+            gates: one number per head (heads,), and what closed heads give (heads · d,) or None for 0; None: all open.
+
+        Returns:
+            (B, L, D), before dropout.
+        """
+        return self.output(mixed if gates is None else gate(mixed, *gates))
 
 
 def _library_attention(

@@ -12,62 +12,13 @@ from jax import Array
 
 from arena_jax.errors import ArenaError
 from arena_jax.models import heads
-from arena_jax.models.attention import Attention
+from arena_jax.models.block import Block
 from arena_jax.models.config import TransformerConfig, check_task
-from arena_jax.models.gates import Gates, check_gates, gate
+from arena_jax.models.gates import Gates, check_gates
 from arena_jax.models.initial import Initial
-from arena_jax.models.layers import Embedding, LayerNorm, Linear, activation, dropout
+from arena_jax.models.layers import Embedding, LayerNorm, dropout
 
 Params = dict[str, Any]  # nested dictionary of names, arrays at the leaves
-
-
-class FeedForward(nnx.Module):
-    """y = act(x W₁ + b₁) W₂ + b₂, each token on its own."""
-
-    def __init__(self, config: TransformerConfig, output_std: float, initial: Initial) -> None:
-        size, inner = config.hidden_size, config.intermediate_size
-        self.up = Linear(size, inner, config.initializer_range, initial)
-        self.down = Linear(inner, size, output_std, initial)
-        self.activation = config.activation
-
-    def __call__(self, x: Array, gates: tuple[Array, Array | None] | None = None) -> Array:
-        """(B, L, D) → (B, L, D); gates (groups,) of neurons and what closed ones give (F,), or None: all open."""
-        inner = self.neurons(x)
-        return self.down(inner if gates is None else gate(inner, *gates))
-
-    def neurons(self, x: Array) -> Array:
-        """(B, L, D) → (B, L, F), after the activation."""
-        return activation(self.activation)(self.up(x))
-
-
-class Block(nnx.Module):
-    """Attention and feed-forward, each with a residual sum and a norm: before it in GPT-2, after it otherwise."""
-
-    def __init__(self, config: TransformerConfig, initial: Initial) -> None:
-        std = config.initializer_range
-        # GPT-2 starts what is added to the residual smaller, by the number of sums (GPT-2 paper, section 2.3).
-        output_std = std / (2 * config.num_layers) ** 0.5 if config.family == "gpt2" else std
-        self.attention = Attention(config, output_std, initial)
-        self.attention_norm = LayerNorm(config.hidden_size, config.layer_norm_eps or 0.0, initial)
-        self.feed_forward = FeedForward(config, output_std, initial)
-        self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps or 0.0, initial)
-        self.config = config
-
-    def __call__(
-        self, x: Array, mask: Array | None, layer: Array, keys: Array | None, gates: Gates | None = None
-    ) -> Array:
-        """(B, L, D) → (B, L, D); mask, layer as in :class:`Attention`; three dropout keys; this block's gates."""
-        rate = self.config.hidden_dropout
-        heads = None if gates is None else (gates.heads, gates.head_means)
-        neurons = None if gates is None else (gates.feed_forward, gates.feed_forward_means)
-        weights_key, first_key, second_key = (None,) * 3 if keys is None else keys
-        if self.config.family == "gpt2":
-            mixed = self.attention(self.attention_norm(x), mask, layer, weights_key, heads)
-            x = x + dropout(mixed, rate, first_key)
-            return x + dropout(self.feed_forward(self.feed_forward_norm(x), neurons), rate, second_key)
-        mixed = self.attention(x, mask, layer, weights_key, heads)
-        x = self.attention_norm(x + dropout(mixed, rate, first_key))
-        return self.feed_forward_norm(x + dropout(self.feed_forward(x, neurons), rate, second_key))
 
 
 class Embeddings(nnx.Module):

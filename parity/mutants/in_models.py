@@ -11,11 +11,8 @@ BERT_CLASS, ROBERTA_CLASS, GPT2_CLASS = (
 BERT_WEIGHTS, GPT2_WEIGHTS = "weights/bert/masked-lm/float32", "weights/gpt2/causal-lm/float32"
 GPT2_SHARDS = "weights/gpt2/causal-lm, in several files/float32"
 RULES, SAVE, LAYERS, HEADS = "models.hf_rules", "models.hf_save", "models.layers", "models.heads"
-TRANSFORMER, PATTERN, ATTENTION = (
-    "models.transformer",
-    "models.transformer:attention_pattern",
-    "models.attention:Attention.mix",
-)
+TRANSFORMER, PATTERN = "models.transformer", "models.transformer:attention_pattern"
+BLOCK, ATTENTION = "models.block:Block", "models.attention:Attention.mix"
 
 
 def fault(name: str, where: str, before: str, after: str, *checks: str) -> Mutant:
@@ -185,9 +182,9 @@ PARTS = (
     ),
     fault(
         "residual taken after GPT-2's norm",
-        f"{TRANSFORMER}:Block.__call__",
-        "x = x + dropout(mixed, rate, first_key)",
-        "x = self.attention_norm(x) + dropout(mixed, rate, first_key)",
+        f"{BLOCK}.attend",
+        "self._sum(x, ",
+        "self._sum(self.attention_input(x), ",
         GPT2,
     ),
     fault(
@@ -327,9 +324,9 @@ GATES = (
     ),
     fault(
         "the neurons' gates act on the heads' side alone",
-        "models.transformer:Block.__call__",
-        "self.feed_forward(x, neurons)",
-        "self.feed_forward(x)",
+        f"{BLOCK}.feed",
+        "self.feed_forward(self.feed_forward_input(x), gates)",
+        "self.feed_forward(self.feed_forward_input(x))",
         "gates/roberta/masked-lm/float64",
     ),
 )
