@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from arena_jax import document
+from arena_jax.document import Block, Heading, Items, Paragraph
 from arena_jax.errors import ArenaError
 from arena_jax.intervals import Interval
-from arena_jax.reports import claims, document
+from arena_jax.reports import claims
 from arena_jax.reports.arena_figures import draw_figures
 from arena_jax.reports.arena_tables import spent_table, table1, table2
 from arena_jax.reports.arms import CONTROL, Arms, gather
-from arena_jax.reports.document import Block, Heading, Items, Paragraph
 
 
 def report(folders: Sequence[str | Path], output: str | Path) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from arena_jax import document
+from arena_jax.document import Block, Heading, Items, Paragraph, Table
 from arena_jax.errors import ArenaError
 from arena_jax.game.compute_gain import ComputeGain
 from arena_jax.game.scaling import compute_equivalent_gain, fit
@@ -213,62 +215,75 @@ def save(found: dict[str, Any], folder: Path) -> list[Path]:
 
 def markdown(found: dict[str, Any]) -> str:
     """The study as text: first what was found, then the numbers behind it."""
-    sizes = found["plan"]["sizes"]
-    lines = ["# Scaling study", "", f"Data: {found['data']}. Stronger baseline: {found['baseline']}.", ""]
-    lines += [f"- {sentence}" for sentence in found["verdicts"]]
-    lines += ["", "## Compute-equivalent gain (95 %, paired seeds)", ""]
-    lines += [
-        "| arm | over adamw | interval | search counted | nats | at the largest size alone | what it is |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+    learned, signs = found["protocol"], found["signs"]
+    effects = ", ".join(f"{name} {effect:+.4f}" for name, effect in signs["effects"].items())
+    laws: list[Block] = [Heading("Laws L = E + A/N^alpha + B/D^beta"), _laws(found)] if found["laws"] else []
+    blocks: list[Block] = [
+        Heading("Scaling study", 1),
+        Paragraph(f"Data: {found['data']}. Stronger baseline: {found['baseline']}."),
+        Items(found["verdicts"]),
+        Heading("Compute-equivalent gain (95 %, paired seeds)"),
+        _gains(found),
+        Heading("Final scores"),
+        _scores(found),
+        *laws,
+        Heading("The learned protocol"),
+        Paragraph(
+            f"{learned['profiles']} profiles, {'settled' if learned['settled'] else 'not settled'}, "
+            f"gain {learned['gain']:+.4f} nats where it was learned, {learned['flops']:.3g} operations. "
+            f"At {max(found['plan']['actions']):g} times the rate one type alone gains, in nats: {effects}. "
+            f"{signs['right']} of {signs['of']} predicted signs held."
+        ),
     ]
+    return document.markdown(blocks) + "\n"
+
+
+def _gains(found: dict[str, Any]) -> Table:
+    header = ("arm", "over adamw", "interval", "search counted", "nats", "at the largest size alone", "what it is")
+    rows = []
     for arm, by in found["gains"].items():
         gain = by.get("adamw")
         if gain is None:
             continue
         if gain["gain"] is None:
-            lines.append(f"| {arm} | none | {gain['reason']} | | | | {ARMS[arm]} |")
-            continue
-        counted, nats = f"{gain['gain_search_counted']:.3f}", f"{gain['nats']:+.4f}"
-        lines.append(
-            f"| {arm} | {gain['gain']:.3f} | {_interval(gain)} | {counted} | {nats} | {_largest(gain['at_largest'])} | "
-            f"{ARMS[arm]} |"
-        )
-    lines += ["", "## Final scores", ""]
-    lines += [
-        "| arm | size | rate | inside its grid | seeds | nats per byte | bits per byte | out of domain | operations |"
-    ]
-    lines += ["| --- " * 9 + "|"]
+            numbers = ("none", gain["reason"], "", "", "")
+        else:
+            counted, nats = f"{gain['gain_search_counted']:.3f}", f"{gain['nats']:+.4f}"
+            numbers = (f"{gain['gain']:.3f}", _interval(gain), counted, nats, _largest(gain["at_largest"]))
+        rows.append((arm, *numbers, ARMS[arm]))
+    return Table(header, rows, len(header))
+
+
+def _scores(found: dict[str, Any]) -> Table:
+    header = (
+        *("arm", "size", "rate", "inside its grid", "seeds"),
+        *("nats per byte", "bits per byte", "out of domain", "operations"),
+    )
+    rows = []
     for arm, cells in found["table"].items():
-        for size, cell in zip(sizes, cells, strict=True):
+        for size, cell in zip(found["plan"]["sizes"], cells, strict=True):
+            rate, inside = f"{cell['rate']:.3g}", "yes" if cell["interior"] else "no"
             loss = "diverged" if cell["loss"] is None else f"{cell['loss']:.4f}"
             half = "" if cell["loss_half_interval"] is None else f" ± {cell['loss_half_interval']:.4f}"
-            bits = [_shown(cell[name]) for name in ("bits_per_byte", "elsewhere_bits_per_byte")]
-            lines.append(
-                f"| {arm} | {'-'.join(map(str, size))} | {cell['rate']:.3g} | {'yes' if cell['interior'] else 'no'} | "
-                f"{cell['seeds']} | {loss}{half} | {bits[0]} | {bits[1]} | {cell['flops']:.3g} |"
-            )
-    lines += ["", "## Laws L = E + A/N^alpha + B/D^beta", ""]
+            bits = (_shown(cell[name]) for name in ("bits_per_byte", "elsewhere_bits_per_byte"))
+            numbers = (rate, inside, str(cell["seeds"]), loss + half, *bits, f"{cell['flops']:.3g}")
+            rows.append((arm, "-".join(map(str, size)), *numbers))
+    return Table(header, rows, 2)
+
+
+def _laws(found: dict[str, Any]) -> Items:
+    told = []
     for arm, law in found["laws"].items():
         if "reason" in law:
-            lines.append(f"- {arm}: {law['reason']}")
+            told.append(f"{arm}: {law['reason']}")
             continue
         parts = [
             f"{name} {entry['value']:.3g} [{_shown(entry['interval'][0])}, {_shown(entry['interval'][1])}]"
             for name, entry in law.items()
             if name != "cells"
         ]
-        lines.append(f"- {arm}, {law['cells']} cells: {', '.join(parts)}")
-    learned = found["protocol"]
-    lines += ["", "## The learned protocol", ""]
-    lines.append(
-        f"{learned['profiles']} profiles, {'settled' if learned['settled'] else 'not settled'}, "
-        f"gain {learned['gain']:+.4f} nats where it was learned, {learned['flops']:.3g} operations."
-    )
-    signs = found["signs"]
-    effects = ", ".join(f"{name} {effect:+.4f}" for name, effect in signs["effects"].items())
-    lines.append(f"At {max(found['plan']['actions']):g} times the rate one type alone gains, in nats: {effects}.")
-    lines.append(f"{signs['right']} of {signs['of']} predicted signs held.")
-    return "\n".join(lines) + "\n"
+        told.append(f"{arm}, {law['cells']} cells: {', '.join(parts)}")
+    return Items(told)
 
 
 def _shown(value: float | None) -> str:
