@@ -25,7 +25,7 @@ from arena_jax.game.players import fine_players, type_players
 from arena_jax.game.report import EquilibriumReport, analyze
 from arena_jax.game.subject import Subject
 from arena_jax.game.utilities import measure
-from arena_jax.game.windows import Windows, train_windows
+from arena_jax.game.windows import Windows, check_windows, train_windows
 from arena_jax.game.worth import interactions
 
 MEASURES = ("banzhaf", "leave-one-out", "shapley", "sensitivity", "second-order", "aumann-shapley", "entropy")
@@ -213,12 +213,9 @@ def analyze_subject(
     """
     if sequences < 1:
         raise ArenaError(f"{sequences} sequences: the probe needs at least 1")
-    if windows < 0 or windows == 1:
-        raise ArenaError(f"{windows} windows: give at least 2, or 0 to leave the update game out")
-    if windows and steps < 1:
-        raise ArenaError(f"windows of {steps} steps: give at least 1 step")
-    if learning_rate is not None and not 0 < learning_rate < np.inf:
-        raise ArenaError(f"learning_rate is {learning_rate}; give a finite number above 0")
+    rate = learning_rate if learning_rate is not None else subject.learning_rate or 1e-3
+    if windows:
+        check_windows(windows, steps, rate)  # now, not after minutes in which the other games are played
     seed_number(seed)
     model = subject.model
     probe = subject.batches(subject.validation, sequences, 8)
@@ -254,7 +251,6 @@ def analyze_subject(
     update = potential = directed = None
     if windows:
         table = type_players(model.config, game.params)
-        rate = learning_rate if learning_rate is not None else subject.learning_rate or 1e-3
         length = subject.train.lengths[-1]
         size = min(8, len(subject.train))
 

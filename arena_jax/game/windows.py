@@ -45,6 +45,18 @@ class Windows(NamedTuple):
     steps: int
 
 
+def check_windows(windows: int, steps: int, learning_rate: float) -> None:
+    """Refuse windows that cannot be trained.
+
+    Raises:
+        ArenaError: fewer than two windows, no step in them, or a learning rate that is not finite and above 0.
+    """
+    if windows < 2 or steps < 1:
+        raise ArenaError(f"{windows} windows of {steps} steps: give at least 2 windows of at least 1 step")
+    if not 0 < learning_rate < np.inf:
+        raise ArenaError(f"learning_rate is {learning_rate}; give a finite number above 0")
+
+
 def train_windows(
     model: models.Transformer,
     objective: Objective,
@@ -77,12 +89,11 @@ def train_windows(
         All measurements.
 
     Raises:
-        ArenaError: a table of heads and neurons, fewer than two windows, or a loss that is not finite.
+        ArenaError: a table of heads and neurons, as `check_windows`, or a loss that is not finite.
     """
     if table.groups:
         raise ArenaError("the update game is played by types: give game.type_players(config, params)")
-    if windows < 2 or steps < 1:
-        raise ArenaError(f"{windows} windows of {steps} steps: give at least 2 windows of at least 1 step")
+    check_windows(windows, steps, learning_rate)
     structure, params = models.split(model)
     names, n = table.names, len(table)
     labels = jax.tree_util.tree_map_with_path(lambda path, _: names.index(component_of(path)), params)

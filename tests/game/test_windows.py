@@ -80,7 +80,12 @@ def test_bad_input(setting):
     types = game.type_players(model.config, models.split(model)[1])
     fine = game.fine_players(model.config)
     objective = objective_for("causal-lm")
-    for table, options, told in ((fine, {}, "played by types"), (types, {"windows": 1}, "at least 2 windows")):
+    wrong = (
+        (fine, {}, "played by types"),
+        (types, {"windows": 1}, "at least 2 windows"),
+        (types, {"learning_rate": float("inf")}, "learning_rate is inf"),
+    )
+    for table, options, told in wrong:
         with pytest.raises(ArenaError, match=told):
             game.train_windows(model, objective, endless(batches), batches, table, **options)
     assert jnp.isfinite(types.sizes(models.split(model)[1])).all()
