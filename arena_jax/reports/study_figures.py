@@ -55,14 +55,11 @@ def draw(found: Mapping[str, Any], folder: Path) -> Path:
         for row, (arm, gain) in enumerate(gains.items()):
             low, high = gain["low"] or gain["gain"], gain["high"] or gain["gain"]
             right.plot([low, high], [row, row], lw=2, **look[arm])
-            right.plot(gain["gain"], row, "o", color=look[arm]["color"], label=None if row else "all sizes")
-            if gain["at_largest"]["gain"] is not None:
-                hollow = {
-                    "mfc": "white",
-                    "color": look[arm]["color"],
-                    "label": None if row else "the largest size alone",
-                }
-                right.plot(gain["at_largest"]["gain"], row, "D", ms=6, **hollow)
+            color, largest = look[arm]["color"], gain["at_largest"]["gain"]
+            right.plot(gain["gain"], row, "o", color=color, label=None if row else "all sizes")
+            if largest is not None:
+                label = None if row else "the largest size alone"
+                right.plot(largest, row, "D", ms=6, mfc="white", color=color, label=label)
         right.axvline(1.0, color="#999999", lw=1)
         right.set_yticks(range(len(gains)), list(gains))
         right.invert_yaxis()
