@@ -80,12 +80,7 @@ def symmetric_equilibria(payoff: Any) -> Array:
 def on_support(matrix: Array, support: Array) -> Array | None:
     """Return the symmetric equilibrium with exactly this support, or None; payoffs between 0 and 1."""
     n, size = len(matrix), len(support)
-    system = np.zeros((size + 1, size + 1))
-    system[:size, :size] = matrix[np.ix_(support, support)]
-    system[:size, size] = -1.0
-    system[size, :size] = 1.0
-    right = np.zeros(size + 1)
-    right[size] = 1.0
+    system, right = _indifference(matrix[np.ix_(support, support)])
     x = np.zeros(n)
     if np.linalg.cond(system) < 1e10:
         solution = np.linalg.solve(system, right)
@@ -165,17 +160,21 @@ def bimatrix_equilibria(row: Any, column: Any) -> list[tuple[Array, Array]]:
 
 def _indifferent(block: Array) -> Array | None:
     """Return positive shares of the columns that make all rows equally good, or None."""
-    size = len(block)
-    system = np.zeros((size + 1, size + 1))
-    system[:size, :size] = block
-    system[:size, size] = -1.0
-    system[size, :size] = 1.0
-    right = np.zeros(size + 1)
-    right[size] = 1.0
+    system, right = _indifference(block)
     if np.linalg.cond(system) > 1e10:
         return None
-    solution = np.linalg.solve(system, right)[:size]
+    solution = np.linalg.solve(system, right)[: len(block)]
     return solution if solution.min() > _TOLERANCE else None
+
+
+def _indifference(block: Array) -> tuple[Array, Array]:
+    """Return M, b such that M (shares, level) = b says: every row pays the level, and the shares sum to 1."""
+    size = len(block)
+    system, right = np.zeros((size + 1, size + 1)), np.zeros(size + 1)
+    system[:size, :size] = block
+    system[:size, size] = -1.0
+    system[size, :size] = right[size] = 1.0
+    return system, right
 
 
 class ZeroSum(NamedTuple):
