@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from arena_jax.data.dataset import CLASSIFICATION, Dataset
-from arena_jax.data.encoded import Encoded, Ragged, padded_lengths
+from arena_jax.data.encoded import Encoded, padded_lengths, token_columns
 from arena_jax.data.tokenizer import Tokenizer, encodings
 
 
@@ -40,15 +40,10 @@ def encode_classification(
         if not len(row) > sum(encoding.special_tokens_mask):
             counts["empty"] += 1
             if not row:
-                stand_in = tokenizer.separator_id
-                row, kinds = [tokenizer.pad_id if stand_in is None else stand_in], [0]
+                row, kinds = [tokenizer.stand_in_id], [0]
         ids.append(row)
         types.append(kinds)
-    tokens = {"input_ids": Ragged.of(ids)}
-    fill = {"input_ids": tokenizer.pad_id}
-    if tokenizer.token_types:
-        tokens["token_type_ids"] = Ragged.of(types)
-        fill["token_type_ids"] = 0
+    tokens, fill = token_columns(tokenizer, ids, types)
     notes = []
     if counts["truncated"]:
         notes.append(

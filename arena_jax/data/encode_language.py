@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from arena_jax.data.dataset import Dataset
-from arena_jax.data.encoded import Encoded, Ragged
+from arena_jax.data.encoded import Encoded, Ragged, token_columns
 from arena_jax.data.tokenizer import Tokenizer, encodings
 from arena_jax.errors import ArenaError
 
@@ -58,13 +58,9 @@ def encode_language(data: Dataset, tokenizer: Tokenizer, *, task: str, max_lengt
         rows = [stream[at : at + max_length] for at in range(0, len(stream) - 1, width)]
         row_bytes = [sizes[at : at + width].sum() for at in range(0, len(stream) - 1, width)]
 
-    tokens = {"input_ids": Ragged.of(rows)}
-    fill = {"input_ids": tokenizer.pad_id}
-    ids = tokens["input_ids"]
-    if tokenizer.token_types:
-        tokens["token_type_ids"] = Ragged(np.zeros_like(ids.values), ids.offsets)
-        fill["token_type_ids"] = 0
+    tokens, fill = token_columns(tokenizer, rows)
     if masked:
+        ids = tokens["input_ids"]
         special = np.isin(ids.values, sorted(tokenizer.special_ids)).astype(np.int32)
         tokens["special_tokens_mask"] = Ragged(special, ids.offsets)
         fill["special_tokens_mask"] = 1

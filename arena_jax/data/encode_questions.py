@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from arena_jax.data.dataset import QUESTIONS, Dataset
-from arena_jax.data.encoded import Encoded, Ragged, padded_lengths
+from arena_jax.data.encoded import Encoded, Ragged, padded_lengths, token_columns
 from arena_jax.data.tokenizer import Tokenizer, encodings
 from arena_jax.errors import ArenaError
 
@@ -78,11 +78,7 @@ def encode_questions(
             offsets.append(spans if len(spans) else np.full((1, 2), -1, np.int32))
             columns.append((start, end, example, len(columns)))
         outside += bool(answers) and not found
-    tokens = {"input_ids": Ragged.of(ids)}
-    fill = {"input_ids": tokenizer.pad_id}
-    if tokenizer.token_types:
-        tokens["token_type_ids"] = Ragged.of(types)
-        fill["token_type_ids"] = 0
+    tokens, fill = token_columns(tokenizer, ids, types)
     names = ("start_positions", "end_positions", "example_index", "feature_index")
     notes = [f"{len(data):,} questions in {len(ids):,} windows of up to {max_length} tokens, sharing {overlap}"]
     if overlap < stride:

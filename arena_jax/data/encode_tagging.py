@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from arena_jax.data.dataset import TAGGING, Dataset
-from arena_jax.data.encoded import Encoded, Ragged, padded_lengths
+from arena_jax.data.encoded import Encoded, Ragged, padded_lengths, token_columns
 from arena_jax.data.tokenizer import Tokenizer, encodings
 
 IGNORED = -100  # the label of what is not scored, as in PyTorch's loss and transformers' collators
@@ -44,16 +44,12 @@ def encode_tagging(
         lost_words += len(words) - len(seen) - len(cut)
         kinds, pieces = encoding.type_ids, encoding.ids
         if not pieces:
-            stand_in = tokenizer.separator_id
-            pieces, kinds, row = [tokenizer.pad_id if stand_in is None else stand_in], [0], [IGNORED]
+            pieces, kinds, row = [tokenizer.stand_in_id], [0], [IGNORED]
         ids.append(pieces)
         types.append(kinds)
         tags.append(row)
-    tokens = {"input_ids": Ragged.of(ids), "labels": Ragged.of(tags)}
-    fill = {"input_ids": tokenizer.pad_id, "labels": IGNORED}
-    if tokenizer.token_types:
-        tokens["token_type_ids"] = Ragged.of(types)
-        fill["token_type_ids"] = 0
+    tokens, fill = token_columns(tokenizer, ids, types)
+    tokens["labels"], fill["labels"] = Ragged.of(tags), IGNORED
     notes = []
     if cut_rows:
         notes.append(

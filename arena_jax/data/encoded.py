@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.data.dataset import Dataset
+from arena_jax.data.tokenizer import Tokenizer
 from arena_jax.errors import ArenaError
 
 Batch = dict[str, np.ndarray]
@@ -153,6 +154,28 @@ class Encoded:
             f"padded to {'one length' if len(self.lengths) == 1 else 'the lengths'} {lengths}"
         )
         return [first, *(f"{name}: {note}" for note in self.notes)]
+
+
+def token_columns(
+    tokenizer: Tokenizer, ids: Iterable[Sequence[int] | np.ndarray], types: Iterable[Sequence[int]] | None = None
+) -> tuple[dict[str, Ragged], dict[str, int]]:
+    """The columns that a model reads of any task's rows.
+
+    Args:
+        tokenizer: of the model.
+        ids: of each row's tokens.
+        types: of the same tokens, where the family has types; None: all 0.
+
+    Returns:
+        "input_ids", and "token_type_ids" where the family has them; and what pads each of them.
+    """
+    tokens, fill = {"input_ids": Ragged.of(ids)}, {"input_ids": tokenizer.pad_id}
+    if tokenizer.token_types:
+        known = tokens["input_ids"]
+        zeros = Ragged(np.zeros_like(known.values), known.offsets)
+        tokens["token_type_ids"] = zeros if types is None else Ragged.of(types)
+        fill["token_type_ids"] = 0
+    return tokens, fill
 
 
 def padded_lengths(row_lengths: np.ndarray, max_length: int, lengths: Sequence[int] | None) -> tuple[int, ...]:

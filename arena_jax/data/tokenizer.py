@@ -57,6 +57,11 @@ class Tokenizer:
         """The id between two documents: end of text where there is one, else the separator."""
         return self.eos_id if self.eos_id is not None else self.sep_id
 
+    @property
+    def stand_in_id(self) -> int:
+        """The id that an example without any token is read as."""
+        return self.pad_id if self.separator_id is None else self.separator_id
+
     def encode(self, text: str, pair: str | None = None) -> tokenizers.Encoding:
         """Turn one text, or a pair, into tokens with the family's special tokens around.
 

@@ -73,9 +73,9 @@ MUTANTS = (
     ),
     fault(
         "rows filled up with token 0",
-        "data.encode_classification:encode_classification",
-        'fill = {"input_ids": tokenizer.pad_id}',
-        'fill = {"input_ids": 0}',
+        "data.encoded:token_columns",
+        '{"input_ids": tokenizer.pad_id}',
+        '{"input_ids": 0}',
         f"{ROWS}/roberta/sequence-classification/int32",
     ),
     fault(
