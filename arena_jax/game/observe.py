@@ -13,6 +13,7 @@ from flax import nnx
 from arena_jax import models
 from arena_jax.errors import ArenaError
 from arena_jax.game._checks import Array
+from arena_jax.models.attention import Attention
 from arena_jax.models.transformer import attention_pattern
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
@@ -114,15 +115,12 @@ def _over_tokens(values: jax.Array, real: jax.Array) -> jax.Array:
     return jnp.where(real[..., None] > 0, values.astype(jnp.float32), 0).sum((0, 1))
 
 
-def _attention(attention: Any, x: jax.Array, mask: jax.Array | None, layer: jax.Array) -> jax.Array:
+def _attention(attention: Attention, x: jax.Array, mask: jax.Array | None, layer: jax.Array) -> jax.Array:
     """The probabilities (B, heads, L, L), which the model itself never forms."""
     config = attention.config
     shape = (*x.shape[:-1], config.num_heads, config.head_size)
     query, keys = (part(x).reshape(shape).astype(jnp.float32) for part in (attention.query, attention.key))
-    scale = jnp.asarray(config.head_size**-0.5 if config.scale_attn_weights else 1.0, jnp.float32)
-    if config.scale_attn_by_inverse_layer_idx:
-        scale = scale / (layer + 1).astype(jnp.float32)
-    scores = jnp.einsum("blhd,bmhd->bhlm", query, keys) * scale
+    scores = jnp.einsum("blhd,bmhd->bhlm", query, keys) * attention.scale(layer, jnp.float32)
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(scores, axis=-1)

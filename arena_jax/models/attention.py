@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from arena_jax.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
@@ -46,9 +47,7 @@ class Attention(nnx.Module):
         joined = (*x.shape[:-1], config.num_heads * config.head_size)
         query, keys, values = (part(x).reshape(heads) for part in (self.query, self.key, self.value))
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        scale = jnp.asarray(config.head_size**-0.5 if config.scale_attn_weights else 1.0, wide)
-        if config.scale_attn_by_inverse_layer_idx:
-            scale = scale / (layer + 1).astype(wide)
+        scale = self.scale(layer, wide)
         dropping = key is not None and config.attention_dropout > 0  # the library functions cannot drop weights
         if config.attention != "xla" and not dropping:
             mixed = _library_attention(config, (query * scale).astype(x.dtype), keys, values, mask)
@@ -66,6 +65,12 @@ class Attention(nnx.Module):
         weights = dropout(weights.astype(x.dtype), config.attention_dropout, key)
         mixed = jnp.einsum("bhlm,bhmd->bhld", weights, values).astype(wide) / total
         return mixed.astype(x.dtype).transpose(0, 2, 1, 3).reshape(joined)
+
+    def scale(self, layer: Array, dtype: DTypeLike) -> Array:
+        """What the scores q·k of block ``layer`` (int32 scalar, from 0) are multiplied by: a scalar of the dtype."""
+        config = self.config
+        scale = jnp.asarray(config.head_size**-0.5 if config.scale_attn_weights else 1.0, dtype)
+        return scale / (layer + 1).astype(dtype) if config.scale_attn_by_inverse_layer_idx else scale
 
     def join(self, mixed: Array, gates: tuple[Array, Array | None] | None = None) -> Array:
         """Make one vector of what the heads found.

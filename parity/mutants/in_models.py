@@ -12,7 +12,7 @@ BERT_WEIGHTS, GPT2_WEIGHTS = "weights/bert/masked-lm/float32", "weights/gpt2/cau
 GPT2_SHARDS = "weights/gpt2/causal-lm, in several files/float32"
 RULES, SAVE, LAYERS, HEADS = "models.hf_rules", "models.hf_save", "models.layers", "models.heads"
 TRANSFORMER, PATTERN = "models.transformer", "models.transformer:attention_pattern"
-BLOCK, ATTENTION = "models.block:Block", "models.attention:Attention.mix"
+BLOCK, ATTENTION, SCALE = "models.block:Block", "models.attention:Attention.mix", "models.attention:Attention.scale"
 
 
 def fault(name: str, where: str, before: str, after: str, *checks: str) -> Mutant:
@@ -237,7 +237,7 @@ ATTENTIONS = (
         'if config.family != "gpt2":',
         "causality/roberta/causal-lm/float32",
     ),
-    fault("scores scaled by the whole width", ATTENTION, "config.head_size**-0.5", "config.hidden_size**-0.5", BERT),
+    fault("scores scaled by the whole width", SCALE, "config.head_size**-0.5", "config.hidden_size**-0.5", BERT),
     fault(
         "attention normalised over the queries",
         ATTENTION,
@@ -248,7 +248,7 @@ ATTENTIONS = (
     fault("keys mixed instead of values", ATTENTION, "weights, values)", "weights, keys)", GPT2),
     fault(
         "blocks numbered from 0 in the scale",
-        ATTENTION,
+        SCALE,
         "scale / (layer + 1)",
         "scale / jnp.maximum(layer, 1)",
         "options/gpt2/scale_attn_by_inverse_layer_idx=True/float64",
