@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from arena_jax.errors import ArenaError, nearest
-from arena_jax.transforms.trees import Name
+from arena_jax.transforms.trees import Name, branches
 
 Scalar = Any  # a Python number or a traced scalar
 
@@ -140,3 +140,16 @@ def silence(updates: Any, active: Mapping[Name, Any] | None, model: Name) -> Any
     if active is None:
         return updates
     return jax.tree.map(lambda u: jnp.where(active[model], u, jnp.zeros_like(u)), updates)
+
+
+def silence_idle(updates: Any, active: Mapping[Name, Any] | None) -> Any:
+    """Zero updates for every model that does not take part.
+
+    Example:
+        >>> silence_idle({"a": jnp.ones(1), "b": jnp.ones(1)}, {"a": True, "b": False})
+        {'a': Array([1.], dtype=float32), 'b': Array([0.], dtype=float32)}
+    """
+    if active is None:
+        return updates
+    trees, definition = branches(updates)
+    return jax.tree.unflatten(definition, [silence(tree, active, model) for model, tree in trees.items()])

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 from arena_jax.errors import ArenaError, nearest
-from arena_jax.transforms.by_model import current_active, silence
-from arena_jax.transforms.trees import Name, Path, branches, is_float, read
+from arena_jax.transforms.by_model import current_active, silence_idle
+from arena_jax.transforms.trees import Name, Path, is_float, models_of, read
 
 
 def scale_by_component(
@@ -93,11 +93,9 @@ def scale_by_component(
         names = _labels_of(labels, updates)
         scaled = [_times(u, now[label], label) for u, label in zip(arrays, names, strict=True)]
         result = jax.tree.unflatten(treedef, scaled)
-        if active is None:
+        if active is None:  # the children need not be models, nor be there
             return result, state
-        trees, definition = branches(result)
-        mask = current_active(active, tuple(trees), "scale_by_component")
-        return jax.tree.unflatten(definition, [silence(tree, mask, model) for model, tree in trees.items()]), state
+        return silence_idle(result, current_active(active, models_of(result), "scale_by_component")), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 

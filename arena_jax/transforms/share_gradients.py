@@ -11,10 +11,10 @@ import optax
 
 from arena_jax.errors import ArenaError
 from arena_jax.transforms.arguments import is_count, is_real
-from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence
+from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence_idle
 from arena_jax.transforms.correspondence import Correspondence, by_kind
 from arena_jax.transforms.pools import plan, pooled, select
-from arena_jax.transforms.trees import Name, branches, models_of, read
+from arena_jax.transforms.trees import Name, models_of, read
 
 
 class ShareGradientsState(NamedTuple):
@@ -121,9 +121,6 @@ def share_gradients(
             updates = mix(updates)
         elif alpha > 0:
             updates = jax.lax.cond(count % every == 0, mix, lambda same: same, updates)
-        if mask is not None:
-            trees, definition = branches(updates)
-            updates = jax.tree.unflatten(definition, [silence(trees[m], mask, m) for m in trees])
-        return updates, ShareGradientsState(count)
+        return silence_idle(updates, mask), ShareGradientsState(count)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

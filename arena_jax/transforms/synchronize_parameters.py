@@ -11,10 +11,10 @@ import optax
 
 from arena_jax.errors import ArenaError
 from arena_jax.transforms.arguments import is_count, is_real
-from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence
+from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence, silence_idle
 from arena_jax.transforms.correspondence import Correspondence, by_kind
 from arena_jax.transforms.pools import plan, pooled, select
-from arena_jax.transforms.trees import Name, branches, models_of, read
+from arena_jax.transforms.trees import Name, models_of, read
 
 
 class SynchronizeParametersState(NamedTuple):
@@ -99,9 +99,7 @@ def synchronize_parameters(
         current = weights_now(models, weights)
         mask = current_active(active, models, "synchronize_parameters")
         count = optax.safe_increment(state.count)
-        if mask is not None:
-            trees, definition = branches(updates)
-            updates = jax.tree.unflatten(definition, [silence(trees[m], mask, m) for m in trees])
+        updates = silence_idle(updates, mask)
 
         def draw(updates: Any) -> Any:
             steps, treedef, leaves = read(updates)
