@@ -33,7 +33,7 @@ def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margi
         ArenaError: the budget, or the device, does not hold it.
     """
     everywhere = replicated(step.mesh)
-    real = {name: jax.ShapeDtypeStruct((), np.float32, sharding=everywhere) for name in ("loss", "gradient_norm")}
+    real = {"loss": jax.ShapeDtypeStruct((), np.float32, sharding=everywhere)}
     extra = {
         key: {name: jax.ShapeDtypeStruct((), dtype) for name in step.names}
         for key, dtype in (("active", np.bool_), ("rates", np.float32))

@@ -43,6 +43,7 @@ def largest_batch(
     limit: int = 4096,
     margin: float = 0.0,
     known: Mapping[int, Estimate | None] | None = None,
+    start: int | None = None,
 ) -> Choice:
     """Find the largest batch whose step fits into a memory budget, without running it.
 
@@ -65,6 +66,8 @@ def largest_batch(
         limit: the largest size to consider when ``sizes`` is not given.
         margin: added to the estimate, as a part of it; 0.02 is enough on CPU, `memory.calibrate` measures it on a GPU.
         known: estimates of sizes that are already compiled; they cost nothing. None: the compiler refused.
+        start: the size to compile first where none is known, such as what a model of the same kind was given: near
+            the answer, two compilations are enough. The second of the sizes if not given.
 
     Returns:
         The choice. Its executables are the ones to train with.
@@ -87,7 +90,7 @@ def largest_batch(
     ladder: Sequence[int] = sorted(set(sizes)) if sizes is not None else range(1, limit + 1)
     if not ladder or ladder[0] < 1:
         raise ArenaError(f"{name}: batch sizes {list(ladder)[:5]} hold nothing to choose from; give positive sizes")
-    search = _Search(step, arguments_at, ladder, (whole - resident) / (1 + margin), known or {})
+    search = _Search(step, arguments_at, ladder, (whole - resident) / (1 + margin), known or {}, start)
     place = search.run()
     if place is None:
         smallest = search.seen.get(ladder[0])
@@ -123,9 +126,12 @@ class _Search:
         ladder: Sequence[int],
         allowance: float,
         known: Mapping[int, Estimate | None],
+        start: int | None,
     ):
         self.step, self.arguments_at, self.ladder = step, arguments_at, ladder
         self.allowance = allowance * (1 + 1e-12)  # its own rounding must not cost a size
+        # A batch of 1 is often compiled differently from all others, so 2 is the better first point of a line.
+        self.start = min(1, len(ladder) - 1) if start is None else self.place_of(start)
         self.seen: dict[int, Estimate | None] = dict(known)
         self.made: dict[int, Estimate] = {}
         self.compiles = 0
@@ -184,15 +190,15 @@ class _Search:
     def next(self, low: int, high: int) -> int:
         """Where a line says the answer is, or the middle where no line helps."""
         if low < 0:
-            # A batch of 1 is often compiled differently from all others, so 2 is the better first point of a line.
-            return min(1, len(self.ladder) - 1) if self.compiles == 0 else (low + high) // 2
+            if self.compiles == 0:
+                return self.start
+            alone = self.proportional(high) if self.compiles == 1 else None
+            return (low + high) // 2 if alone is None else alone
         lines = self.lines(low, high)
         if not lines:
-            # Temporaries taken as proportional to the batch: this fits, unless the line starts below zero.
-            found = self.seen[self.ladder[low]]
-            assert found is not None
-            room = (self.allowance - found.total + found.temporaries) / max(found.temporaries, 1)
-            return self.place_of(self.ladder[low] * room)
+            alone = self.proportional(low)
+            assert alone is not None
+            return alone
         size, here, slope = lines[0]
         if slope <= 0 or (self.compiles > 5 and high < len(self.ladder)):
             # The lines did not hold. The answer is wanted to a percentage, so the middle is that of the ratio: a line
@@ -200,6 +206,14 @@ class _Search:
             far = self.ladder[min(high, len(self.ladder) - 1)]
             return self.place_of(math.sqrt(size * far))
         return self.place_of(size + (self.allowance - here) / slope)
+
+    def proportional(self, place: int) -> int | None:
+        """The answer if temporaries are proportional to the batch: it fits, unless their line starts below 0."""
+        found = self.seen.get(self.ladder[place])
+        if found is None:
+            return None
+        room = (self.allowance - found.total + found.temporaries) / max(found.temporaries, 1)
+        return self.place_of(self.ladder[place] * room)
 
     def settled(self, low: int, high: int) -> bool:
         """Whether no size above ``low`` can be worth a compilation."""

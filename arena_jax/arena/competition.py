@@ -273,13 +273,12 @@ class _Competition(Rounds):
 
     def open_accounts(self) -> None:
         """Find the first batch sizes, lines 3 and 12: equal shares."""
-        found = {
-            name: self.executables.find(name, share * self.executables.pool, refuse=True)
-            for name, share in zip(self.names, self.shares, strict=True)
-        }
-        for name, future in found.items():
+        start = None
+        for name, share in zip(self.names, self.shares, strict=True):
+            search = self.executables.find(name, share * self.executables.pool, refuse=True, start=start)
             with processes.together():
-                choice = future.result()
+                choice = search.result()
+            start = choice.batch  # models that compete are mostly of one kind: the next one's is near
             self.sizes[name] = processes.agree(choice.batch, f"{name}'s batch size")
             self.first_rows[name] = self.rows(name)
             self.tell_compiled(0, self.executables.adopt(name, choice))

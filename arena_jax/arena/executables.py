@@ -47,12 +47,13 @@ class Calibration(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """What a search goes by: the model, the sizes known and allowed, and the margin, as they were when it was asked."""
+    """What a search goes by, as it was when it was asked: model, sizes known and allowed, margin, where to begin."""
 
     name: str
     known: dict[int, Estimate | None]
     margin: float
     sizes: tuple[int, ...]
+    start: int | None
 
 
 class Executables:
@@ -121,7 +122,7 @@ class Executables:
         """Bytes per device that shares divide: the budget less what is resident."""
         return self._budget - self._resident
 
-    def find(self, name: str, memory: float, *, refuse: bool = False) -> Future[Choice]:
+    def find(self, name: str, memory: float, *, refuse: bool = False, start: int | None = None) -> Future[Choice]:
         """Look for the largest batch that an amount of memory allows: equation 7, in the background.
 
         Args:
@@ -129,12 +130,13 @@ class Executables:
             memory: bytes per device for the step's working memory, beside what is resident.
             refuse: raise where not even the smallest size fits; otherwise that size is what a model keeps, and it is
                 held against the whole pool: models take turns on a device, so that the budget is still kept.
+            start: the size to compile first where none is known.
 
         Returns:
             The choice to come. Its result raises ArenaError where nothing fits.
         """
         # What is known and what is allowed are those of this moment, so that the answer does not hang on the clock.
-        search = _Search(name, dict(self._known[name]), self.margins[name], self.sizes(name))
+        search = _Search(name, dict(self._known[name]), self.margins[name], self.sizes(name), start)
         return self._thread.submit(self._search, search, memory, refuse)
 
     def beside(self, task: Callable[[], object]) -> Future[object]:
@@ -384,6 +386,7 @@ class Executables:
             sizes=sizes,
             margin=wanted.margin,
             known=wanted.known,
+            start=wanted.start,
         )
 
     def __enter__(self) -> Executables:

@@ -45,11 +45,12 @@ class Rounds(Contest):
                     self.spent[name].seconds += self.pace((name, self.sizes[name]), took) * steps[name]
                 self.calibrate(name, at)
                 self.spent[name].pay(batch, self.parameters[name])
-            zero = {"loss": np.float32(0), "gradient_norm": np.float32(0)}
-            known = {name: {key: measured.get(name, zero)[key] for key in zero} for name in self.names}
+            losses = {
+                name: {"loss": measured[name]["loss"] if name in measured else np.float32(0)} for name in self.names
+            }
             active = {name: np.bool_(name in measured) for name in self.names}
             start = time.perf_counter()
-            self.state, told = self.update(self.state, self.gradients, known, {"active": active, "rates": rates})
+            self.state, told = self.update(self.state, self.gradients, losses, {"active": active, "rates": rates})
             if turn == 0:
                 jax.block_until_ready(self.state.params)
                 one_update = self.pace("update", time.perf_counter() - start)

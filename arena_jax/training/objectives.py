@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from arena_jax.errors import ArenaError, nearest
+from arena_jax.models.layers import random_words
 
 Batch = Mapping[str, jax.Array]
 
@@ -179,20 +180,26 @@ def mask_tokens(
     input_ids, maskable = jnp.asarray(input_ids), jnp.asarray(maskable)
     rows, length = input_ids.shape
     capacity = max(1, int(rate * length + 0.5))
-    choose, replace, draw = jax.random.split(key, 3)
-    order = jnp.where(maskable > 0, jax.random.uniform(choose, (rows, length)), -1.0)
+    # All words at once, as each draw is compiled for itself.
+    choose, replace, draw = jnp.split(random_words(key, (rows, length + 2 * capacity)), [length, length + capacity], 1)
+    order = jnp.where(maskable > 0, _uniform(choose), -1.0)
     _, positions = jax.lax.top_k(order, capacity)
     available = jnp.sum(maskable > 0, axis=1)
     wanted = jnp.maximum(1, jnp.floor(rate * available + 0.5).astype(jnp.int32))
     wanted = jnp.minimum(wanted, available)
     weight = (jnp.arange(capacity)[None, :] < wanted[:, None]).astype(jnp.int32)
     targets = jnp.take_along_axis(input_ids, positions, axis=1)
-    fate = jax.random.uniform(replace, (rows, capacity))
-    random = jax.random.randint(draw, (rows, capacity), 0, vocab_size, input_ids.dtype)
+    fate = _uniform(replace)
+    # A remainder favours small tokens by vocab_size / 2³², one part in 85,000 for GPT-2's vocabulary.
+    random = (draw % jnp.uint32(vocab_size)).astype(input_ids.dtype)
     hidden = jnp.where(fate < 0.8, jnp.asarray(mask_token_id, input_ids.dtype), jnp.where(fate < 0.9, random, targets))
     hidden = jnp.where(weight > 0, hidden, targets)
     replaced = input_ids.at[jnp.arange(rows)[:, None], positions].set(hidden, unique_indices=True)
     return MaskedBatch(replaced, positions, targets, weight)
+
+
+def _uniform(words: jax.Array) -> jax.Array:
+    return (words >> 8).astype(jnp.float32) * jnp.float32(2**-24)  # [0, 1), in steps that float32 holds exactly
 
 
 def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: float = 0.15) -> Objective:

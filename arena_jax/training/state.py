@@ -43,5 +43,6 @@ def model_key(seed: int, name: str, step: jax.Array | int) -> jax.Array:
         False
     """
     # crc32 and not hash(): the latter differs from process to process.
-    named = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    with jax.ensure_compile_time_eval():  # a constant; in the program it would be a loop more to compile
+        named = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
     return jax.random.fold_in(named, jnp.asarray(step, jnp.uint32))

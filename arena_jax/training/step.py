@@ -170,7 +170,7 @@ class Step:
     def measured_gradients(
         self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
     ) -> tuple[Any, dict[str, jax.Array]]:
-        """The first of the step's two pieces: :meth:`gradients`, and the model's metrics. Depends on the batch's shape.
+        """The first of the step's two pieces: :meth:`gradients`, and the model's loss. Depends on the batch's shape.
 
         Args:
             name: which model.
@@ -182,10 +182,7 @@ class Step:
             The gradient, and ``{"loss", "loss_sum", "count", …}`` as scalars.
         """
         gradient, sums = self.gradients(name, params, batch, step)
-        measured = {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}
-        if self._gradient_norms or self._skip_nonfinite:
-            measured["gradient_norm"] = optax.tree.norm(gradient)
-        return gradient, measured
+        return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}
 
     def finish(
         self, state: TrainState, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
@@ -194,16 +191,20 @@ class Step:
 
         Args:
             state: before the step.
-            gradients: ``{model: tree}``. With ``skip_nonfinite``, that of a model which is not ``active`` is never
-                looked at: any tree of its shape will do.
-            metrics: ``{model: {"loss", …}}``, with ``"gradient_norm"`` where ``skip_nonfinite`` asks for it.
+            gradients: ``{model: tree}``. With ``skip_nonfinite``, that of a model which is not ``active`` changes
+                nothing but its own ``gradient_norm``: any tree of its shape will do.
+            metrics: ``{model: {"loss", …}}``.
             extra: handed to the optimizer: ``weights``, ``active``, ``rates``.
 
         Returns:
-            The state after the step, and the metrics with ``skipped`` and what ``report`` says.
+            The state after the step, and the metrics with ``gradient_norm``, ``skipped`` and what ``report`` says.
         """
         metrics = {name: dict(metrics[name]) for name in self.names}
         losses = {name: metrics[name]["loss"] for name in self.names}
+        if self._gradient_norms or self._skip_nonfinite:
+            # Here and not with the gradients, which are compiled for every batch size.
+            for name in self.names:
+                metrics[name]["gradient_norm"] = optax.tree.norm(gradients[name])
         if self._skip_nonfinite:
             gradients, extra = self._leave_out_the_sick(gradients, metrics, extra)
         after = self.update(state, gradients, losses, **extra)

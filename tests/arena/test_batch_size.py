@@ -114,6 +114,21 @@ def test_known_sizes_cost_nothing():
     assert len(asked) <= 1
 
 
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, 200 * MB), st.integers(100_000, 50 * MB), st.floats(1, 64), st.integers(1, 100))
+def test_where_a_search_begins_does_not_change_where_it_ends(fixed, slope, reach, start):
+    def need(size):
+        return fixed + slope * size
+
+    ladder = (1, 2, 4, 8, 12, 16, 24, 32, 48)
+    budget = need(reach)
+    choice, asked = search(need, budget, sizes=ladder, start=start)
+    assert choice.batch == truth(need, budget, ladder)
+    assert asked[0] == max(size for size in ladder if size <= start)
+    if asked[0] == choice.batch:
+        assert len(asked) <= 2, "the answer, and the next one that does not fit"
+
+
 def test_other_failures_of_the_compiler_are_not_swallowed(monkeypatch):
     def fail(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
