@@ -190,15 +190,11 @@ class _Search:
     def next(self, low: int, high: int) -> int:
         """Where a line says the answer is, or the middle where no line helps."""
         if low < 0:
-            if self.compiles == 0:
-                return self.start
-            alone = self.proportional(high) if self.compiles == 1 else None
-            return (low + high) // 2 if alone is None else alone
-        lines = self.lines(low, high)
-        if not lines:
-            alone = self.proportional(low)
-            assert alone is not None
-            return alone
+            return self.below(high)
+        size = self.ladder[low]
+        found = self.seen[size]
+        assert found is not None
+        lines = self.lines(low, high) or [(size, found.total, _proportional(size, found))]
         size, here, slope = lines[0]
         if slope <= 0 or (self.compiles > 5 and high < len(self.ladder)):
             # The lines did not hold. The answer is wanted to a percentage, so the middle is that of the ratio: a line
@@ -207,13 +203,19 @@ class _Search:
             return self.place_of(math.sqrt(size * far))
         return self.place_of(size + (self.allowance - here) / slope)
 
-    def proportional(self, place: int) -> int | None:
-        """The answer if temporaries are proportional to the batch: it fits, unless their line starts below 0."""
-        found = self.seen.get(self.ladder[place])
-        if found is None:
-            return None
-        room = (self.allowance - found.total + found.temporaries) / max(found.temporaries, 1)
-        return self.place_of(self.ladder[place] * room)
+    def below(self, high: int) -> int:
+        """Where to look while nothing is known to fit: once where a line through the others says, then the middle."""
+        if high == len(self.ladder):
+            return self.start
+        known = [(size, found) for size, found in sorted(self.seen.items()) if found is not None]
+        if self.compiles < 2 and known:
+            size, found = known[0]
+            slope = _proportional(size, found)
+            if len(known) > 1:
+                slope = (known[1][1].total - found.total) / (known[1][0] - size)
+            if slope > 0:
+                return self.place_of(size - (found.total - self.allowance) / slope)
+        return (high - 1) // 2
 
     def settled(self, low: int, high: int) -> bool:
         """Whether no size above ``low`` can be worth a compilation."""
@@ -226,21 +228,24 @@ class _Search:
         here = self.lines(low, high)[0][1]
         if here + self.least_slope(low, high) * (above - size) > self.allowance:
             return True
-        # Near the edge a line may err by a few sizes; that matters only where one size is much. There a line must be
-        # far from the edge, or both must agree: of a curve that bends up the chord says too much, of one that bends
-        # down the line that goes on. A chord alone may span the whole ladder and says nothing.
-        margin = 1.01 if len(expected) > 1 else 1.25 if high == len(self.ladder) else math.inf
-        return above <= size * 1.05 or min(expected) > margin * self.allowance
+        # Near the edge a line may err by a few sizes; that matters only where one size is much. There two must agree:
+        # of a curve that bends up the chord says too much, of one that bends down the line that goes on. A chord alone
+        # may span the whole ladder and says nothing.
+        return above <= size * 1.05 or (len(expected) > 1 and min(expected) > 1.01 * self.allowance)
 
     def least_slope(self, low: int, high: int) -> float:
-        """Bytes that an example more surely takes: the least between known sizes, less what they differ by, and 5 %."""
+        """Bytes that an example more surely takes: the least between known sizes, less what they differ by, and 5 %.
+
+        Two sizes alone say less, 25 %, and only of the next rung of a ladder: one example more is within their noise.
+        """
         sizes = sorted(size for size, found in self.seen.items() if found and size <= self.ladder[low])[-3:]
         if high < len(self.ladder) and self.seen.get(self.ladder[high]):
             sizes.append(self.ladder[high])
-        if len(sizes) < 3:
-            return 0.0
         totals = [found.total for size in sizes if (found := self.seen[size])]
         slopes = [(b - a) / (t - s) for s, t, a, b in zip(sizes, sizes[1:], totals, totals[1:], strict=False)]
+        if len(sizes) < 3:
+            rung = high == len(self.ladder) and self.ladder[low + 1] >= 1.3 * self.ladder[low]
+            return 0.75 * slopes[0] if slopes and rung else 0.0
         return 0.95 * min(slopes) - (max(slopes) - min(slopes))
 
     def why(self, place: int) -> str:
@@ -254,3 +259,8 @@ class _Search:
         larger = [self.place_of(size) for size, found in self.seen.items() if found and size > above]
         size, here, slope = self.lines(place, min(larger, default=len(self.ladder)))[0]
         return f"{above} would need about {format_bytes(here + slope * (above - size))}"
+
+
+def _proportional(size: int, found: Estimate) -> float:
+    """Bytes an example where temporaries are proportional to the batch: too many, unless their line starts below 0."""
+    return max(found.temporaries, 1) / size

@@ -273,12 +273,16 @@ class _Competition(Rounds):
 
     def open_accounts(self) -> None:
         """Find the first batch sizes, lines 3 and 12: equal shares."""
-        start = None
+        # The effective batch that is wanted is a first guess; models that compete are mostly of one kind, so the next
+        # one's size is near the last one's.
+        start = max(2, self.config.training.batch_size // self.mesh.shape["data"])
         for name, share in zip(self.names, self.shares, strict=True):
-            search = self.executables.find(name, share * self.executables.pool, refuse=True, start=start)
+            search = self.executables.find(
+                name, share * self.executables.pool, refuse=True, start=start if start > 1 else None
+            )
             with processes.together():
                 choice = search.result()
-            start = choice.batch  # models that compete are mostly of one kind: the next one's is near
+            start = choice.batch
             self.sizes[name] = processes.agree(choice.batch, f"{name}'s batch size")
             self.first_rows[name] = self.rows(name)
             self.tell_compiled(0, self.executables.adopt(name, choice))

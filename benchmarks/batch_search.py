@@ -1,0 +1,81 @@
+"""How often does the batch search lose a size where bytes are noisy, and what does a search cost? No model is compiled.
+
+    python benchmarks/batch_search.py             # 4,000 searches a row: about a minute on one core
+    python benchmarks/batch_search.py --searches 400
+
+A need is made up: what is always there (0 to 100 MB), then so much for each example (10 kB to 10 MB; each example's
+own part differs from that by up to the noise), in a straight line or bent up or down (power 1.1 or 0.9). The budget is
+such that the answer may be anywhere. Sizes are either any up to 4,096, or one of three ladders, whose search begins at
+its second size or anywhere on it, as a competition begins where the last model's search ended.
+
+Lost: the size found is below 0.95 of the largest that fits. A search never returns a size that does not fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from unittest import mock
+
+import numpy as np
+from measure import machine, table
+
+from arena_jax.arena import batch_size
+from arena_jax.arena.memory import Estimate
+
+LADDERS = (
+    (1, 2, 4, 8, 12, 16, 24, 32, 48),
+    (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128),
+    (1, 2, 4, 8, 16, 32, 64),
+)
+LARGEST = 4096
+
+
+def made_up(random: np.random.Generator, noise: float) -> tuple[float, np.ndarray]:
+    """Bytes that are always there, and of every size from 1, those included."""
+    fixed, slope = random.uniform(0, 100e6), 10 ** random.uniform(4, 7)
+    power = random.choice([1.0, 1.0, 1.0, 0.9, 1.1])
+    own = random.uniform(1 - noise, 1 + noise, LARGEST + 1)
+    examples = slope * own * power * np.arange(1, LARGEST + 2) ** (power - 1)
+    return fixed, np.round(fixed + random.uniform(0, 5) * slope + np.cumsum(examples))
+
+
+def search(random: np.random.Generator, noise: float, kind: str) -> tuple[int, int, int]:
+    """One search: the size found, the largest that fits, and the compilations."""
+    fixed, total = made_up(random, noise)
+    sizes: Sequence[int] = range(1, LARGEST + 1) if kind == "any size" else LADDERS[random.integers(len(LADDERS))]
+    answer = int(10 ** random.uniform(0, 3)) if kind == "any size" else sizes[random.integers(len(sizes))]
+    budget = int(random.uniform(total[answer - 1], total[min(answer, LARGEST)]))
+    start = int(random.choice(sizes)) if kind == "ladder, begun anywhere" else None
+
+    def compiled(_: object, size: int) -> Estimate:
+        need = int(total[size - 1])
+        return Estimate(int(fixed), 0, need - int(fixed), 0, need, None, 0.0)  # type: ignore[arg-type]
+
+    with mock.patch.object(batch_size, "estimate", compiled):
+        ladder = None if kind == "any size" else sizes
+        choice = batch_size.largest_batch(print, lambda size: (size,), budget, sizes=ladder, start=start)
+    return choice.batch, max(size for size in sizes if total[size - 1] <= budget), choice.compiles
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--searches", type=int, default=4000, help="searches a row")
+    arguments = parser.parse_args()
+    print(f"{machine()}\n")
+    rows = []
+    for kind in ("any size", "ladder", "ladder, begun anywhere"):
+        for noise in (0.0, 0.1, 0.3):
+            random = np.random.default_rng(0)
+            found = np.array([search(random, noise, kind) for _ in range(arguments.searches)])
+            assert (found[:, 0] <= found[:, 1]).all(), "a size was returned that does not fit"
+            lost = int((found[:, 0] < 0.95 * found[:, 1]).sum())
+            three = 100 * (found[:, 2] <= 3).mean()
+            rows.append(
+                [kind, f"{noise:.0%}", f"{lost} of {len(found)}", f"{found[:, 2].mean():.2f}", f"{three:.1f} %"]
+            )
+    print(table(["sizes", "noise", "lost", "compilations, mean", "at most 3"], rows))
+
+
+if __name__ == "__main__":
+    main()
