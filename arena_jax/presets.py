@@ -128,7 +128,13 @@ def arena_wikitext2() -> RunConfig:
             steps=1000, batch_size=1, evaluation_batch_size=16, evaluate_every=50, checkpoint_every=100
         ),
         # Window 5, smoothing 0.7 and floor 0.05 are the policy's own: given here, they would refuse `--policy static`.
-        arena=ArenaConfig(memory_budget="40GB", policy="modelarena", reallocate_every=100),
+        # An equal share of 40 GB holds 64 of the smaller models: there is room above it.
+        arena=ArenaConfig(
+            memory_budget="40GB",
+            policy="modelarena",
+            reallocate_every=100,
+            batch_sizes=(1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256),
+        ),
     )
 
 

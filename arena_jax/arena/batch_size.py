@@ -53,7 +53,9 @@ def largest_batch(
     which fits if the line through the first starts at or above zero, gives the slope; a third confirms the answer.
     Where three sizes lie on a line, it is trusted for the next size too, unless the edge is within the noise.
     Where the line bends, the interval between the largest size known to fit and the smallest known not to is divided
-    until it is closed, or until no size in it is 2 % larger. What is returned has always been compiled.
+    until it is closed, or until no size in it is 2 % larger. What is returned has always been compiled. Where the need
+    rises in wide steps, as of a kernel that works in tiles of 32 examples, the size found may be below the largest
+    (`benchmarks/batch_search.py` says how often noise does that); it never needs more than the budget.
 
     Args:
         step: the step, jitted with its own donation, or a plain function.

@@ -354,10 +354,17 @@ class _Competition(Rounds):
             "evicted": self.executables.evicted,
             "executables": self.executables.remembered(),
             "learned": self.executables.learned(),
+            "policy": self.policy_name,
         }
 
     def restore(self, position: Mapping[str, Any], at: int) -> None:
         """Go on from what :meth:`to_json` said: compile the sizes in force, and look for those on their way."""
+        begun = position.get("policy", self.policy_name)
+        if begun != self.policy_name:
+            raise ArenaError(
+                f"'{self.folder}' was begun with the policy '{begun}', not '{self.policy_name}': go on from Python "
+                "with competition.train(config, folder, resume=True, policy=…)"
+            )
         for name, stream in self.streams.items():
             stream.restore(position["streams"][name])
         self.spent = {name: Spending(**told) for name, told in position["spent"].items()}

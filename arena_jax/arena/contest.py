@@ -134,7 +134,13 @@ class Contest:
         )
 
         # ---- who has what ----
+        if policy is not None and not callable(policy):
+            raise ArenaError(
+                f"policy {policy!r} is no function; give one from a history to shares, or name one in arena.policy"
+            )
         self.policy = policy or policies.policy(arena.policy, **_policy_options(arena))
+        ours = type(self.policy) is policies.POLICIES[arena.policy]
+        self.policy_name = arena.policy if ours else getattr(self.policy, "__name__", type(self.policy).__name__)
         self.shares = np.full(len(self.names), 1 / len(self.names))
         self.sizes: dict[str, int] = {}
         self.first_rows: dict[str, int] = {}
@@ -209,8 +215,6 @@ class Contest:
     def derived(self) -> list[dict[str, Any]]:
         """Every value that was not simply given, with its reason."""
         arena, device = self.arena, self.mesh.local_devices[0]
-        ours = type(self.policy) is policies.POLICIES[arena.policy]
-        policy = arena.policy if ours else getattr(self.policy, "__name__", type(self.policy).__name__)
         swap = "as soon as they are compiled" if arena.swap_after is None else f"{arena.swap_after} rounds later"
         given = f"{arena.memory_budget} of {format_bytes(device_limit(device))}"
         said = [
@@ -218,7 +222,7 @@ class Contest:
             ("budget", format_bytes(self.budget), f"{given}; per device"),
             ("resident", format_bytes(self.resident), "parameters, gradients and optimizer states of all models"),
             ("to divide", format_bytes(self.budget - self.resident), "by shares, for what a step needs beside that"),
-            ("policy", policy, f"asked every {arena.reallocate_every} rounds; new batch sizes {swap}"),
+            ("policy", self.policy_name, f"asked every {arena.reallocate_every} rounds; new batch sizes {swap}"),
             (
                 "length",
                 f"{self.rounds} rounds" if self.rounds else str(arena.spend),

@@ -22,7 +22,8 @@ def leaderboard(
     """Rank the models by their last score, S = −loss.
 
     Losses of different kinds (next token or masked tokens, different tokenizers) are ranked as the paper ranks them;
-    bits per byte stand beside, which at least do not depend on the tokenizer.
+    bits per byte stand beside, which do not depend on how a tokenizer divides the text. They do on what it leaves out
+    (an uncased BERT's are of a text without capitals and accents), and masked models' are of the hidden tokens alone.
 
     Args:
         names: of the models, in the history's order.

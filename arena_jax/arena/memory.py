@@ -177,6 +177,8 @@ def parse_bytes(text: str | int | float, device: jax.Device | None = None) -> in
         if not 0 < fraction <= 1:
             raise ArenaError(f"memory budget {text!r} is not between 0 and 100% of the device")
         return int(fraction * device_limit(device))
+    if amount * _UNITS[unit] >= 2**63:
+        raise ArenaError(f"memory budget {text!r} is more than any device has")
     if amount * _UNITS[unit] < 1:
         raise ArenaError(f"memory budget {text!r} is nothing; it must be positive")
     return int(amount * _UNITS[unit])

@@ -58,7 +58,8 @@ def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Pat
         raise ArenaError(f"cannot make the run's folder '{given}': {error.strerror}; choose another --output") from None
     held = {entry.name for entry in given.iterdir()}
     refuse_links(given)
-    if "config.json" in held and held <= {"config.json", "tokenizers", "lock"}:
+    empty = not any((given / "checkpoints").glob("*"))
+    if "config.json" in held and empty and held <= {"config.json", "tokenizers", "lock", "checkpoints"}:
         # A start that failed before its first record: there is no run in it, and its tokenizers may be of other data.
         shutil.rmtree(given / "tokenizers", ignore_errors=True)
     elif held:

@@ -143,6 +143,8 @@ def test_a_stopped_run_goes_on_to_the_bit_with_a_new_size_on_its_way(finished, t
     with pytest.raises(interrupts.Stopped, match="stopped after step 2 of 6"):
         competition.train(tiny(), tmp_path / "run", policy=to_first)
     monkeypatch.undo()
+    with pytest.raises(ArenaError, match="was begun with the policy 'to_first', not '"):
+        competition.train(tiny(), tmp_path / "run", resume=True)
     run = competition.train(tiny(), tmp_path / "run", resume=True, policy=to_first)
     states = [loop.restore(path, loop.load_run(path))[2] for path in (finished, run)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
@@ -225,6 +227,10 @@ def test_a_run_of_device_seconds_ends_when_they_are_spent(tmp_path):
 def test_refusals(tmp_path):
     with pytest.raises(ArenaError, match=r"the budget of 100 kB does not hold what is always there"):
         competition.train(tiny({"memory_budget": "100kB"}), tmp_path / "a")
+    with pytest.raises(ArenaError, match=r"the budget of 90 kB does not hold"):  # no run is in that folder
+        competition.train(tiny({"memory_budget": "90kB"}), tmp_path / "a")
+    with pytest.raises(ArenaError, match=r"policy 'static' is no function"):
+        competition.train(tiny(), tmp_path / "c", policy="static")
     with pytest.raises(ArenaError, match=r"bert: its smallest batch \(64\) needs .* but the budget of 1 MB leaves"):
         competition.train(tiny({"batch_sizes": (64,)}), tmp_path / "b")
     with pytest.raises(ArenaError, match=r"give training\.steps"):

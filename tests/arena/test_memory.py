@@ -38,7 +38,9 @@ def test_amounts(text, expected):
     assert memory.parse_bytes(text, device(bytes_limit=1000)) == expected
 
 
-@pytest.mark.parametrize("text", ["", "forty GB", "40 bananas", "-3GB", "0", "101%", "0%", "0.0", "nan", None])
+@pytest.mark.parametrize(
+    "text", ["", "forty GB", "40 bananas", "-3GB", "0", "101%", "0%", "0.0", "nan", None, "1e400", "1e400GB"]
+)
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(ArenaError, match="memory budget"):
         memory.parse_bytes(text)

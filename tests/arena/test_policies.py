@@ -128,6 +128,12 @@ def test_your_own_function_is_held_to_its_word():
     for wrong, told in (([1.0], "2 shares"), ([np.nan, 1], "2 shares"), ([-0.5, 1.5], "none below 0"), ([1, 1], "sum")):
         with pytest.raises(ArenaError, match=told):
             decide(lambda h, w=wrong: w, record)
+    for wrong in ("abc", {"a": 1}, None):
+        with pytest.raises(ArenaError, match="must give 2 shares"):
+            decide(lambda h, w=wrong: w, record)
+    with pytest.raises(ValueError, match="read-only"):
+        decide(lambda h: h.scores.fill(0), record)
+    np.testing.assert_array_equal(record.scores, [[-4.0, -3.0]])
 
 
 def test_names_and_options_are_checked():

@@ -55,14 +55,24 @@ def decide(policy: Policy, history: History) -> np.ndarray:
         >>> decide(lambda history: [0.25, 0.75], start([-4.0, -3.0]))
         array([0.25, 0.75])
     """
-    asked = _compiled(cast(Hashable, policy))(pad(history, _ROWS)) if _ours(policy) else policy(history)
-    shares = np.asarray(asked, float)
+    asked = _compiled(cast(Hashable, policy))(pad(history, _ROWS)) if _ours(policy) else policy(_read_only(history))
     models = history.scores.shape[-1]
+    try:
+        shares = np.asarray(asked, float)
+    except (TypeError, ValueError):
+        raise ArenaError(f"policy {policy}: gave {asked!r}; it must give {models} shares, none below 0") from None
     if shares.shape != (models,) or not np.isfinite(shares).all() or (shares < 0).any():
         raise ArenaError(f"policy {policy}: gave {shares.tolist()}; it must give {models} shares, none below 0")
     if abs(shares.sum() - 1) > 1e-3:
         raise ArenaError(f"policy {policy}: its shares {shares.tolist()} sum to {shares.sum():.6g}; they must sum to 1")
     return shares / shares.sum()
+
+
+def _read_only(history: History) -> History:
+    views = [np.asarray(rows).view() for rows in history]
+    for view in views:
+        view.flags.writeable = False  # the record is the competition's
+    return History(*views)
 
 
 def prepare(policy: Policy, history: History) -> None:
