@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/arena-jax train joint-synthetic
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs
 
 parity: $(VENV)/.installed-dev
 	$(BIN)/python -m parity
@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[parity,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[parity,dev,game]'
 	@touch $@ $(VENV)/.installed
 
 clean:

@@ -213,6 +213,21 @@ def test_a_run_that_was_asked_to_stop_says_how_to_go_on(loop, capsys, monkeypatc
     assert "arena-jax resume runs/x-1" in capsys.readouterr().out
 
 
+def test_help_says_what_a_form_means_for_a_field_that_is_left_open(capsys):
+    def page(*words):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        return " ".join(capsys.readouterr().out.split())
+
+    told = page("train")
+    assert "(gradient norm) [depends on the form: default 1, paper 0, published 0]" in told
+    assert "how gradients are pooled [depends on the form: default mean, paper sum, published sum]" in told
+    assert "from the pool of all models; 0: no sharing (fraction) [0.2]" in told
+    optimizer = told.split("optimizer: ")[1].split("training: ")[0]
+    assert "[none]" not in optimizer
+    assert "before sharing; 0: no clipping (gradient norm) [1]" in page("train", "joint-sst2")
+
+
 @pytest.mark.parametrize("words", [["train", "--help"], ["train", "joint-sst2", "--help"]])
 def test_help_explains_every_option_with_its_unit_and_value(words, capsys):
     with pytest.raises(SystemExit) as end:

@@ -39,7 +39,12 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     analyze.set_defaults(call=_analyze)
 
     prune = actions.add_parser("prune", help="remove the parts that are worth least; writes a Hugging Face folder")
-    grow = actions.add_parser("grow", help="add parts that change nothing yet; writes a Hugging Face folder")
+    grow = actions.add_parser(
+        "grow",
+        help="add parts that change nothing yet; writes a Hugging Face folder",
+        description="Add neurons or a block that change nothing yet; writes a Hugging Face folder. More heads of the "
+        "same width fit into none, as its heads share out the hidden size: add them in Python, game.add_heads.",
+    )
     for action in (prune, grow):
         target(action)
         number(action, "--seed", 0, "of samples" if action is prune else "of the new parts' weights")
@@ -58,7 +63,6 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     prune.add_argument("--regrow", action="store_true", help="split the most valuable parts into the free places")
     number(grow, "--widen", 0, "feed-forward neurons more per block")
     number(grow, "--insert-block", None, "place of a new block")
-    number(grow, "--add-heads", 0, "refused: transformers cannot express such heads; use game.add_heads in Python")
     prune.set_defaults(call=game_surgery.prune)
     grow.set_defaults(call=game_surgery.grow)
 

@@ -48,11 +48,6 @@ def grow(arguments: argparse.Namespace) -> int:
     """`arena-jax game grow`: new parts that change nothing yet."""
     from arena_jax import game
 
-    if arguments.add_heads:
-        raise ArenaError(
-            "--add-heads: no Hugging Face folder can hold more heads of the same width, as in transformers heads share "
-            "out the hidden size; grow with --widen or --insert-block, or add heads in Python with game.add_heads"
-        )
     if not arguments.widen and arguments.insert_block is None:
         raise ArenaError("nothing to grow: give --widen or --insert-block")
     subject = _subject(arguments)

@@ -14,7 +14,7 @@ from typing import Any
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.errors import ArenaError, nearest
 from arena_jax.fields import hints, optional, plain
-from arena_jax.sections import MODEL_PRESETS
+from arena_jax.sections import FORMS, MODEL_PRESETS
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,
@@ -87,7 +87,11 @@ def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], sho
     if isinstance(values, OptimizerConfig):
         values = values.resolved()
     default = getattr(values, field.name, "must be given" if field.name == "name" else None)
-    help = f"{_about(field)} [{_text(default)}]".replace("%", "%%")
+    told = _text(default)
+    if section == "optimizer" and field.name in FORMS["default"]:
+        # Left open it is what the form says; resolved, no norm to clip to is written as 0.
+        told = _by_form(field.name) if shown is None else "0" if default is None else told
+    help = f"{_about(field)} [{told}]".replace("%", "%%")
     if hint is bool:
         group.add_argument(flag, dest=dest, default=None, action=argparse.BooleanOptionalAction, help=help)
         return
@@ -97,6 +101,14 @@ def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], sho
 
 
 _METAVARS = {int: "N", float: "X", str: "TEXT", tuple[tuple[str, str], ...]: "NAME=COLUMN,…"}
+
+
+def _by_form(name: str) -> str:
+    """What a field that is left open is in each form."""
+    values = {form: _text(fields[name]) for form, fields in FORMS.items()}
+    if len(set(values.values())) == 1:
+        return values["default"]
+    return "depends on the form: " + ", ".join(f"{form} {value}" for form, value in values.items())
 
 
 def _about(field: dataclasses.Field[Any]) -> str:

@@ -1,6 +1,26 @@
 """The parts of a model as players: what each is worth, what they do together, and what the game is good for.
 
-``value`` functions map (m, n) booleans to (m,) numbers; payoff entry (i, j) is what i earns against j.
+``value`` functions map (m, n) booleans to (m,) numbers; payoff entry (i, j) is what i earns against j. For the heads and
+neurons of a model `AblationGame` is such a function.
+
+Example:
+    Two heads do the same work, neurons help beside either:
+
+    >>> value = lambda s: (s[:, 0] | s[:, 1]) * (2.0 + s[:, 2])
+    >>> print(with_names(shapley(value, 3), ["head 0", "head 1", "neurons"]))
+    Shapley (exact): 8 evaluations, 0 gradients
+      head 0   +1.16667 ± 0
+      head 1   +1.16667 ± 0
+      neurons  +0.666667 ± 0
+    >>> print(interactions(value, 3).values[0, 1])  # below 0: one can replace the other
+    -3.0
+
+    Who shares a budget of steps, if what two of three learn overlaps:
+
+    >>> payoff = potential_payoff([1, 1, 1], [[2, 1, 0], [1, 2, 0], [0, 0, 2]], budget=1.0)
+    >>> report = analyze(payoff, names=["embeddings", "norms", "heads"])
+    >>> report.x.round(3).tolist(), report.is_ess
+    ([0.286, 0.286, 0.429], True)
 """
 
 from arena_jax.game import scaling

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -27,15 +28,46 @@ def real_numbers(values: Any) -> Array:
     return given.astype(np.float64)
 
 
-def count(number: Any, name: str, meaning: str) -> int:
-    """Read a whole number of at least 1.
+def count(number: Any, name: str, meaning: str, low: int = 1) -> int:
+    """Read a whole number of at least 1, or another least one.
 
     Raises:
         ArenaError: anything else.
     """
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-        raise ArenaError(f"{name} is {number!r}; give {meaning}, a whole number of at least 1")
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < low:
+        raise ArenaError(f"{name} is {number!r}; give {meaning}, a whole number of at least {low}")
     return int(number)
+
+
+def certainty(resamples: Any, confidence: Any, low: int) -> None:
+    """Check how often measurements are resampled, and how sure an interval shall be.
+
+    Raises:
+        ArenaError: fewer resamples than ``low``, or a confidence outside (0, 1).
+    """
+    count(resamples, "resamples", "how many resamples are drawn", low)
+    real_number(confidence, "confidence", "a number in (0, 1)", lambda x: 0 < x < 1)
+
+
+def real_number(number: Any, name: str, meaning: str, fits: Callable[[float], bool] = math.isfinite) -> float:
+    """Read one real number; texts, truth values and None are none.
+
+    Args:
+        number: a number, or an array of one.
+        name: the argument's, for the message.
+        meaning: what to give, for the message.
+        fits: whether a number makes sense; NaN arrives here too.
+
+    Raises:
+        ArenaError: anything else, or a number that does not fit.
+    """
+    try:
+        value = None if number is None or isinstance(number, bool) else float(real_numbers(number).item())
+    except (TypeError, ValueError):
+        value = None
+    if value is None or not fits(value):
+        raise ArenaError(f"{name} is {number!r}; give {meaning}")
+    return value
 
 
 def seed_number(seed: int) -> int:
@@ -173,15 +205,19 @@ def distribution(x: Any, n: int, what: str = "x") -> Array:
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
 
 
-def labels(names: Any, n: int) -> tuple[str, ...]:
-    """Return the given names, or 0 … n−1 when there are none.
+def labels(names: Any, n: int | None) -> tuple[str, ...]:
+    """Return the given names, or 0 … n−1 when there are none; n is None where the names alone say how many.
 
     Raises:
-        ArenaError: there are more or fewer names than strategies.
+        ArenaError: there are more or fewer names than strategies, or they are no list.
     """
-    if names is None:
+    if names is None and n is not None:
         return tuple(str(i) for i in range(n))
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ArenaError(f"names is {names!r}; give a list of texts")
     chosen = tuple(str(name) for name in names)
+    if n is None:
+        return chosen
     if len(chosen) != n:
         raise ArenaError(f"names has {len(chosen)} entries for {n} strategies; give one name each")
     return chosen

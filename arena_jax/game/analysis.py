@@ -19,6 +19,7 @@ from arena_jax.game._checks import seed_number
 from arena_jax.game.ablation import AblationGame
 from arena_jax.game.coalitions import Values
 from arena_jax.game.flops import player_flops
+from arena_jax.game.gradients import TOLERANCE
 from arena_jax.game.noise import select_equilibrium
 from arena_jax.game.payoffs import UpdateGame, update_game
 from arena_jax.game.players import fine_players, type_players
@@ -92,6 +93,14 @@ class GameAnalysis:
                 f"the population game of worth and pairwise interaction leaves {', '.join(left)} of "
                 f"{len(self.game.table)} players: degenerate, of no use as an allocation"
             )
+        quadrature = self.utilities.get("aumann-shapley")
+        if quadrature is not None and quadrature.gap is not None:
+            missed = quadrature.gap / max(float(np.abs(quadrature.values).sum()), 1e-300)
+            if abs(missed) > TOLERANCE:
+                told.append(
+                    f"the aumann-shapley values miss their sum v(N) − v(∅) by {missed:+.1%}: "
+                    f"{quadrature.method} is too coarse for this model; rank by another measure"
+                )
         if self.potential is not None and len(self.potential.support) == 1:
             told.append(
                 f"the shared step budget goes to {self.potential.names[self.potential.support[0]]} alone: use the "
@@ -148,16 +157,18 @@ class GameAnalysis:
         table, found = self.game.table, self.utilities["banzhaf"]
         order = found.ranking()
         shown = order if len(order) <= 24 else [*order[:12], *order[-12:]]
-        width = max(map(len, [*table.names, "player"]))
-        known = [name for name in self.utilities if name != "banzhaf"]
+        columns = [["player", *(table.names[i] for i in shown)]]
+        columns += [[name, *(_cell(name, one, i) for i in shown)] for name, one in self.utilities.items()]
+        widths = [max(map(len, column)) for column in columns]
         lines = [
             f"{self.subject} ({table.config.family}, {self.task}): {len(table)} players, loss {self.loss:.4f} nats on "
             f"{self.game.tokens:,} tokens; closed parts give their {self.game.ablation}",
-            f"{'player':<{width}} {'banzhaf':>9} ± {'se':<7}" + "".join(f" {name[:14]:>14}" for name in known),
+            "worth in nats, ± standard error where it is sampled (- = one sample cannot tell)"
+            + ("; entropy of attention: 0 = one token, 1 = all alike, - = none" if "entropy" in self.utilities else ""),
         ]
-        for i in shown:
-            row = f"{table.names[i]:<{width}} {found.values[i]:>+9.4f} ± {found.standard_errors[i]:<7.4f}"
-            lines.append(row + "".join(f" {self.utilities[name].values[i]:>+14.4f}" for name in known))
+        for name, *cells in zip(*columns, strict=True):
+            row = [f"{name:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))]
+            lines.append("  ".join(row))
         if len(shown) < len(order):
             lines.insert(-12, f"… {len(order) - len(shown)} players between …")
         pairs = self.pairs.values[np.triu_indices(len(table), 1)]
@@ -167,9 +178,9 @@ class GameAnalysis:
                 f"from {pairs.min():+.4f} to {pairs.max():+.4f} nats"
             )
         for title, part in (
-            ("update game, the mean window", self.update),
-            ("equilibrium of the shared step budget", self.potential),
-            ("directed game", self.directed),
+            ("update game, the mean window, in nats", self.update),
+            ("equilibrium of the shared step budget, payoffs in nats", self.potential),
+            ("directed game, payoffs in nats", self.directed),
         ):
             if part is not None:
                 lines += ["", f"{title}:", str(part)]
@@ -300,6 +311,15 @@ def save(analysis: GameAnalysis, folder: str | Path) -> Path:
     except OSError as error:
         raise ArenaError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None
     return path
+
+
+def _cell(name: str, found: Values, player: int) -> str:
+    """One player's value in the table, with its standard error where it has one."""
+    value, error = found.values[player], found.standard_errors[player]
+    if np.isnan(value):
+        return "-"
+    text = f"{value:.4f}" if name == "entropy" else f"{value:+.4f}"
+    return text if not found.samples else f"{text} ± -" if np.isnan(error) else f"{text} ± {error:.1e}"
 
 
 def _finite(content: dict[str, Any]) -> dict[str, Any]:

@@ -21,13 +21,15 @@ class Values:
 
     Attributes:
         values: (n,) in the unit of the value function; (n, n) for interactions.
-        standard_errors: same shape; 0 where the number is exact, NaN where one sample cannot tell.
+        standard_errors: same shape; 0 where the number is exact, NaN where one sample cannot tell. Where all samples
+            agree, it is the one whose 95 % interval is the rule of three's: see ``unseen``.
         evaluations: coalitions (forward passes) evaluated.
         method: the name of the estimator.
         samples: independent samples behind each standard error; 0 for exact methods.
         gradients: backward passes.
         names: the players, where they are known.
         flops: floating-point operations spent, where the model is known.
+        gap: sum of the values − (v(N) − v(∅)), for methods that promise 0: what a quadrature or a truncation missed.
     """
 
     values: Array
@@ -38,6 +40,7 @@ class Values:
     gradients: int = 0
     names: tuple[str, ...] = field(default=())
     flops: float = 0.0
+    gap: float | None = None
 
     def interval(self, width: float = 1.96) -> tuple[Array, Array]:
         """Return lower and upper bounds, ``width`` standard errors away from the values."""
@@ -59,10 +62,13 @@ class Values:
             "gradients": self.gradients,
             "samples": self.samples,
             "flops": self.flops,
+            "gap": self.gap,
         }
 
     def __str__(self) -> str:
         head = f"{self.method}: {self.evaluations} evaluations, {self.gradients} gradients"
+        if self.gap is not None:
+            head += f"; the sum misses v(N) − v(∅) by {self.gap:+.2g}"
         if self.values.ndim != 1:
             return head + "\n" + np.array2string(self.values, precision=4, suppress_small=True)
         names = self.names or tuple(f"player {i}" for i in range(len(self.values)))
@@ -83,6 +89,7 @@ class Oracle:
         self.value = value
         self.n = count(n, "n", "the number of players")
         self.evaluations = 0
+        self.low, self.high = np.inf, -np.inf  # of all values seen
 
     def __call__(self, members: Any) -> Array:
         """Evaluate coalitions; (m, n) booleans → (m,) float64."""
@@ -108,6 +115,7 @@ class Oracle:
                 f"first for the players {first}; every coalition needs a finite value"
             )
         self.evaluations += m
+        self.low, self.high = min(self.low, worth.min()), max(self.high, worth.max())
         return worth
 
 
@@ -138,6 +146,25 @@ def coalitions(n: int) -> Array:
 def table(oracle: Oracle) -> Array:
     """Evaluate every coalition; (2ⁿ,) in the order of ``coalitions``."""
     return oracle(coalitions(oracle.n))
+
+
+def unseen(samples: int, spread: float) -> float:
+    """Bound what samples that all agree have not seen, as a standard error: R·(1 − 0.05^(1/m)) / 1.96, about 1.5 R/m.
+
+    An outcome that m samples do not show has a probability of at most 1 − 0.05^(1/m), with 95 % confidence, and
+    changes the mean by at most that part of the range R.
+
+    Args:
+        samples: m, independent.
+        spread: R, the range of the values seen, in the unit of the value function.
+
+    Example:
+        >>> round(1.96 * unseen(40, 1.0), 4)
+        0.0722
+
+    Source: the rule of three: Hanley and Lippman-Hand 1983 (JAMA 249), in Clopper and Pearson's exact form.
+    """
+    return float(spread * (1 - 0.05 ** (1 / samples)) / 1.96)
 
 
 def with_names(result: Values, names: Sequence[str]) -> Values:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, finite_array, random
+from arena_jax.game._checks import Array, certainty, finite_array, random
 from arena_jax.game._least_squares import minimise
 
 
@@ -79,8 +79,7 @@ def compute_equivalent_gain(
         >>> round(found.gain, 6)
         1.2
     """
-    if resamples < 20 or not 0 < confidence < 1:
-        raise ArenaError(f"resamples {resamples}, confidence {confidence}; give at least 20, and a number in (0, 1)")
+    certainty(resamples, confidence, 20)
     log_c, base, treat = _paired(compute, baseline, treated)
     sizes, cell = np.unique(log_c, return_inverse=True)
     if len(sizes) < 3:

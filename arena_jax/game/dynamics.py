@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, distribution, finite_array, random, square
+from arena_jax.game._checks import Array, count, distribution, finite_array, random, real_number, square
 
 _MAX_STEPS = 20_000_000
 
@@ -51,8 +51,7 @@ def replicator(payoff: Any, start: Any, times: Any, *, max_step: float | None = 
     spread = float(matrix.max() - matrix.min())
     if max_step is None:
         max_step = 0.02 / spread if spread > 0 else math.inf
-    if not max_step > 0:
-        raise ArenaError(f"max_step is {max_step}; give a positive time")
+    real_number(max_step, "max_step", "a positive time", lambda x: x > 0)
     gaps = np.diff(moments)
     counts = np.maximum(np.ceil(gaps / max_step - 1e-9), 1)
     if counts.sum() > _MAX_STEPS:
@@ -139,8 +138,8 @@ def basins(payoff: Any, *, starts: int = 200, seed: int = 0, tolerance: float = 
     """
     matrix = square(payoff)
     n = len(matrix)
-    if starts < 1:
-        raise ArenaError(f"starts is {starts}; give at least 1")
+    count(starts, "starts", "the number of random starts")
+    real_number(tolerance, "tolerance", "a change of shares above 0", lambda x: x > 0)
     x = random(seed).dirichlet(np.ones(n), size=starts)
     unit = 1.0 / max(float(np.ptp(matrix)), 1e-300)
     scaled = (matrix - matrix.min()) * unit

@@ -10,49 +10,70 @@ import jax.numpy as jnp
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import ask, count, finite_array, one_number
+from arena_jax.game._checks import ask, count, finite_array, one_number, real_number
 from arena_jax.game.coalitions import Values
 
 Gates = jax.Array
 WHAT = "the function of the gates"
 
 
-def aumann_shapley(value: Callable[[Gates], Any], n: int, *, points: int = 16) -> Values:
+TOLERANCE = 0.01  # of the summed sizes of Aumann–Shapley values
+
+
+def aumann_shapley(
+    value: Callable[[Gates], Any], n: int, *, points: int = 16, most: int = 64, tolerance: float = TOLERANCE
+) -> Values:
     """Integrate the gates' gradients along the diagonal: φᵢ = ∫₀¹ ∂v/∂gᵢ(t·1) dt.
 
     A cheap relative of the Shapley value (equal to it for polynomials of degree 2 in which each gate is linear);
-    the values sum to v(1) − v(0) as soon as the quadrature is exact.
+    the values sum to v(1) − v(0) as soon as the quadrature is exact. While they miss it by more than the tolerance the
+    nodes are doubled. A small gap is necessary, not sufficient: errors of single values can cancel in it.
 
     Args:
         value: gates (n,) → scalar, differentiable by jax.
         n: number of gates.
-        points: Gauss–Legendre nodes; exact for polynomials of degree 2·points along the diagonal.
+        points: Gauss–Legendre nodes to begin with; exact for polynomials of degree 2·points along the diagonal.
+        most: nodes that doubling does not exceed.
+        tolerance: the gap allowed, as a part of Σ|φᵢ|.
 
     Returns:
-        Values with ``points`` gradients; the standard errors are 0 (the error is the quadrature's alone).
+        Values with the gradients of all nodes tried and of both ends; the standard errors are 0 (the error is the
+        quadrature's alone). ``gap`` says by how much their sum misses v(1) − v(0), ``method`` how many nodes it had.
 
     Raises:
-        ArenaError: points or n below 1, a function that raises, or a value or gradient that is not one finite number.
+        ArenaError: points or n below 1, a tolerance that is no number of at least 0, a function that raises, or a
+            value or gradient that is not one finite number.
 
     Example:
         >>> v = lambda g: 3 * g[0] + g[1] * g[2]
         >>> aumann_shapley(v, 3, points=4).values.round(5).tolist()
         [3.0, 0.5, 0.5]
+        >>> steep = aumann_shapley(lambda g: jnp.tanh(10 * g.sum() - 10), 2, points=4)
+        >>> steep.method, abs(steep.gap) < 0.02
+        ('Aumann–Shapley (32 nodes)', True)
 
     Source: Aumann and Shapley 1974; with a straight path it is integrated gradients (Sundararajan et al. 2017).
     """
-    if points < 1:
-        raise ArenaError(f"points is {points}; give at least 1 quadrature node")
-    count(n, "n", "the number of gates")
-    nodes, weights = np.polynomial.legendre.leggauss(points)
-
-    def one(t: jax.Array) -> jax.Array:
-        return jax.grad(lambda gates: _scalar(value, gates))(jnp.full((n,), t))
-
-    # One point at a time: a vmap over passes of a model is slower on a CPU and holds `points` activations.
-    gradients = np.asarray(jax.jit(lambda ts: jax.lax.map(one, ts))(jnp.asarray((nodes + 1) / 2)), np.float64)
-    values = _finite(weights / 2 @ gradients, "the gates' gradient")
-    return Values(values, np.zeros(n), points, "Aumann–Shapley", gradients=points)
+    count(points, "points", "the number of quadrature nodes")
+    count(most, "most", "the number of quadrature nodes that doubling does not exceed")
+    ones = jnp.ones(count(n, "n", "the number of gates"))
+    real_number(tolerance, "tolerance", "a part of the values' sum, at least 0", lambda x: x >= 0)
+    # One node at a time: a vmap over passes of a model is slower on a CPU and holds the activations of all.
+    along = jax.jit(jax.value_and_grad(lambda gates: _scalar(value, gates)))
+    (whole, _), (none, _) = along(ones), along(0 * ones)
+    if not (jnp.isfinite(whole) and jnp.isfinite(none)):
+        raise ArenaError(f"{WHAT} is not finite: {whole} at open gates, {none} at closed ones")
+    nodes, spent = points, 2
+    while True:
+        places, weights = np.polynomial.legendre.leggauss(nodes)
+        rows = [along(jnp.full_like(ones, t))[1] for t in (places + 1) / 2]
+        values = _finite(weights / 2 @ np.asarray(rows, np.float64), "the gates' gradient")
+        spent += nodes
+        gap = float(values.sum() - (float(whole) - float(none)))
+        if abs(gap) <= tolerance * np.abs(values).sum() or 2 * nodes > most:
+            break
+        nodes *= 2
+    return Values(values, np.zeros(n), 0, f"Aumann–Shapley ({nodes} nodes)", gradients=spent, gap=gap)
 
 
 def sensitivity(losses: Callable[[Gates], Any], n: int) -> Values:

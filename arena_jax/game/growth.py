@@ -66,8 +66,9 @@ def split_heads(config: TransformerConfig, heads: Sequence[int], *, seed: int = 
         ArenaError: not one existing head per block.
     """
     layers = config.num_layers
-    if len(heads) != layers or not all(0 <= h < config.num_heads for h in heads):
-        raise ArenaError(f"heads is {list(heads)}; name one of {config.num_heads} heads for each of {layers} blocks")
+    listed = isinstance(heads, Sequence | np.ndarray) and len(heads) == layers
+    if not listed or not all(isinstance(h, int | np.integer) and 0 <= h < config.num_heads for h in heads):
+        raise ArenaError(f"heads is {heads!r}; name one of {config.num_heads} heads for each of {layers} blocks")
     source, share = identity(config.num_heads, layers)
     parts = _halves(layers, seed)
     rows = np.arange(layers)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, ask, finite_array, random, square
+from arena_jax.game._checks import Array, ask, certainty, finite_array, random, square
 from arena_jax.game.dynamics import replicator
 from arena_jax.game.nash import ENUMERATION_LIMIT, on_support, symmetric_equilibria
 from arena_jax.game.stability import cyclic_ratio, is_evolutionarily_stable
@@ -125,8 +125,7 @@ def bootstrap(
         raise ArenaError(f"payoffs has shape {samples.shape}; give (windows, n, n)")
     if windows < 2:
         raise ArenaError("one window has no spread to resample; measure the payoffs in at least 2, better 8")
-    if resamples < 1 or not 0 < confidence < 1:
-        raise ArenaError(f"resamples {resamples}, confidence {confidence}; give at least 1, and a number in (0, 1)")
+    certainty(resamples, confidence, 1)
     rng = random(seed)
     mean = samples.mean(axis=0)
     # Removing the mean's antisymmetric part (up to constants in columns) leaves the same noise around a potential.

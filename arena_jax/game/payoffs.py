@@ -11,7 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, ask, count, finite_array, labels, one_number, player_tables, square
+from arena_jax.game._checks import (
+    Array,
+    ask,
+    count,
+    finite_array,
+    labels,
+    one_number,
+    player_tables,
+    real_number,
+    square,
+)
 from arena_jax.game.worth import interactions, shapley
 
 
@@ -153,8 +163,7 @@ def potential_payoff(gain: Any, curvature: Any, budget: float) -> Array:
     c = square(curvature, "curvature", symmetric=True)
     if len(b) != len(c):
         raise ArenaError(f"gain has {len(b)} entries and curvature {len(c)}; both have one per component")
-    if not (np.isfinite(budget) and budget > 0):
-        raise ArenaError(f"budget is {budget}; give a positive sum of multipliers")
+    real_number(budget, "budget", "a positive sum of multipliers", lambda x: 0 < x < np.inf)
     return b[:, None] - budget * (c + c.T) / 2
 
 
@@ -202,6 +211,7 @@ def protocol_payoffs(losses: Any, utilities: Any = None, interest: float = 0.0) 
         [[[-1.0, -2.0], [-3.0, -4.0]], [[-1.0, -2.0], [-3.0, -4.0]]]
     """
     loss = finite_array(losses, "losses", tuple(range(1, 33)))
+    real_number(interest, "interest", "a finite weight of the players' own utilities")
     own = np.zeros((loss.ndim, *loss.shape))
     if utilities is not None:
         own = finite_array(utilities, "utilities", loss.ndim + 1)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, random
+from arena_jax.game._checks import Array, ask, count, finite_array, random, real_number
 
 State = TypeVar("State")
 
@@ -66,7 +66,8 @@ def train_population(
         The best member with the schedule that made it.
 
     Raises:
-        ArenaError: numbers out of range, or no finite score in a round.
+        ArenaError: numbers out of range, a function that raises, a score that is no number, or a round without a
+            finite one.
 
     Example:
         >>> found = train_population(
@@ -77,23 +78,25 @@ def train_population(
 
     Source: Jaderberg et al. 2017 (arXiv 1711.09846), truncation selection.
     """
-    if members < 3 or not 1 <= rounds <= 10 or not 0 < truncation <= 0.5 or components < 1:
-        raise ArenaError(
-            f"{members} members, {rounds} rounds, truncation {truncation}, {components} components; give at least 3 "
-            "members, 1 to 10 rounds, a truncation in (0, 0.5] and at least 1 component"
-        )
+    count(members, "members", "the size of the population", 3)
+    count(components, "components", "how many multipliers there are")
+    if count(rounds, "rounds", "how many pieces a training is cut into") > 10:
+        raise ArenaError(f"rounds is {rounds}; give at most 10, so that each tells something")
+    real_number(truncation, "truncation", "a fraction in (0, 0.5]", lambda x: 0 < x <= 0.5)
+    real_number(spread, "spread", "a factor of at least 1", lambda x: 1 <= x < np.inf)
+    changes = finite_array(factors, "factors", 1)
     rng = random(seed)
     multipliers = np.exp(rng.uniform(-np.log(spread), np.log(spread), size=(members, components)))
     multipliers[0] = 1.0
-    states = [start(i) for i in range(members)]
+    states = [ask(start, f"start, asked for member {i},", i) for i in range(members)]
     lines: list[list[Array]] = [[] for _ in range(members)]
     scores = np.full((rounds, members), np.nan)
     few, copied = max(1, round(truncation * members)), 0
     for turn in range(rounds):
         for i in range(members):
-            states[i] = advance(states[i], multipliers[i], turn)
+            states[i] = ask(advance, f"advance, in round {turn},", states[i], multipliers[i], turn)
             lines[i].append(multipliers[i].copy())
-            value = score(states[i])
+            value = real_number(ask(score, "score", states[i]), "what score returned", "one number", lambda x: True)
             scores[turn, i] = value if np.isfinite(value) else np.nan
         if np.isnan(scores[turn]).all():
             raise ArenaError(f"no member of the population has a finite score in round {turn + 1}; lower its rates")
@@ -102,9 +105,9 @@ def train_population(
         order = np.argsort(np.nan_to_num(scores[turn], nan=-np.inf), kind="stable")
         for loser in order[:few]:
             winner = int(rng.choice(order[-few:]))
-            states[loser] = copy(states[winner])
+            states[loser] = ask(copy, "copy", states[winner])
             lines[loser] = list(lines[winner])
-            multipliers[loser] = multipliers[winner] * rng.choice(factors, size=components)
+            multipliers[loser] = multipliers[winner] * rng.choice(changes, size=components)
             copied += 1
     winner = int(np.nanargmax(scores[-1]))
     return Population(np.array(lines[winner]), float(scores[-1, winner]), states[winner], scores, copied)

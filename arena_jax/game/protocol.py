@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, labels
+from arena_jax.game._checks import Array, ask, count, finite_array, labels, real_number
 
 Payoff = Callable[[Array, int], float]
 
@@ -79,7 +79,8 @@ def learn_protocol(
         The protocol. No profile is tried twice.
 
     Raises:
-        ArenaError: actions without 1 or not above 0, no seeds, or a payoff that is not a finite number for all ones.
+        ArenaError: actions without 1 or not above 0, no seeds, a payoff that raises or returns no number, or one that
+            is not finite for all ones.
 
     Example:
         >>> found = learn_protocol(lambda m, seed: -abs(m[0] - 2) - abs(m[1] - 1), ["a", "b"], seeds=[0])
@@ -88,18 +89,25 @@ def learn_protocol(
 
     Source: MASGA, step 5; empirical game-theoretic analysis by best responses (PSRO, Lanctot et al. 2017).
     """
-    types = labels(names, len(names))
-    choices = tuple(float(a) for a in actions)
-    if 1.0 not in choices or min(choices) <= 0 or not np.isfinite(choices).all():
+    types = labels(names, None)
+    choices = tuple(finite_array(actions, "actions", 1).tolist())
+    if 1.0 not in choices or min(choices) <= 0:
         raise ArenaError(f"actions are {choices}; give multipliers above 0, with 1 among them")
-    if not len(seeds) or rounds < 0:
-        raise ArenaError(f"{len(seeds)} seeds and {rounds} rounds; give at least one seed, and 0 or more rounds")
+    if isinstance(seeds, str) or not isinstance(seeds, Sequence | np.ndarray) or not len(seeds):
+        raise ArenaError(f"seeds is {seeds!r}; give a list of at least one seed")
+    count(rounds, "rounds", "how many rounds of best responses there are at most", 0)
     known: dict[tuple[float, ...], Array] = {}
+
+    def asked(profile: Array, seed: int) -> float:
+        what = f"the payoff, asked for {' '.join(f'{m:g}' for m in profile)} with seed {seed},"
+        return real_number(
+            ask(payoff, what, profile.copy(), seed), f"what {what} returned", "one number", lambda x: True
+        )
 
     def paid(profile: Array) -> Array:
         key = tuple(profile.tolist())
         if key not in known:
-            values = np.array([float(payoff(profile.copy(), seed)) for seed in seeds])
+            values = np.array([asked(profile, seed) for seed in seeds])
             # A training that diverged is a bad profile, not an error.
             known[key] = np.where(np.isfinite(values), values, -np.inf)
             told(f"profile {len(known)}: {' '.join(f'{m:g}' for m in key)} pays {known[key].mean():.4f}")

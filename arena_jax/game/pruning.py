@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array
+from arena_jax.game._checks import Array, count, real_number
 from arena_jax.game.coalitions import Values
 from arena_jax.game.flops import player_flops
 from arena_jax.game.growth import _halves
@@ -53,9 +53,12 @@ def choose(
     if len(found.values) != len(table) or not np.isfinite(found.values).all():
         raise ArenaError(f"'{found.method}' does not give each of {len(table)} players a value; choose another measure")
     worth = np.array(found.values)
+    real_number(width, "width", "a number of standard errors, at least 0", lambda x: x >= 0)
     if per_flop is not None:
+        count(per_flop, "per_flop", "the tokens of context at which operations are counted")
         worth = worth / [player_flops(table.config, per_flop, kind, table.groups) for kind in table.kinds]
-    upper = found.values + width * np.nan_to_num(found.standard_errors)
+    # Where one sample cannot tell the error, nobody is surely worth less.
+    upper = found.values + width * np.where(np.isnan(found.standard_errors), np.inf, found.standard_errors)
     left = {(p.layer, p.kind): table.config.num_heads if p.kind == HEAD else table.groups for p in table.players}
     wanted = len(table) if share is None else round(share * len(table))
     gone: list[int] = []
@@ -78,10 +81,10 @@ def check_choice(share: float | None, threshold: float | None) -> None:
     """
     if (share is None) == (threshold is None):
         raise ArenaError("say either which share of the players goes, or under which threshold of utility")
-    if share is not None and not 0 <= share <= 1:
-        raise ArenaError(f"share is {share}; give a part of the players, from 0 to 1")
-    if threshold is not None and not np.isfinite(threshold):
-        raise ArenaError(f"threshold is {threshold}; give a finite number of nats")
+    if share is not None:
+        real_number(share, "share", "a part of the players, from 0 to 1", lambda x: 0 <= x <= 1)
+    if threshold is not None:
+        real_number(threshold, "threshold", "a finite number of nats")
 
 
 def prune(
@@ -114,7 +117,9 @@ def prune(
     config = table.config
     if not table.groups:
         raise ArenaError("only heads and neurons can be pruned: give game.fine_players(config)")
-    if any(not 0 <= i < len(table) for i in gone):
+    if isinstance(gone, str) or not isinstance(gone, Sequence | np.ndarray):
+        raise ArenaError(f"gone is {gone!r}; give the numbers of the players who go")
+    if any(not isinstance(i, int | np.integer) or not 0 <= i < len(table) for i in gone):
         raise ArenaError(f"there are {len(table)} players, numbered from 0; {list(gone)} names another")
     if compact and regrow is not None:
         raise ArenaError("regrow fills the places that compact would take away: choose one")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, player_tables, square
+from arena_jax.game._checks import Array, count, player_tables, real_number, square
 
 STATE_LIMIT = 4096  # the chain is solved in the cube of this: about two minutes
 
@@ -40,10 +40,8 @@ def alpha_rank(payoffs: Any, population: int = 50, intensity: float = 0.1) -> Ar
 
     Source: Omidshafiei et al. 2019 (Scientific Reports 9, 9937), equations 6 and 12.
     """
-    if population < 2:
-        raise ArenaError(f"population is {population}; a mutant needs at least 2 individuals")
-    if not (np.isfinite(intensity) and intensity >= 0):
-        raise ArenaError(f"intensity is {intensity}; give a finite number, at least 0")
+    count(population, "population", "the number of individuals, of whom one is a mutant", 2)
+    real_number(intensity, "intensity", "a finite number, at least 0", lambda x: 0 <= x < np.inf)
     try:
         one_population = np.ndim(payoffs) <= 2
     except ValueError:  # rows, or players' tables, of different shapes

@@ -169,6 +169,8 @@ def analyze(
         ([0.666667, 0.333333], True, 'pd', 1.0)
     """
     began = time.perf_counter()
+    if temperatures is not None:
+        temperatures = finite_array(temperatures, "temperatures", 1).tolist()
     measured = finite_array(payoff, "payoff", (2, 3))
     matrix = square(measured if measured.ndim == 2 else measured.mean(axis=0))
     n = len(matrix)

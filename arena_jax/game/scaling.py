@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, finite_array, random
+from arena_jax.game._checks import Array, certainty, count, finite_array, random, real_number
 from arena_jax.game._least_squares import minimise
 from arena_jax.game.compute_gain import ComputeGain, compute_equivalent_gain
 
@@ -68,8 +68,10 @@ class ScalingLaw:
         Raises:
             ArenaError: compute is not a positive number.
         """
-        if not (np.isfinite(compute) and compute > 0):
-            raise ArenaError(f"compute is {compute}; give floating-point operations, above 0")
+        real_number(compute, "compute", "floating-point operations, above 0", lambda x: 0 < x < np.inf)
+        real_number(
+            flops_per_parameter_token, "flops_per_parameter_token", "a number above 0", lambda x: 0 < x < np.inf
+        )
         product = compute / flops_per_parameter_token
         factor = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
         size = factor * product**self.optimal_exponent
@@ -123,10 +125,8 @@ def fit(
 
     Source: Hoffmann et al. 2022 (arXiv 2203.15556), section 3.3; Besiroglu et al. 2024 (arXiv 2404.10102).
     """
-    if starts < 100:
-        raise ArenaError(f"starts is {starts}; fewer than 100 miss the optimum on real data")
-    if resamples < 0 or not 0 < confidence < 1:
-        raise ArenaError(f"resamples {resamples}, confidence {confidence}; give at least 0, and a number in (0, 1)")
+    count(starts, "starts", "how many starts look for the optimum, which few miss on real data", 100)
+    certainty(resamples, confidence, 0)
     n, d, loss = _runs(parameters, tokens, losses)
     problem = _Problem(np.log(n), np.log(d), np.log(loss))
     rng = random(seed)

@@ -40,7 +40,7 @@ def _second_order(game: AblationGame, evaluations: int | None, seed: int) -> Val
 
 
 def _aumann_shapley(game: AblationGame, evaluations: int | None, seed: int) -> Values:
-    return aumann_shapley(lambda gates: -game.loss(gates), len(game.table), points=16)
+    return aumann_shapley(lambda gates: -game.loss(gates), len(game.table))
 
 
 def _entropy(game: AblationGame, evaluations: int | None, seed: int) -> Values:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, Literal
 
 import numpy as np
 
 from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, count, random
-from arena_jax.game.coalitions import Oracle, Value, Values, coalitions, table
+from arena_jax.game._checks import Array, count, random, real_number
+from arena_jax.game.coalitions import EXACT_LIMIT, Oracle, Value, Values, coalitions, table, unseen
+
+ROUNDING = 1e-6  # of the values: samples this near agree
 
 
 def leave_one_out(value: Value, n: int) -> Values:
@@ -40,7 +43,7 @@ def shapley(
     *,
     evaluations: int | None = None,
     seed: int = 0,
-    exact: bool = False,
+    exact: bool | None = None,
     truncation: float | None = None,
 ) -> Values:
     """Share v(N) − v(∅) fairly: φᵢ = E_π[v(before i, and i) − v(before i)] over orders π.
@@ -54,20 +57,21 @@ def shapley(
         evaluations: how many coalitions may be evaluated; a pair costs 2(n−1), and 2 more are needed once.
             Default: 20 pairs.
         seed: seed of the orders.
-        exact: evaluate all 2ⁿ coalitions instead (n ≤ 16).
+        exact: evaluate all 2ⁿ coalitions instead (n ≤ 16). Default: where these are no more than ``evaluations``.
         truncation: stop an order once |v(N) − v(S)| is below this, and give the rest of it 0 (Ghorbani and Zou
             2019): more orders for the same evaluations, a bias below the threshold, efficiency up to it.
 
     Returns:
-        Values; standard errors over pairs, NaN when there was one pair.
+        Values; standard errors over pairs, NaN when there was one pair, ``unseen`` where all pairs agree.
 
     Raises:
         ArenaError: too few evaluations for one pair, n too large for ``exact``, or the value function misbehaves.
 
     Example:
         >>> glove = lambda s: np.minimum(s[:, 0], s[:, 1] | s[:, 2])  # one left glove, two right ones
-        >>> shapley(glove, 3, exact=True).values.round(4).tolist()
-        [0.6667, 0.1667, 0.1667]
+        >>> found = shapley(glove, 3)
+        >>> found.values.round(4).tolist(), found.evaluations, found.method
+        ([0.6667, 0.1667, 0.1667], 8, 'Shapley (exact)')
         >>> pairwise = lambda s: s @ [1.0, 2.0, 3.0] + s[:, 0] * s[:, 2]
         >>> shapley(pairwise, 3, evaluations=6, seed=0).values.round(12).tolist()
         [1.5, 2.0, 3.5]
@@ -75,21 +79,19 @@ def shapley(
     Source: Shapley 1953; antithetic orders: Mitchell, Cooper, Frank and Holmes 2022 (JMLR 23).
     """
     oracle = Oracle(value, n)
-    if exact:
+    if evaluations is None:
+        evaluations = 2 + 40 * (n - 1)
+    count(evaluations, "evaluations", "how many coalitions may be evaluated")
+    if truncation is not None:
+        real_number(truncation, "truncation", "a difference in value, at least 0", lambda x: x >= 0)
+    if _exact(exact, n, evaluations):
         sizes = np.arange(n)
         weights = np.array([1 / (n * math.comb(n - 1, s)) for s in sizes])
         return _semivalue(oracle, weights, "Shapley (exact)")
-    if evaluations is None:
-        evaluations = 2 + 40 * max(n - 1, 1)
-    count(evaluations, "evaluations", "how many coalitions may be evaluated")
     cost = 2 * (n - 1)
     if evaluations < 2 + cost:
         raise ArenaError(f"{evaluations} evaluations are too few for {n} players; one pair of orders needs {2 + cost}")
-    if truncation is not None and not truncation >= 0:
-        raise ArenaError(f"truncation is {truncation}; give a difference in value, at least 0")
     v_none, v_all = oracle(np.stack([np.zeros(n, bool), np.ones(n, bool)]))
-    if n == 1:
-        return Values(np.array([v_all - v_none]), np.zeros(1), oracle.evaluations, "Shapley (exact)")
     rng = random(seed)
     marginals: list[Array] = []
     while (pairs := (evaluations - oracle.evaluations) // cost) > 0:
@@ -104,7 +106,8 @@ def shapley(
         # An order truncated at once costs nothing: then more of them teach nothing either.
         if truncation is None or oracle.evaluations - before < pairs:
             break
-    return _average(np.concatenate(marginals), oracle, "Shapley (antithetic orders)")
+    result = _average(np.concatenate(marginals), oracle, "Shapley (antithetic orders)")
+    return dataclasses.replace(result, gap=float(result.values.sum() - (v_all - v_none)))
 
 
 def banzhaf(
@@ -114,7 +117,7 @@ def banzhaf(
     keep: float = 0.9,
     evaluations: int | None = None,
     seed: int = 0,
-    exact: bool = False,
+    exact: bool | None = None,
 ) -> Values:
     """Average a player's contribution over random coalitions: βᵢ = E[v(S ∪ i) − v(S∖i)], j ∈ S with probability keep.
 
@@ -126,14 +129,14 @@ def banzhaf(
         value: (m, n) booleans → (m,) numbers.
         n: number of players.
         keep: the probability that another player is present. 0.9 stays near the whole model, which is what
-            pruning asks about; 0.5 is the Banzhaf value; 1 is leave-one-out.
+            pruning asks about; 0.5 is the Banzhaf value; 1 is leave-one-out (there, and at 0, one sample is exact).
         evaluations: how many coalitions may be evaluated; one sample costs n + 1. Default: 40 samples.
         seed: seed of the samples.
-        exact: evaluate all 2ⁿ coalitions instead (n ≤ 16).
+        exact: evaluate all 2ⁿ coalitions instead (n ≤ 16). Default: where these are no more than ``evaluations``.
 
     Returns:
         Values; the standard errors are those of independent samples, which bound the balanced ones' from above
-        (Owen 1997), NaN when there was one sample.
+        (Owen 1997), NaN when there was one sample, ``unseen`` where all samples agree.
 
     Raises:
         ArenaError: too few evaluations for one sample, keep outside [0, 1], n too large for ``exact``, or the value
@@ -141,21 +144,22 @@ def banzhaf(
 
     Example:
         >>> pairwise = lambda s: s @ [1.0, 2.0, 3.0] + s[:, 0] * s[:, 2]
-        >>> banzhaf(pairwise, 3, evaluations=40, seed=0).values.round(12).tolist()
+        >>> banzhaf(pairwise, 3, evaluations=40, exact=False, seed=0).values.round(12).tolist()
         [1.9, 2.0, 3.9]
 
     Source: Dubey, Neyman and Weber 1981; weighted: Marichal and Mathonet 2011; for data: Wang and Jia 2023.
     """
     oracle = Oracle(value, n)
-    if not 0 <= keep <= 1:
-        raise ArenaError(f"keep is {keep}; give a probability between 0 and 1")
-    if exact:
+    real_number(keep, "keep", "a probability between 0 and 1", lambda x: 0 <= x <= 1)
+    if evaluations is None:
+        evaluations = 40 * (n + 1)
+    count(evaluations, "evaluations", "how many coalitions may be evaluated")
+    certain = keep in (0, 1)  # there is one coalition to average over
+    if not certain and _exact(exact, n, evaluations):
         sizes = np.arange(n)
         return _semivalue(oracle, keep**sizes * (1 - keep) ** (n - 1 - sizes), f"Banzhaf (exact, keep {keep:g})")
-    if evaluations is not None:
-        count(evaluations, "evaluations", "how many coalitions may be evaluated")
-    samples = 40 if evaluations is None else evaluations // (n + 1)
-    if samples < 1:
+    samples = 1 if certain else evaluations // (n + 1)
+    if evaluations < n + 1:
         raise ArenaError(f"{evaluations} evaluations are too few for {n} players; one sample needs {n + 1}")
     rng = random(seed)
     strata = rng.permuted(np.tile(np.arange(samples), (n, 1)), axis=1).T
@@ -163,6 +167,8 @@ def banzhaf(
     flip = np.concatenate([np.zeros((1, n), bool), np.eye(n, dtype=bool)])
     v = oracle((present[:, None, :] ^ flip).reshape(-1, n)).reshape(samples, n + 1)
     marginals = np.where(present, v[:, :1] - v[:, 1:], v[:, 1:] - v[:, :1])
+    if certain:
+        return Values(marginals[0], np.zeros(n), oracle.evaluations, f"Banzhaf (exact, keep {keep:g})")
     return _average(marginals, oracle, f"Banzhaf (keep {keep:g})")
 
 
@@ -207,6 +213,11 @@ def interactions(value: Value, n: int, *, index: Literal["grand", "shapley"] = "
     else:
         raise ArenaError(f"unknown index {index!r}; known: grand, shapley")
     return Values(result + result.T, np.zeros((n, n)), oracle.evaluations, f"interactions ({index})")
+
+
+def _exact(wanted: bool | None, n: int, evaluations: int) -> bool:
+    """Whether all coalitions are evaluated: as wanted, else where they are no more than the samples may be."""
+    return n == 1 or (n <= EXACT_LIMIT and 2**n <= evaluations if wanted is None else wanted)
 
 
 def _semivalue(oracle: Oracle, weights: Any, method: str) -> Values:
@@ -258,4 +269,6 @@ def _average(marginals: Array, oracle: Oracle, method: str) -> Values:
     errors = np.full(oracle.n, np.nan)
     if samples > 1:
         errors = marginals.std(axis=0, ddof=1) / math.sqrt(samples)
+        alike = np.ptp(marginals, axis=0) <= ROUNDING * max(abs(oracle.low), abs(oracle.high))
+        errors = np.where(alike, unseen(samples, oracle.high - oracle.low), errors)
     return Values(marginals.mean(axis=0), errors, oracle.evaluations, method, samples=samples)

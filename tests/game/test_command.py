@@ -1,12 +1,16 @@
 """`arena-jax game …` on a small Hugging Face folder, from start to figures."""
 
+import dataclasses
 import json
+import re
+import types
 
 import numpy as np
 import pytest
 
-from arena_jax import cli, data, models
+from arena_jax import cli, data, game, models
 from arena_jax.cli.game import MEASURES
+from arena_jax.game.coalitions import Values
 from arena_jax.game.utilities import METHODS
 from arena_jax.reports import game_figures
 
@@ -31,7 +35,17 @@ def test_analyze_writes_a_record_and_figures(folder, tmp_path, capsys):
     assert run("analyze", folder, *options.split(), "--output", tmp_path) == 0
     out = capsys.readouterr().out
     assert "12 players" in out
-    assert "update game" in out
+    assert "update game, the mean window, in nats" in out
+    # Every measure that samples has its error; what a player has no number of is a dash, and neither is nan.
+    head, *rows = out.splitlines()[2:15]
+    assert re.split(r" {2,}", head) == ["player", *METHODS]
+    shown = {row.split()[0]: re.split(r" {2,}", row)[1:] for row in rows}
+    number, sampled = r"[+-]\d+\.\d{4}", r"[+-]\d+\.\d{4} ± \d\.\de-\d\d"
+    for name, cells in shown.items():
+        kinds = [sampled, number, sampled, sampled, number, number, r"[01]\.\d{4}" if "head" in name else "-"]
+        assert all(re.fullmatch(kind, cell) for kind, cell in zip(kinds, cells, strict=True)), (name, cells)
+    assert "worth in nats, ± standard error" in out
+    assert "nan" not in out
     content = json.loads((tmp_path / "game.json").read_text())
     assert len(content["players"]) == 12
     assert set(content["utilities"]) == {
@@ -51,6 +65,22 @@ def test_analyze_writes_a_record_and_figures(folder, tmp_path, capsys):
     assert all(path.stat().st_size > 10_000 for path in tmp_path.glob("*.png"))
 
 
+def test_a_quadrature_that_misses_its_sum_is_told():
+    table = game.fine_players(models.preset("gpt2-tiny"), groups=2)
+    worth = Values(np.arange(12.0), np.zeros(12), 13, "given")
+    pairs = Values(-np.ones((12, 12)), np.zeros((12, 12)), 79, "given")
+    played = types.SimpleNamespace(table=table)
+
+    def warned(gap):
+        found = {"banzhaf": worth, "leave-one-out": worth, "aumann-shapley": dataclasses.replace(worth, gap=gap)}
+        analysis = game.GameAnalysis("tiny", "causal-lm", played, 1.0, found, pairs, None, None, None, None, {})
+        return [text for text in analysis.warnings() if "aumann-shapley" in text]
+
+    assert warned(0.6) == []  # within 1 % of 66
+    (told,) = warned(-4.0)
+    assert "miss their sum v(N) − v(∅) by -6.1%" in told
+
+
 def test_prune_and_grow_write_folders(folder, tmp_path, capsys):
     common = ("--data", "synthetic-sentiment", "--sequences", "4")
     # 1 of 12 players: the other block stays as wide as it was.
@@ -66,6 +96,14 @@ def test_prune_and_grow_write_folders(folder, tmp_path, capsys):
     assert "bought: " in out
     grown = models.from_pretrained(tmp_path / "grown").config
     assert (grown.num_layers, grown.intermediate_size) == (3, 72)
+
+
+def test_help_says_where_heads_are_added(capsys):
+    with pytest.raises(SystemExit):
+        run("grow", "--help")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "game.add_heads" in out
+    assert "--add-heads" not in out
 
 
 @pytest.mark.parametrize(
@@ -96,7 +134,7 @@ def test_prune_and_grow_write_folders(folder, tmp_path, capsys):
         ("prune FOLDER --output x --sequences -3", "--sequences is -3"),
         ("grow FOLDER --output x --widen 4 --sequences 0", "--sequences is 0"),
         ("grow FOLDER --output x --widen 4 --seed -1", "the seed is -1"),
-        ("grow FOLDER --output x --add-heads 1", "add heads in Python with game.add_heads"),
+        ("grow FOLDER --output x --add-heads 1", "unknown option '--add-heads'"),
         ("grow FOLDER --output x --groups 2", "unknown option '--groups'"),
         ("evaluate FOLDER --data synthetic-sentiment", "the task of 'tiny' is sequence-classification"),
         ("evaluate FOLDER --summaries FOLDER/config.json --papers 0", "the number of papers is 0"),

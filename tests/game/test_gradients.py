@@ -23,7 +23,7 @@ def test_aumann_shapley_equals_shapley_of_a_pairwise_game():
 
     smooth = game.aumann_shapley(multilinear, 5, points=2)
     np.testing.assert_allclose(smooth.values, game.shapley(value, 5, exact=True).values, atol=2e-6)
-    assert smooth.gradients == 2
+    assert smooth.gradients == 2 + 2  # the nodes, and the ends that its sum is compared with
 
 
 def test_aumann_shapley_is_efficient():
@@ -32,6 +32,31 @@ def test_aumann_shapley_is_efficient():
 
     total = float(curved(jnp.ones(3)) - curved(jnp.zeros(3)))
     assert game.aumann_shapley(curved, 3, points=32).values.sum() == pytest.approx(total, abs=1e-5)
+
+
+def test_nodes_are_doubled_until_the_values_sum_to_the_whole():
+    """A steep step on the way: 16 nodes miss it by a few per cent."""
+
+    def steep(g):
+        return jnp.tanh(20 * (g.mean() - 0.31)) + g[0]
+
+    rough = game.aumann_shapley(steep, 3, most=16)
+    assert abs(rough.gap) > 0.02 * np.abs(rough.values).sum()
+    assert (rough.method, rough.gradients) == ("Aumann–Shapley (16 nodes)", 2 + 16)
+    total = float(steep(jnp.ones(3)) - steep(jnp.zeros(3)))
+    assert rough.gap == pytest.approx(rough.values.sum() - total, abs=1e-5)
+    fine = game.aumann_shapley(steep, 3)
+    assert abs(fine.gap) <= 0.01 * np.abs(fine.values).sum()
+    assert fine.gradients == 2 + 16 + 32
+
+
+def test_a_gap_that_no_quadrature_closes_is_told():
+    """A step has no gradient anywhere, and yet a value at both ends."""
+    found = game.aumann_shapley(lambda g: jnp.round(g.mean()) + 0 * g[0], 2)
+    assert (found.values.tolist(), found.gap) == ([0.0, 0.0], -1.0)
+    assert found.gradients == 2 + 16 + 32 + 64
+    assert "the sum misses v(N) − v(∅) by -1" in str(found)
+    assert found.to_dict()["gap"] == -1.0
 
 
 def test_sensitivity_takes_the_absolute_value_inside():
@@ -65,7 +90,12 @@ def test_attention_entropy():
     [
         (lambda: game.aumann_shapley(lambda g: g, 2), "returned float32 of shape (2,)"),
         (lambda: game.aumann_shapley(lambda g: jnp.sqrt(g[0] - 2), 2), "not finite"),
+        (lambda: game.aumann_shapley(lambda g: jnp.sqrt(g[0]), 2, points="4"), "points is '4'"),
+        (lambda: game.aumann_shapley(lambda g: jnp.where(g[0] < 0.7, jnp.sqrt(g[0] - 0.5), g[1]), 2), "not finite"),
         (lambda: game.aumann_shapley(jnp.sum, 2, points=0), "points is 0"),
+        (lambda: game.aumann_shapley(jnp.sum, 2, most=None), "most is None"),
+        (lambda: game.aumann_shapley(jnp.sum, 2, tolerance=-1), "tolerance is -1"),
+        (lambda: game.aumann_shapley(jnp.sum, 2, tolerance="1 %"), "tolerance is '1 %'"),
         (lambda: game.aumann_shapley(lambda g: g.sum() * 1j, 2), "returned complex64"),
         (lambda: game.aumann_shapley(jnp.sum, 0), "n is 0; give the number of gates"),
         (lambda: game.second_order(lambda g: g[0] // 0 if bool(g[0]) else g, 2), "raised TracerBoolConversionError"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from arena_jax import game
+from arena_jax import game, models
 from arena_jax.errors import ArenaError
 
 
@@ -55,7 +55,7 @@ def test_shapley_of_textbook_games(name):
     np.testing.assert_allclose(exact.values, fractions(expected), atol=1e-14)
     assert exact.evaluations == 2**n
     assert (exact.standard_errors == 0).all()
-    sampled = game.shapley(value, n, evaluations=4000, seed=3)
+    sampled = game.shapley(value, n, evaluations=4000, exact=False, seed=3)
     assert sampled.evaluations <= 4000
     assert (np.abs(sampled.values - exact.values) <= 4.5 * sampled.standard_errors + 1e-12).all()
     assert sampled.values.sum() == pytest.approx(float(value(np.ones((1, n), bool))[0]), abs=1e-12)
@@ -90,8 +90,9 @@ def test_axioms(data):
     dummy = v[without] + a * members[:, i]
     for method in (game.shapley, game.banzhaf):
         assert method(*table_game(dummy), exact=True).values[i] == pytest.approx(a, abs=10 * tolerance)
-    assert game.shapley(*table_game(dummy), evaluations=8 * n, seed=1).values[i] == pytest.approx(a, abs=1e-9)
-    assert game.banzhaf(*table_game(dummy), evaluations=8 * n, seed=1).values[i] == pytest.approx(a, abs=1e-9)
+    for method in (game.shapley, game.banzhaf):
+        sampled = method(*table_game(dummy), evaluations=8 * n, exact=False, seed=1)
+        assert sampled.values[i] == pytest.approx(a, abs=1e-9)
 
 
 def test_exact_methods_equal_their_definitions():
@@ -165,12 +166,56 @@ def test_sampled_methods_are_unbiased_and_know_their_error():
     value, _ = table_game(np.random.default_rng(2).normal(size=2**n))
     for method, budget in ((game.shapley, 122), (game.banzhaf, 140)):
         exact = method(value, n, exact=True).values
-        runs = [method(value, n, evaluations=budget, seed=seed) for seed in range(60)]
+        runs = [method(value, n, evaluations=budget, exact=False, seed=seed) for seed in range(60)]
         errors = np.array([run.values - exact for run in runs])
         assert (np.abs(errors.mean(0)) < 4 * errors.std(0) / np.sqrt(60)).all()
         covered = [np.abs(run.values - exact) <= 2 * run.standard_errors for run in runs]
         assert np.mean(covered) > 0.88
         assert all(run.evaluations <= budget for run in runs)
+
+
+def test_all_coalitions_are_evaluated_where_samples_would_cost_more():
+    value, n = gloves(1, 2)
+    for method in (game.shapley, game.banzhaf):
+        found = method(value, n)
+        assert found.evaluations == 8
+        np.testing.assert_array_equal(found.values, method(value, n, exact=True).values)
+        assert method(value, n, evaluations=7).samples == 1
+        assert method(value, n, exact=False).samples > 1
+        assert method(*airport(range(9))).samples > 1  # 512 coalitions are more than the default
+
+
+def test_samples_that_all_agree_do_not_claim_to_be_sure():
+    """The boss is paid unless two others or fewer come: no sample shows that these others matter."""
+    n = 12
+
+    def value(s):
+        return s[:, 0] * 1.0 - s[:, 0] * (s[:, 1:].sum(axis=1) <= 2)
+
+    truth = game.banzhaf(value, n, exact=True)
+    found = game.banzhaf(value, n, evaluations=10 * (n + 1))
+    assert found.values[1] == 0 < truth.values[1]
+    low, high = found.interval()
+    assert (low <= truth.values).all()
+    assert (truth.values <= high).all()
+    # The rule of three: 1 − 0.05^(1/10) of a range of 1.
+    assert high[1] == pytest.approx(1 - 0.05**0.1)
+    assert "+0 ± 0.13" in str(found)
+    table = game.fine_players(models.preset("gpt2-tiny"), groups=2)
+    assert game.choose(found, table, threshold=0.2) == ()
+    orders = game.shapley(value, n, evaluations=2 + 22 * 3)
+    assert (orders.standard_errors > 0).all()
+
+
+def test_where_nothing_is_left_to_chance_one_sample_is_exact():
+    value, n = table_game(np.random.default_rng(4).normal(size=2**9))
+    last = game.leave_one_out(value, n)
+    for keep, whole in ((1, True), (0, False)):
+        found = game.banzhaf(value, n, keep=keep, evaluations=100)
+        assert (found.evaluations, found.standard_errors.tolist()) == (n + 1, [0.0] * n)
+        np.testing.assert_allclose(found.values, game.banzhaf(value, n, keep=keep, exact=True).values)
+        if whole:
+            np.testing.assert_array_equal(found.values, last.values)
 
 
 def test_truncation_buys_orders():
@@ -185,10 +230,12 @@ def test_truncation_buys_orders():
     assert cut.evaluations <= 2000
     np.testing.assert_allclose(cut.values, 1 / n, atol=5 * cut.standard_errors.max() + 1e-3)
     assert cut.values.sum() == pytest.approx(1, abs=2e-3)
+    assert cut.gap == pytest.approx(cut.values.sum() - (1 - 0.5**60), abs=1e-12)
+    assert abs(plain.gap) < 1e-12 < abs(cut.gap)
     exact = game.shapley(value, n, evaluations=2000, seed=0, truncation=0.0)
     np.testing.assert_array_equal(exact.values, plain.values)
     # An order that is truncated before it begins must not loop for ever.
-    flat = game.shapley(lambda s: np.zeros(len(s)), 4, evaluations=100, truncation=1.0)
+    flat = game.shapley(lambda s: np.zeros(len(s)), 4, evaluations=100, exact=False, truncation=1.0)
     assert flat.values.tolist() == [0, 0, 0, 0]
 
 
@@ -216,7 +263,7 @@ def test_results_print_and_convert():
     assert result.to_dict()["values"] == pytest.approx([2 / 3, 1 / 6, 1 / 6])
     single = game.shapley(*gloves(1, 2), evaluations=6)
     assert single.to_dict()["standard_errors"] == [None, None, None]
-    low, high = game.banzhaf(*gloves(1, 2), evaluations=400).interval()
+    low, high = game.banzhaf(*gloves(1, 2), evaluations=400, exact=False).interval()
     assert (low <= high).all()
 
 
@@ -233,12 +280,12 @@ def refusing(s):
 
 
 BAD = {
-    "NaN": (lambda: game.shapley(lambda s: np.full(len(s), np.nan), 3), "returned nan for 2 of 2 coalitions"),
+    "NaN": (lambda: game.shapley(lambda s: np.full(len(s), np.nan), 9), "returned nan for 2 of 2 coalitions"),
     "infinite": (lambda: game.banzhaf(lambda s: np.where(s.all(1), np.inf, 0), 3, exact=True), "the players [0, 1, 2]"),
     "shape": (lambda: game.leave_one_out(lambda s: s * 1.0, 3), "returned shape (4, 3) for 4 coalitions of 3 players"),
     "scalar": (lambda: game.interactions(lambda s: 1.0, 3), "return one number per coalition"),
-    "column": (lambda: game.shapley(lambda s: s[:, :1] * 1.0, 3), "returned shape (2, 1) for 2 coalitions"),
-    "nothing": (lambda: game.shapley(lambda s: None, 3), "returned shape () for 2 coalitions"),
+    "column": (lambda: game.shapley(lambda s: s[:, :1] * 1.0, 9), "returned shape (2, 1) for 2 coalitions"),
+    "nothing": (lambda: game.shapley(lambda s: None, 9), "returned shape () for 2 coalitions"),
     "complex": (
         lambda: game.banzhaf(lambda s: 1j * s.sum(1), 3),
         "did not return real numbers (they are of type compl",
@@ -267,6 +314,10 @@ BAD = {
     "budget": (lambda: game.shapley(sum_of, 10, evaluations=19), "one pair of orders needs 20"),
     "budget, Banzhaf": (lambda: game.banzhaf(sum_of, 10, evaluations=10), "one sample needs 11"),
     "keep": (lambda: game.banzhaf(sum_of, 3, keep=1.5), "keep is 1.5"),
+    "keep, text": (lambda: game.banzhaf(sum_of, 3, keep="a"), "keep is 'a'; give a probability"),
+    "keep, NaN": (lambda: game.banzhaf(sum_of, 3, keep=np.nan), "keep is nan; give a probability"),
+    "truncation, text": (lambda: game.shapley(sum_of, 9, truncation="1e-3"), "truncation is '1e-3'; give a difference"),
+    "budget, text": (lambda: game.shapley(sum_of, 3, evaluations="100"), "evaluations is '100'"),
     "index": (lambda: game.interactions(sum_of, 3, index="banzhaf"), "known: grand, shapley"),
     "n": (lambda: game.shapley(sum_of, 0), "n is 0"),
     "not a function": (lambda: game.leave_one_out(3, 2), "must be a function"),

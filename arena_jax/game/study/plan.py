@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arena_jax.errors import ArenaError, nearest
+from arena_jax.game._checks import count, real_number
 from arena_jax.game.study.corpus import LENGTH
 from arena_jax.game.study.trainer import ROWS, SEGMENTS, Size
+
+_COUNTED = {"hidden": "features", "layers": "blocks", "heads": "heads"}
 
 # Wang et al. 2025: multiples of a base rate per kind; a position table counts as an embedding.
 BLOCKWISE = {
@@ -76,6 +80,17 @@ class Plan:
                 f"a study needs at least 2 sizes, each with its tokens and seeds; it has {len(self.sizes)} sizes, "
                 f"{len(self.tokens)} token counts and {len(self.seeds)} numbers of seeds"
             )
+        for size in self.sizes:
+            for field, number in size._asdict().items():
+                count(number, f"{field} of the size {list(size)}", f"how many {_COUNTED[field]} a model has")
+            if size.hidden % size.heads:
+                raise ArenaError(
+                    f"the size {list(size)} makes no model: {size.heads} heads do not divide the hidden size "
+                    f"{size.hidden}; change one"
+                )
+        for name, numbers in (("tokens", self.tokens), ("seeds", self.seeds)):
+            for number in numbers:
+                count(number, f"an entry of {name}", "one number per size")
         for arm in self.arms:
             if arm not in ARMS:
                 raise ArenaError(f"there is no arm '{arm}'; {nearest(arm, ARMS)}")
@@ -87,8 +102,18 @@ class Plan:
                 f"{min(self.tokens)} bytes are less than one step for each of {SEGMENTS} segments of a training; "
                 f"give {ROWS * LENGTH * SEGMENTS} or more"
             )
-        if len(self.rates) < 3 or any(r <= 0 for r in self.rates) or min(self.seeds) < 1 or self.search_seeds < 1:
-            raise ArenaError("a study needs at least 3 learning rates above 0, and at least one seed everywhere")
+        if len(self.rates) < 3:
+            raise ArenaError(f"rates are {self.rates}; a study needs at least 3 learning rates")
+        for name, numbers in (("rates", self.rates), ("actions", self.actions)):
+            for number in numbers:
+                real_number(number, f"an entry of {name}", "numbers above 0", lambda x: 0 < x < math.inf)
+        if 1 not in self.actions:
+            raise ArenaError(f"actions are {self.actions}; give multipliers with 1 among them")
+        for name, low in (("search_seeds", 1), ("search_rounds", 0), ("extensions", 0), ("law_seeds", 0)):
+            count(getattr(self, name), name, "how many there are", low)
+        for name in ("data", "elsewhere"):
+            if not isinstance(getattr(self, name), str):
+                raise ArenaError(f"{name} is {getattr(self, name)!r}; give a data set's name, file, folder or hub id")
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON holds it."""
@@ -116,7 +141,7 @@ class Plan:
         }
         try:
             if "sizes" in given:
-                given["sizes"] = tuple(Size(*map(int, size)) for size in given["sizes"])
+                given["sizes"] = tuple(Size(*size) for size in given["sizes"])
             return Plan(**given)
         except (TypeError, ValueError) as error:
             if isinstance(error, ArenaError):
