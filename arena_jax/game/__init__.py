@@ -1,7 +1,7 @@
 """The parts of a model as players: what each is worth, what they do together, and what the game is good for.
 
-``value`` functions map (m, n) booleans to (m,) numbers; payoff entry (i, j) is what i earns against j. For the heads and
-neurons of a model `AblationGame` is such a function.
+``value`` functions map (m, n) booleans to (m,) numbers; payoff entry (i, j) is what i earns against j. For the heads
+and neurons of a model `AblationGame` is such a function.
 
 Example:
     Two heads do the same work, neurons help beside either:

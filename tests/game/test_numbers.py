@@ -1,4 +1,4 @@
-"""What is no number gets one line, wherever the room asks for one; and so does what a user's own function does wrong."""
+"""What is no number gets one line, wherever the room asks for one; so does what a user's own function does wrong."""
 
 import numpy as np
 import pytest

@@ -104,9 +104,9 @@ class Plan:
             )
         if len(self.rates) < 3:
             raise ArenaError(f"rates are {self.rates}; a study needs at least 3 learning rates")
-        for name, numbers in (("rates", self.rates), ("actions", self.actions)):
-            for number in numbers:
-                real_number(number, f"an entry of {name}", "numbers above 0", lambda x: 0 < x < math.inf)
+        for name, factors in (("rates", self.rates), ("actions", self.actions)):
+            for factor in factors:
+                real_number(factor, f"an entry of {name}", "numbers above 0", lambda x: 0 < x < math.inf)
         if 1 not in self.actions:
             raise ArenaError(f"actions are {self.actions}; give multipliers with 1 among them")
         for name, low in (("search_seeds", 1), ("search_rounds", 0), ("extensions", 0), ("law_seeds", 0)):
