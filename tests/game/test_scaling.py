@@ -148,7 +148,7 @@ BAD = {
     "NaN": (lambda: scaling.fit(N, D, planted(EPOCH) * np.nan), "losses holds nan at (0, 0)"),
     "shapes": (lambda: scaling.fit(N, D, planted(EPOCH)[1:]), "give one per run"),
     "starts": (lambda: scaling.fit(N, D, planted(EPOCH), starts=5), "starts is 5"),
-    "resamples": (lambda: scaling.fit(N, D, planted(EPOCH), resamples=-1), "resamples -1"),
+    "resamples": (lambda: scaling.fit(N, D, planted(EPOCH), resamples=-1), "resamples is -1"),
     "gain, sizes": (lambda: scaling.compute_equivalent_gain([1, 2], [3, 2], [3, 2]), "2 sizes cannot determine"),
     "gain, shapes": (lambda: scaling.compute_equivalent_gain([1, 2, 3], [3, 2], [3, 2]), "give (cells,) and twice"),
     "gain, rising": (
