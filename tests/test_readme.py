@@ -24,9 +24,17 @@ def test_the_library_example_runs():
         "gradients": {"bert": tree, "gpt2": tree},
         "losses": {"bert": 1.0, "gpt2": 2.0},
     }
-    (code,) = blocks("python")
-    exec(code, names)
+    transforms, _ = blocks("python")
+    exec(transforms, names)
     assert float(names["params"]["bert"]["mlp"]["kernel"][0, 0]) < 1.0
+
+
+def test_the_memory_oracle_example_runs(capsys):
+    _, oracle = blocks("python")
+    names = {}
+    exec(oracle, names)
+    assert names["choice"].estimate.total <= 1_000_000
+    assert capsys.readouterr().out == names["choice"].reason + "\n"
 
 
 def commands():

@@ -275,7 +275,7 @@ class _Competition(Rounds):
         """Find the first batch sizes, lines 3 and 12: equal shares."""
         # The effective batch that is wanted is a first guess; models that compete are mostly of one kind, so the next
         # one's size is near the last one's.
-        start = max(2, self.config.training.batch_size // self.mesh.shape["data"])
+        start = self.config.training.batch_size // self.mesh.shape["data"]
         for name, share in zip(self.names, self.shares, strict=True):
             search = self.executables.find(
                 name, share * self.executables.pool, refuse=True, start=start if start > 1 else None

@@ -55,8 +55,8 @@ def test_without_swap_after_a_size_takes_over_when_it_is_ready_and_nobody_waits(
     class Late(Future):
         """A search that is slow: its answer is there, and is told four rounds later."""
 
-    def find(self, name, memory, *, refuse=False):
-        real = original(self, name, memory, refuse=refuse)
+    def find(self, name, memory, *, refuse=False, start=None):
+        real = original(self, name, memory, refuse=refuse, start=start)
         if refuse:
             return real
         promise = Late()
