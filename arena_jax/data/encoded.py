@@ -171,9 +171,11 @@ def token_columns(
     """
     tokens, fill = {"input_ids": Ragged.of(ids)}, {"input_ids": tokenizer.pad_id}
     if tokenizer.token_types:
-        known = tokens["input_ids"]
-        zeros = Ragged(np.zeros_like(known.values), known.offsets)
-        tokens["token_type_ids"] = zeros if types is None else Ragged.of(types)
+        rows = tokens["input_ids"]
+        if types is None:
+            tokens["token_type_ids"] = Ragged(np.zeros_like(rows.values), rows.offsets)
+        else:
+            tokens["token_type_ids"] = Ragged.of(types)
         fill["token_type_ids"] = 0
     return tokens, fill
 
