@@ -353,12 +353,14 @@ class ArenaConfig:
         "how a learning rate follows the effective batch, relative to the first",
         choices=("none", "sqrt", "linear"),
     )
-    swap_after: int | None = option(
-        5,
-        "rounds from a reallocation to the new batch sizes, so that runs repeat to the bit;"
-        " none: each as soon as it is compiled",
-        unit="rounds",
-        low=0,
+    swap_after: int = option(
+        20, "from a reallocation to the new batch sizes, at the next reallocation at the latest", unit="rounds", low=0
+    )
+    late_swaps: str = option(
+        "defer",
+        "a batch size whose program is not compiled when it is due: defer it by as many rounds again, so that training"
+        " never waits; or wait for it, so that runs repeat to the bit on any machine",
+        choices=("defer", "wait"),
     )
     price: str = option(
         "flops",

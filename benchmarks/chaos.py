@@ -53,7 +53,8 @@ def configuration(kind: str) -> RunConfig:
     arena = None
     if kind == "arena":
         training |= {"steps": 24, "batch_size": 1, "log_every": 2, "evaluate_every": 2, "checkpoint_every": 3}
-        arena = ArenaConfig(memory_budget="1MB", reallocate_every=4, batch_sizes=(2, 4, 8, 16), swap_after=2)
+        sizes = (2, 4, 8, 16)
+        arena = ArenaConfig("1MB", reallocate_every=4, batch_sizes=sizes, swap_after=2, late_swaps="wait")
     else:
         training |= {"steps": 300, "batch_size": 8, "accumulation": 2, **every}
     return dataclasses.replace(

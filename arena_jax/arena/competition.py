@@ -5,12 +5,14 @@ update over all models, compiled once, whose mask says who stepped. Gradients of
 shared and their parameters drawn together, where the run's optimizer says so.
 
 What repeats to the bit. Batch sizes are read off the compiler, policies are asked about counted arithmetic, and a
-model's data, dropout and learning rate go by its own steps. With ``swap_after`` (the default) a new batch size takes
-over so many rounds after its reallocation, at the next reallocation at the latest, whether its program has been ready
-for long or is waited for (the wait is in the records). With ``swap_after=None`` it takes over as soon as the program is
-ready; with ``price="seconds"`` policies see the clock; with ``spend="150s"`` the clock says how long the run is and how
-its learning rates fall (``spend="20TFLOP"`` is counted). Such runs are saved and resumed whole, but two of them need
-not agree.
+model's data, dropout and learning rate go by its own steps. A new batch size takes over ``swap_after`` rounds after
+its reallocation, at the next reallocation at the latest, however long its program has been ready. Training waits for no
+compilation: a program that is not ready then is deferred by as many rounds again, and the run says so; with
+``late_swaps="wait"`` it is waited for.
+
+What does not. A run with deferred batch sizes; with ``price="seconds"`` policies see the clock; with ``spend="150s"``
+the clock says how long the run is and how its learning rates fall (``spend="20TFLOP"`` is counted). Such runs are saved
+and resumed whole, but two of them need not agree.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +181,7 @@ class _Competition(Rounds):
                 saving.finish(at)
             if not self.over(at):
                 raise interrupts.Stopped(self.folder, at, self.rounds)
+            self.tell_deferred(at)
             self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))
             seconds = time.perf_counter() - self.began
             self.emit("end", at, epoch=self.epoch(), seconds=seconds, reason="finished")
@@ -242,22 +246,6 @@ class _Competition(Rounds):
         for name, share in zip(self.names, self.shares, strict=True):
             self.begin(name, float(share) * self.executables.pool, at)
         self.allot(at)
-
-    def swap(self, at: int, *, last: bool = False) -> None:
-        """Let new batch sizes take over: those that are due, or ready where the clock decides."""
-        self.tell_compiled(at, self.executables.left_over())
-        for name, pending in list(self.pending.items()):
-            due = pending.choice.done() if pending.due is None else last or at >= pending.due
-            if not due:
-                continue
-            start = time.perf_counter()
-            choice = pending.choice.result()
-            waited = time.perf_counter() - start
-            del self.pending[name]
-            before, self.sizes[name] = self.sizes[name], processes.agree(choice.batch, f"{name}'s batch size")
-            self.tell_compiled(at, self.executables.adopt(name, choice))
-            if before != choice.batch:
-                self.emit("swap", at, model=name, before=before, waited=waited, reason=choice.reason, **self.held(name))
 
     # ---- the beginning ----
 
@@ -335,6 +323,14 @@ class _Competition(Rounds):
         for note in self.parts.notes:
             self.emit("note", 0, text=note)
 
+    def tell_deferred(self, at: int) -> None:
+        """Say whether the run hung on how fast programs were compiled."""
+        deferred = self.deferred + sum(one.late > 0 for one in self.pending.values())
+        if deferred:
+            changes = "1 change" if deferred == 1 else f"{deferred} changes"
+            text = f"{changes} of batch size came later than planned, or not at all, as programs were still compiled: "
+            self.emit("note", at, text=text + "another run may differ; --late-swaps wait repeats to the bit")
+
     # ---- stopping and going on ----
 
     def to_json(self) -> dict[str, Any]:
@@ -347,7 +343,10 @@ class _Competition(Rounds):
             "shares": self.shares.tolist(),
             "sizes": self.sizes,
             "first_rows": self.first_rows,
-            "pending": {name: {"memory": one.memory, "due": one.due} for name, one in self.pending.items()},
+            "pending": {
+                name: {"memory": one.memory, "due": one.due, "late": one.late} for name, one in self.pending.items()
+            },
+            "deferred": self.deferred,
             "history": {field: np.asarray(rows).tolist() for field, rows in self.history._asdict().items()},
             "last_scores": self.last_scores,
             "health": self.health.state(),
@@ -371,11 +370,13 @@ class _Competition(Rounds):
         self.shares = np.array(position["shares"])
         self.sizes, self.first_rows = dict(position["sizes"]), dict(position["first_rows"])
         self.history = past.History(**{field: np.array(rows) for field, rows in position["history"].items()})
-        self.last_scores = position["last_scores"]
+        self.last_scores, self.deferred = position["last_scores"], position.get("deferred", 0)
         self.executables.evicted.update(position["evicted"])
         if "learned" in position:  # a checkpoint of before it was kept has none
             self.executables.learn(position["learned"])
         for one in self.executables.remember(position["executables"], self.sizes):
             self.tell_program(at, one.program, one.seconds, one.bytes, one.cached, again=True)
         for name, pending in position["pending"].items():
-            self.begin(name, pending["memory"], at, pending["due"])
+            self.begin(name, pending["memory"], at, pending["due"], pending.get("late", 0))
+        # Training has not begun again yet. The run that was interrupted had them compiled in these rounds.
+        wait([one.choice for one in self.pending.values()])

@@ -33,23 +33,30 @@ from arena_jax.training.step import make_step
 
 
 class Pending(NamedTuple):
-    """A batch size on its way: the search for it, the memory it is for, and the round it takes over at."""
+    """A batch size on its way.
+
+    Attributes:
+        choice: the search for it.
+        memory: bytes per device that it is for.
+        due: the round it takes over at, if its program is ready.
+        late: rounds by which it has been deferred.
+    """
 
     choice: Future[Choice]
     memory: float
-    due: int | None
+    due: int
+    late: int = 0
 
 
 def check_repeatable(arena: ArenaConfig) -> None:
     """Refuse what hangs on a clock where several processes must decide alike.
 
     Raises:
-        ArenaError: batch sizes, costs or the length of the run are measured.
+        ArenaError: costs or the length of the run are measured.
     """
     if not processes.several():
         return
     measured = {
-        "--swap-after none (give 5)": arena.swap_after is None,
         "--price seconds (give flops)": arena.price == "seconds",
         "--spend in seconds (give TFLOP)": arena.spend is not None and parse_spend(arena.spend).of == "seconds",
     }
@@ -145,6 +152,7 @@ class Contest:
         self.sizes: dict[str, int] = {}
         self.first_rows: dict[str, int] = {}
         self.pending: dict[str, Pending] = {}
+        self.deferred = 0  # batch sizes that came later than planned, or not at all
         self.spent = {name: Spending() for name in self.names}
         self.pace = Pace()
         self.history: past.History | None = None
@@ -215,7 +223,8 @@ class Contest:
     def derived(self) -> list[dict[str, Any]]:
         """Every value that was not simply given, with its reason."""
         arena, device = self.arena, self.mesh.local_devices[0]
-        swap = "as soon as they are compiled" if arena.swap_after is None else f"{arena.swap_after} rounds later"
+        late = "waited for" if arena.late_swaps == "wait" else "or when they are compiled"
+        swap = f"{arena.swap_after} rounds later, {late}"
         given = f"{arena.memory_budget} of {format_bytes(device_limit(device))}"
         said = [
             ("devices", f"{self.mesh.shape['data']} × {device.device_kind}", "each holds the budget"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import jax
 import numpy as np
 
 from arena_jax.arena.allocation import steps_per_round
+from arena_jax.arena.batch_size import Choice
 from arena_jax.arena.contest import Contest, Pending
 from arena_jax.errors import ArenaError
 from arena_jax.out_of_memory import ran_out
+from arena_jax.training import processes
 from arena_jax.training.devices import own_rows, place_batch
 from arena_jax.training.health import Health
 from arena_jax.training.interval import Interval
@@ -113,18 +116,53 @@ class Rounds(Contest):
         )
         self.tell_compiled(at, self.executables.compile(name, smaller))
         if name in self.pending:  # that search did not know
-            self.begin(name, self.pending[name].memory, at, self.pending[name].due)
+            self.begin(name, self.pending[name].memory, at, self.pending[name].due, self.pending[name].late)
 
     # ---- batch sizes ----
 
-    def begin(self, name: str, memory: float, at: int, due: int | None = None) -> None:
+    def begin(self, name: str, memory: float, at: int, due: int | None = None, late: int = 0) -> None:
         """Start looking for the batch size of a model's new share, in the background."""
-        if due is None and self.arena.swap_after is not None:
-            due = at + self.arena.swap_after
+        due = at + self.arena.swap_after if due is None else due
         if name in self.pending:
+            self.deferred += 1
             # Nobody waits for it any more, and others wait behind it.
-            self.executables.give_up(name, self.pending[name].choice, keep=self.arena.swap_after is None)
-        self.pending[name] = Pending(self.executables.find(name, memory), memory, due)
+            self.executables.give_up(name, self.pending[name].choice, keep=self.arena.late_swaps == "defer")
+        self.pending[name] = Pending(self.executables.find(name, memory), memory, due, late)
+
+    def swap(self, at: int, *, last: bool = False) -> None:
+        """Let new batch sizes take over that are due; what is not compiled by then is deferred, or waited for.
+
+        Args:
+            at: the round.
+            last: all are due, as new shares follow.
+        """
+        self.tell_compiled(at, self.executables.left_over())
+        for name, pending in list(self.pending.items()):
+            if not (last or at >= pending.due):
+                continue
+            if not (self.ready(pending.choice) or self.must_wait(last)):
+                rounds = max(1, self.arena.swap_after)
+                self.pending[name] = pending._replace(due=at + rounds, late=pending.late + rounds)
+                continue
+            start = time.perf_counter()
+            choice = pending.choice.result()
+            waited = time.perf_counter() - start
+            del self.pending[name]
+            before, self.sizes[name] = self.sizes[name], processes.agree(choice.batch, f"{name}'s batch size")
+            self.tell_compiled(at, self.executables.adopt(name, choice))
+            if before != choice.batch:
+                self.deferred += pending.late > 0
+                told = {"waited": waited, "late": pending.late, "reason": choice.reason}
+                self.emit("swap", at, model=name, before=before, **told, **self.held(name))
+
+    def ready(self, choice: Future[Choice]) -> bool:
+        """Whether every process has found the batch size."""
+        return all(processes.gather(choice.done()))
+
+    def must_wait(self, last: bool) -> bool:
+        """Whether training stands still for a batch size that is due and not compiled."""
+        # Several processes give up no search: they would not all be at the same place of it.
+        return self.arena.late_swaps == "wait" or (last and processes.several())
 
     def calibrate(self, name: str, at: int) -> None:
         """Record what a program's first run says of its estimate; look again where its size no longer fits."""

@@ -34,10 +34,11 @@ def swap_line(record: Record) -> str:
         '  · bert: batch 8 → 16 after round 105'
     """
     waited = f"; waited {record['waited']:.1f} s for the compiler" if record["waited"] >= 0.05 else ""
+    late = f", {record['late']} later than planned" if record.get("late") else ""
     parts = f" × {record['accumulation']}" if record["accumulation"] > 1 else ""
     return (
         f"  · {record['model']}: batch {record['before']} → {record['batch_size']}{parts}"
-        f" after round {record['step']:,}{waited}"
+        f" after round {record['step']:,}{late}{waited}"
     )
 
 

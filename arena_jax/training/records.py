@@ -20,7 +20,8 @@ allocation  of a competition, whose steps are rounds: fraction (of the run that 
             "accumulation", "memory" (bytes), "executables", "evicted"}}; train records then also hold fraction and for
             each model "share", "batch_size" and its account (steps, examples, tokens, padding, text_bytes, flops,
             seconds); evaluation records fraction, shares {name: share} and accounts {name: account}
-swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), reason
+swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), late (rounds),
+            reason
 calibration of a competition on a GPU, a batch size's first run: model, size, estimated and measured (bytes per device),
             margin (part added to the model's estimates from now on), raised (whether it was less before)
 leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",

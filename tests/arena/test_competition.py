@@ -54,6 +54,7 @@ def tiny(arena=None, optimizer=None, **training):
                 "reallocate_every": 2,
                 "batch_sizes": (2, 4, 8),
                 "swap_after": 1,
+                "late_swaps": "wait",
                 **(arena or {}),
             }
         ),
@@ -145,7 +146,15 @@ def test_a_stopped_run_goes_on_to_the_bit_with_a_new_size_on_its_way(finished, t
     monkeypatch.undo()
     with pytest.raises(ArenaError, match="was begun with the policy 'to_first', not '"):
         competition.train(tiny(), tmp_path / "run", resume=True)
+    ready = []
+
+    def play_and_look(self, at):
+        ready.extend((at, name, pending.choice.done()) for name, pending in self.pending.items())
+        original(self, at)
+
+    monkeypatch.setattr(competition._Competition, "play", play_and_look)
     run = competition.train(tiny(), tmp_path / "run", resume=True, policy=to_first)
+    assert ready[:2] == [(2, "bert", True), (2, "gpt2", True)], "compiled before training went on, so that none is late"
     states = [loop.restore(path, loop.load_run(path))[2] for path in (finished, run)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

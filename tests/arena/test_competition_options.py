@@ -14,6 +14,7 @@ from arena_jax.arena.executables import Executables
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training import loop
+from arena_jax.training.narration import narrate
 from arena_jax.training.records import read
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
@@ -49,41 +50,80 @@ def assert_close(one, other, rtol, atol):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 
-def test_without_swap_after_a_size_takes_over_when_it_is_ready_and_nobody_waits(tmp_path, monkeypatch):
-    late = []
-
-    class Late(Future):
-        """A search that is slow: its answer is there, and is told four rounds later."""
+@pytest.fixture
+def told_in(monkeypatch):
+    """A slow compiler: what searches for new sizes find is told when the round begins whose number is put in here."""
+    rounds, waiting = [], []
+    original, played = Executables.find, competition._Competition.play
 
     def find(self, name, memory, *, refuse=False, start=None):
         real = original(self, name, memory, refuse=refuse, start=start)
-        if refuse:
+        if refuse:  # a first size
             return real
-        promise = Late()
-        late.append((promise, real))
-        return promise
+        waiting.append((Future(), real))
+        return waiting[-1][0]
 
     def play(self, at):
-        if at == 4:
-            for promise, real in late:
+        if at in rounds:
+            for promise, real in waiting:
                 if not promise.cancelled():  # by the next reallocation
                     promise.set_result(real.result())
-            late.clear()
-        seen.append((at, dict(self.sizes)))
+            waiting.clear()
         played(self, at)
 
-    seen = []
-    original, played = Executables.find, competition._Competition.play
     monkeypatch.setattr(Executables, "find", find)
     monkeypatch.setattr(competition._Competition, "play", play)
-    config = tiny({"swap_after": None, "reallocate_every": 2, "memory_budget": "1MB"}, evaluate_every=6)
-    run = competition.train(config, tmp_path / "run", policy=lambda history: [0.95, 0.05])
+    return rounds
+
+
+def to_first(history):
+    return [0.95, 0.05]
+
+
+@pytest.mark.parametrize(("after", "late"), [(0, 4), (2, 2)])
+def test_a_size_that_is_not_compiled_when_it_is_due_is_deferred_and_nobody_waits(after, late, tmp_path, told_in):
+    told_in.append(10)
+    config = tiny({"swap_after": after, "reallocate_every": 7}, steps=13, evaluate_every=13)
+    run = competition.train(config, tmp_path / "run", policy=to_first)
+    assert [r["step"] for r in records(run, "allocation")] == [0, 7]
+    (swap,) = records(run, "swap")
+    assert (swap["step"], swap["model"], swap["before"]) == (11, "gpt2", 8), "ready in the eleventh round"
+    assert (swap["late"], swap["waited"] < 0.05) == (late, True)
+    text = narrate(read(run))
+    assert f"gpt2: batch 8 → {swap['batch_size']} after round 11, {late} later than planned" in text
+    # BERT kept its size: that its search was as late changed nothing.
+    assert "1 change of batch size came later than planned" in text
+
+
+def test_what_the_next_reallocation_overtakes_is_told(tmp_path, told_in):
+    told_in.append(4)
+    run = competition.train(tiny({"swap_after": 0}), tmp_path / "run", policy=to_first)
     assert [r["step"] for r in records(run, "allocation")] == [0, 2, 4]
     (swap,) = records(run, "swap")
-    assert (swap["step"], swap["model"]) == (5, "gpt2"), "ready during round 5: the next round is the first to use it"
-    assert swap["waited"] < 0.05
-    assert [sizes["gpt2"] for _, sizes in seen] == [8] * 5 + [swap["batch_size"]]
-    assert "as soon as they are compiled" in str(records(run, "start")[0]["derived"])
+    assert (swap["step"], swap["model"], swap["late"]) == (5, "gpt2", 1)
+    # Both searches of round 2 were given up, and GPT-2's next one was a round late.
+    assert "3 changes of batch size came later than planned, or not at all" in narrate(read(run))
+
+
+def test_who_asks_to_wait_gets_the_size_in_the_round_that_was_planned(tmp_path, monkeypatch):
+    original = Executables.find
+
+    def slowly(self, name, memory, *, refuse=False, start=None):
+        real = original(self, name, memory, refuse=refuse, start=start)
+        if refuse:
+            return real
+        promise = Future()
+        threading.Timer(0.2, lambda: promise.set_result(real.result())).start()
+        return promise
+
+    monkeypatch.setattr(Executables, "find", slowly)
+    config = tiny({"swap_after": 0, "late_swaps": "wait", "reallocate_every": 4})
+    run = competition.train(config, tmp_path / "run", policy=to_first)
+    (swap,) = records(run, "swap")
+    assert (swap["step"], swap["model"], swap["late"]) == (4, "gpt2", 0)
+    assert swap["waited"] > 0.05
+    assert "later than planned" not in narrate(read(run))
+    assert "0 rounds later, waited for" in str(records(run, "start")[0]["derived"])
 
 
 @pytest.mark.parametrize("price", ["flops", "seconds"])
@@ -110,7 +150,13 @@ def test_of_many_sizes_four_live_and_the_evicted_are_compiled_again(tmp_path):
         first = [0.5, 0.2, 0.12, 0.09, 0.06][next(turns) % 5]  # batches of 8, 4, 3, 2 and 1
         return [first, 1 - first]
 
-    arena = {"batch_sizes": (1, 2, 3, 4, 8), "reallocate_every": 1, "swap_after": 0, "memory_budget": "900kB"}
+    arena = {
+        "batch_sizes": (1, 2, 3, 4, 8),
+        "reallocate_every": 1,
+        "swap_after": 0,
+        "late_swaps": "wait",
+        "memory_budget": "900kB",
+    }
     config = tiny(arena, steps=9, evaluate_every=9, log_every=9)
     run = competition.train(config, tmp_path / "run", policy=policy)
     told = [(name, one) for r in records(run, "allocation") for name, one in r["models"].items()]
@@ -147,7 +193,7 @@ def test_a_reallocation_compiles_nothing_while_training_waits(tmp_path, monkeypa
     monkeypatch.setattr(competition._Competition, "reallocate", reallocate)
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
-        arena = {"batch_sizes": (1,), "reallocate_every": 1, "swap_after": None, "round_scale": 1}
+        arena = {"batch_sizes": (1,), "reallocate_every": 1, "swap_after": 0, "round_scale": 1}
         config = tiny(arena, steps=70, evaluate_every=1, log_every=70, checkpoint_every=None)
         run = competition.train(config, tmp_path / "run")
     finally:
