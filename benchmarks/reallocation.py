@@ -5,9 +5,10 @@
     python benchmarks/reallocation.py --quick         # a few reallocations of tiny models; timings mean nothing
     python benchmarks/reallocation.py --records RUN…  # what compiling took in runs that were made before
 
-The runs are competitions as `arena-jax train` makes them (arena-small's models and data, ``swap_after=None``: a batch
-size takes over when its program is ready), with a policy that turns the shares on at every reallocation whatever the
-scores are. One that is told to stop (Ctrl-C, SIGTERM) is judged by what it has done so far.
+The runs are competitions as `arena-jax train` makes them (arena-small's models and data; new batch sizes
+are due 5 rounds after a reallocation, not 20, as the next one follows sooner), with a policy that turns the shares on
+at every reallocation whatever the scores are. One that is told to stop (Ctrl-C, SIGTERM) is judged by what it has done
+so far.
 
 - warm: each model goes round four sizes. After the first round nothing is compiled any more, which is how a run spends
   most of its time; 12 rounds between reallocations make it about ten minutes long.
@@ -18,7 +19,8 @@ What is measured, with the device made to finish after every step:
 
 - a step's *usual* time is the median over steps of the same models at the same sizes while nothing is compiled;
 - the *stall* of a reallocation is what the loop spends on it outside its steps: asking the policy, starting the
-  searches, and letting a batch size take over; in steps, over all the models that step in a turn;
+  searches, and letting a batch size take over; in steps of all the models that step in a turn. It is *warm* if it asks
+  for no size that must be compiled while nothing else is being compiled; of those the longest is judged;
 - *blocked* is the longest time the loop stood still for a program that was not there yet;
 - *slowed* is a step's time while something is compiled in the background, over its usual time. On a CPU compiling takes
   cores from training; that is no wait, and is told beside it;
@@ -36,6 +38,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +48,7 @@ from measure import machine, table, verdict
 
 from arena_jax import presets
 from arena_jax.arena import competition
+from arena_jax.arena.batch_size import Choice
 from arena_jax.arena.executables import Executables
 from arena_jax.config import DataConfig, RunConfig
 from arena_jax.training import interrupts
@@ -69,7 +73,9 @@ class Watch:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
-        self.reallocations: list[float] = []  # seconds of each, its swaps included
+        self.reallocations: list[float] = []  # seconds of each
+        self.compiled_for: list[bool] = []  # whether something was compiled for each, or by another at the time
+        self.asked: list[Future[Choice]] = []  # the searches of the last one
         self.warm_swaps: list[float] = []
         self.cold_swaps: list[float] = []
         self.resident: list[int] = []  # bytes of the process after each reallocation
@@ -134,10 +140,13 @@ class Watch:
             parent.tell_compiled(self, at, compiled)
 
         def reallocate(self: Any, at: int) -> None:
-            start = time.perf_counter()
+            watch.judge_last()
+            busy, start = watch.compiling(self), time.perf_counter()
             parent.reallocate(self, at)
             watch.reallocations.append(time.perf_counter() - start)
             start = time.perf_counter()
+            watch.compiled_for.append(busy)
+            watch.asked = [pending.choice for pending in self.pending.values()]
             gc.collect()
             watch.resident.append(_resident())
             watch.look(self)
@@ -154,6 +163,13 @@ class Watch:
         """Note the most programs that any model has."""
         executables: Executables = run.executables
         self.alive = max(self.alive, *(executables.alive(name) for name in run.names))
+
+    def judge_last(self) -> None:
+        """Note whether the last reallocation's searches compiled anything, and let go of them and their programs."""
+        if self.asked:
+            found = [one.result() for one in self.asked if one.done() and not one.cancelled()]
+            self.compiled_for[-1] |= len(found) < len(self.asked) or any(one.compiles for one in found)
+        self.asked = []
 
     # ---- what is made of it ----
 
@@ -190,7 +206,7 @@ def configuration(kind: str, reallocations: int, quick: bool) -> RunConfig:
     every = 2 if quick else {"warm": 12, "ladder": 6}[kind]
     rounds = every * (reallocations + 1)
     training = {"evaluate_every": 4 * every, "log_every": 4 * every, "checkpoint_every": None, "figures": False}
-    arena = {"swap_after": None, "spend": None, "reallocate_every": every}
+    arena = {"swap_after": 5, "spend": None, "reallocate_every": every}
     sizes = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
     if quick:
         shape = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
@@ -217,14 +233,19 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
     compiled = [r for r in records if r["kind"] == "compile"]
     updates = sum(r["program"].startswith("update") for r in compiled)
     spent = sum(r["seconds"] for r in compiled)
-    waited = max((r["waited"] for r in records if r["kind"] == "swap"), default=0.0)
+    swaps = [r for r in records if r["kind"] == "swap"]
+    waited = max((r["waited"] for r in swaps), default=0.0)
+    late = sorted(r["late"] for r in swaps) or [0]
     evicted = sum(one["evicted"] for one in [r for r in records if r["kind"] == "allocation"][-1]["models"].values())
     whole = statistics.median(step.seconds for step in watch.steps if len(step.who) == max_stepping(watch))
-    asking, warm, cold = (
-        [seconds / whole for seconds in some]
-        for some in (watch.reallocations, watch.warm_swaps or [0.0], watch.cold_swaps or [0.0])
+    watch.judge_last()
+    timed = list(zip(watch.reallocations, watch.compiled_for, strict=True))
+    warm, cold = ([seconds for seconds, compiled_for in timed if compiled_for == kind] for kind in (False, True))
+    asking, asking_cold, warm_swaps, cold_swaps = (
+        sorted(seconds / whole for seconds in some) or [0.0]
+        for some in (warm, cold, watch.warm_swaps, watch.cold_swaps)
     )
-    stall = statistics.median(asking) + statistics.median(warm)
+    stall = asking[-1] + warm_swaps[-1]
     half_way = records[-1]["step"] / 2
     new = len({r["program"] for r in compiled} - {r["program"] for r in compiled if r["step"] < half_way})
     slope, half, mean = watch.slope()
@@ -240,14 +261,22 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
         ],
         ["times the update was compiled", updates, verdict(updates, 1, at_least=False)],
         [
-            "stall, sizes warm",
-            f"{stall:.2f} steps (longest reallocation {max(asking):.2f}, longest swap {max(warm):.2f})",
-            f"{verdict(stall, 1, at_least=False)}; a step of all models takes {1000 * whole:.1f} ms",
+            f"stall of the {len(warm)} warm reallocations, longest",
+            f"{stall:.2f} steps (asking {asking[-1]:.2f}, median {statistics.median(asking):.2f}; a size takes over "
+            f"{warm_swaps[-1]:.2f}, median {statistics.median(warm_swaps):.2f})",
+            f"{verdict(stall, 1, at_least=False) if warm else 'not judged'}; a step of all models takes "
+            f"{1000 * whole:.1f} ms",
+        ],
+        [
+            f"stall of the {len(cold)} cold ones, longest",
+            f"asking {asking_cold[-1]:.2f} steps, median {statistics.median(asking_cold):.2f}",
+            "no criterion: beside a compilation Python is shared",
         ],
         [
             "blocked by a cold size, longest",
-            f"{waited / whole:.3f} steps ({1000 * waited:.2f} ms); swap to a cold size, longest {max(cold):.2f}",
-            verdict(waited / whole, 1, at_least=False),
+            f"{waited / whole:.3f} steps ({1000 * waited:.2f} ms); swap to a cold size, longest {cold_swaps[-1]:.2f}",
+            f"{verdict(waited / whole, 1, at_least=False)}; {sum(one > 0 for one in late)} of {len(late)} changes of "
+            f"size deferred, by up to {late[-1]} rounds",
         ],
         [
             "slowed while compiling",
