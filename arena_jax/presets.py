@@ -102,7 +102,7 @@ def arena_small() -> RunConfig:
         ),
         # An equal share holds batches of 8 or 12: there is as much room above as below.
         arena=ArenaConfig(
-            memory_budget="120MB", spend="65TFLOP", reallocate_every=100, batch_sizes=(1, 2, 4, 8, 12, 16, 24, 32, 48)
+            memory_budget="120MB", spend="58TFLOP", reallocate_every=100, batch_sizes=(1, 2, 4, 8, 12, 16, 24, 32, 48)
         ),
     )
 

@@ -329,7 +329,7 @@ class ArenaConfig:
     spend: str | None = option(
         None,
         "length of training by what it costs, all models together, instead of steps: 150s or 10min"
-        " (device-seconds; two such runs need not agree) or 20TFLOP (counted; they repeat to the bit)",
+        " (device-seconds; two such runs need not agree) or 20TFLOP (matrix products, counted; they repeat to the bit)",
     )
     reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
     progress_window: int | None = option(

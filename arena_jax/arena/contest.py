@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from arena_jax import data
+from arena_jax import data, models
 from arena_jax.amounts import parse_spend
 from arena_jax.arena import history as past
 from arena_jax.arena import policies
@@ -27,6 +27,7 @@ from arena_jax.errors import ArenaError
 from arena_jax.training import processes
 from arena_jax.training.build import Parts
 from arena_jax.training.devices import make_mesh
+from arena_jax.training.objectives import head_positions
 from arena_jax.training.optimizer import make_optimizer
 from arena_jax.training.run_folder import build_parts
 from arena_jax.training.step import make_step
@@ -195,6 +196,11 @@ class Contest:
             batch_ratio=self.rows(name) / self.first_rows[name],
             follows=self.arena.rate_follows,
         )
+
+    def flops(self, name: str, length: int) -> float:
+        """Count the operations of a row's gradient, at a length in tokens."""
+        model = self.parts.models[name]
+        return models.training_flops(model.config, model.task, length, head_positions(model.task, length))
 
     def price(self, name: str) -> float:
         """Say what a policy is told that a model has cost."""

@@ -47,7 +47,7 @@ class Rounds(Contest):
                 if turn == 0:
                     self.spent[name].seconds += self.pace((name, self.sizes[name]), took) * steps[name]
                 self.calibrate(name, at)
-                self.spent[name].pay(batch, self.parameters[name])
+                self.spent[name].pay(batch, self.flops(name, batch["attention_mask"].shape[1]))
             losses = {
                 name: {"loss": measured[name]["loss"] if name in measured else np.float32(0)} for name in self.names
             }

@@ -98,7 +98,7 @@ def _finish(arguments: argparse.Namespace, subject: Any, surgery: Any) -> int:
         played = game.AblationGame(model, held, subject.objective, table=game.fine_players(model.config, 1))
         loss = -float(played.evaluate(np.ones((1, len(played.table))))[0])
         count = sum(x.size for x in jax.tree.leaves(models.split(model)[1]))
-        rows.append((loss, game.forward_flops(model.config, length), count))
+        rows.append((loss, models.forward_flops(model.config, length), count))
     (loss, flops, count), (new_loss, new_flops, new_count) = rows
     traded = new_flops - flops
     said = "neither bought nor sold" if traded == 0 else f"{'bought' if traded > 0 else 'sold'}: {abs(traded):,.0f}"

@@ -29,7 +29,7 @@ from arena_jax.game.analysis import GameAnalysis, analyze_subject
 from arena_jax.game.budget import BudgetEquilibrium, budget_equilibrium
 from arena_jax.game.coalitions import Values, coalitions, with_names
 from arena_jax.game.dynamics import Basins, basins, replicator
-from arena_jax.game.flops import forward_flops, player_flops
+from arena_jax.game.flops import player_flops
 from arena_jax.game.gradients import attention_entropy, aumann_shapley, second_order, sensitivity
 from arena_jax.game.growth import add_heads, insert_block, split_heads, widen
 from arena_jax.game.logit import logit_equilibrium
@@ -77,7 +77,6 @@ __all__ = [
     "measure",
     "Observed",
     "observe",
-    "forward_flops",
     "player_flops",
     # what players are worth
     "Values",

@@ -14,12 +14,11 @@ import numpy as np
 from arena_jax import models
 from arena_jax.errors import ArenaError
 from arena_jax.game._checks import Array
-from arena_jax.game.flops import forward_flops
 from arena_jax.game.observe import Observed, observe
 from arena_jax.game.players import PlayerTable, fine_players
 from arena_jax.game.prefixes import Plan, plan, shared_sums
 from arena_jax.models import Gated
-from arena_jax.training.objectives import Objective, objective_for
+from arena_jax.training.objectives import Objective, head_positions, objective_for
 
 CHUNK = 32  # coalitions per compiled call, at most
 STORED = 2**28  # bytes of hidden states kept per compiled call: fewer coalitions, if these are large
@@ -83,7 +82,8 @@ class AblationGame:
         self.keys = jax.random.split(jax.random.key(seed), len(batches))
         rows, length = next(iter(shapes))
         self.tokens = rows * length * len(batches)
-        self.flops = forward_flops(model.config, length) * self.tokens  # of one coalition
+        row = models.row_flops(model.config, model.task, length, head_positions(model.task, length))
+        self.flops = row * rows * len(batches)  # of one coalition
         if together is None:
             # Measured on one core: more side by side fall out of the cache; an accelerator is idle with so few.
             together = 1 if jax.default_backend() == "cpu" else 16

@@ -12,7 +12,6 @@ import numpy as np
 from arena_jax import models
 from arena_jax.errors import ArenaError
 from arena_jax.game._checks import Array
-from arena_jax.game.flops import forward_flops
 from arena_jax.models import TransformerConfig
 
 PARAMS, FIRST, SECOND = "parameters", "first moments", "second moments"
@@ -40,7 +39,7 @@ class Surgery:
 
     def flops(self, length: int) -> float:
         """Operations per token of a forward pass that are bought (above 0) or sold."""
-        return forward_flops(self.after, length) - forward_flops(self.before, length)
+        return models.forward_flops(self.after, length) - models.forward_flops(self.before, length)
 
     def then(self, following: Surgery) -> Surgery:
         """This change, and another after it."""

@@ -10,10 +10,10 @@ import numpy as np
 from arena_jax.errors import ArenaError, nearest
 from arena_jax.game.ablation import AblationGame
 from arena_jax.game.coalitions import Values, with_names
-from arena_jax.game.flops import BACKWARD
 from arena_jax.game.gradients import aumann_shapley, second_order
 from arena_jax.game.players import HEAD
 from arena_jax.game.worth import banzhaf, leave_one_out, shapley
+from arena_jax.models.flops import BACKWARD
 
 
 def _banzhaf(game: AblationGame, evaluations: int | None, seed: int) -> Values:

@@ -2,6 +2,7 @@
 
 from arena_jax.models.config import TASKS, TransformerConfig
 from arena_jax.models.create import create
+from arena_jax.models.flops import forward_flops, row_flops, training_flops
 from arena_jax.models.gates import Gated, Gates
 from arena_jax.models.hf_config import config_from_hf, config_to_hf
 from arena_jax.models.hf_load import from_pretrained, read_config
@@ -25,4 +26,7 @@ __all__ = [
     "save_pretrained",
     "config_from_hf",
     "config_to_hf",
+    "forward_flops",
+    "row_flops",
+    "training_flops",
 ]

@@ -16,6 +16,7 @@ from arena_jax.errors import ArenaError, nearest
 from arena_jax.models.layers import random_words
 
 Batch = Mapping[str, jax.Array]
+HIDDEN = 0.15  # of the tokens, in masked language models (Devlin et al. 2019, section 3.1)
 
 
 class Result(NamedTuple):
@@ -140,6 +141,16 @@ class MaskedBatch(NamedTuple):
     weight: jax.Array
 
 
+def hidden_tokens(length: int, rate: float = HIDDEN) -> int:
+    """The places per row for hidden tokens: max(1, round(rate·L)).
+
+    Example:
+        >>> hidden_tokens(64)
+        10
+    """
+    return max(1, int(rate * length + 0.5))
+
+
 def mask_tokens(
     key: jax.Array,
     input_ids: jax.Array,
@@ -147,7 +158,7 @@ def mask_tokens(
     *,
     mask_token_id: int,
     vocab_size: int,
-    rate: float = 0.15,
+    rate: float = HIDDEN,
 ) -> MaskedBatch:
     """Choose exactly ``rate`` of each row's real tokens, and hide them as BERT does (80/10/10).
 
@@ -165,7 +176,7 @@ def mask_tokens(
         rate: share of the maskable tokens, in (0, 1].
 
     Returns:
-        A :class:`MaskedBatch` with P = max(1, round(rate·L)).
+        A :class:`MaskedBatch` with P = :func:`hidden_tokens`.
 
     Source:
         Devlin et al. 2019, section 3.1 (Task 1) and appendix A.1.
@@ -179,7 +190,7 @@ def mask_tokens(
     """
     input_ids, maskable = jnp.asarray(input_ids), jnp.asarray(maskable)
     rows, length = input_ids.shape
-    capacity = max(1, int(rate * length + 0.5))
+    capacity = hidden_tokens(length, rate)
     # All words at once, as each draw is compiled for itself.
     choose, replace, draw = jnp.split(random_words(key, (rows, length + 2 * capacity)), [length, length + capacity], 1)
     order = jnp.where(maskable > 0, _uniform(choose), -1.0)
@@ -202,7 +213,7 @@ def _uniform(words: jax.Array) -> jax.Array:
     return (words >> 8).astype(jnp.float32) * jnp.float32(2**-24)  # [0, 1), in steps that float32 holds exactly
 
 
-def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: float = 0.15) -> Objective:
+def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: float = HIDDEN) -> Objective:
     """Predict hidden tokens from all others; only hidden tokens are scored.
 
     Args:
@@ -362,3 +373,18 @@ def objective_for(task: str, *, mask_token_id: int | None = None, vocab_size: in
     if task not in _BY_TASK:
         raise ArenaError(f"unknown task '{task}'; {nearest(task, [*_BY_TASK, 'masked-lm'])}")
     return _BY_TASK[task]
+
+
+def head_positions(task: str, length: int) -> int:
+    """How many tokens of a row a task's objective applies the head to.
+
+    Args:
+        task: one of the five tasks of :mod:`arena_jax.models`.
+        length: L, tokens of the row, padding included.
+
+    Example:
+        >>> [head_positions(task, 64) for task in ("causal-lm", "masked-lm", "sequence-classification")]
+        [63, 10, 1]
+    """
+    known = {"causal-lm": length - 1, "masked-lm": hidden_tokens(length), "sequence-classification": 1}
+    return known.get(task, length)

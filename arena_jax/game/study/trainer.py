@@ -13,10 +13,11 @@ import optax
 from arena_jax import models
 from arena_jax.errors import ArenaError
 from arena_jax.game._checks import Array
-from arena_jax.game.flops import BACKWARD, forward_flops, player_flops
+from arena_jax.game.flops import player_flops
 from arena_jax.game.players import HEAD, NEURONS, TYPES, PlayerTable, component_of, fine_players
 from arena_jax.game.study.corpus import LENGTH, Corpus
 from arena_jax.models import Gated
+from arena_jax.models.flops import BACKWARD
 from arena_jax.training.objectives import objective_for
 from arena_jax.transforms import scale_by_component
 
@@ -104,7 +105,7 @@ class Trainer:
         """Operations per token of a forward pass through the open parts."""
         gates = self.open if gates is None else gates
         closed = [p.kind for p, g in zip(self.table.players, gates, strict=True) if not g]
-        whole = forward_flops(self.config, LENGTH)
+        whole = models.forward_flops(self.config, LENGTH)
         return whole - sum(player_flops(self.config, LENGTH, kind, self.table.groups) for kind in closed)
 
     def flops(self, tokens: float, gates: Array | None = None) -> float:
