@@ -1,5 +1,6 @@
 """Several processes on loopback: the same losses, checkpoints that any number resumes, deaths that end all of them."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import jax
 import pytest
 
 from arena_jax import config
-from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training import processes
 from arena_jax.training.records import read
@@ -226,3 +227,53 @@ def test_other_errors_of_several_stay_what_they_are(monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "several", lambda: True)
     with pytest.raises(jax.errors.JaxRuntimeError, match="ptxas"), processes.watched(tmp_path):
         raise jax.errors.JaxRuntimeError("INTERNAL: ptxas failed")
+
+
+def counted(run):
+    """Losses, scores, shares and batch sizes of a competition."""
+    clocks = {"seconds", "examples_per_second", "waited"}
+    return [
+        (record["kind"], record["step"], name, key, value)
+        for record in read(run)
+        if record["kind"] in ("train", "evaluation", "allocation", "swap")
+        for name, told in sorted(record.get("models", {record.get("model"): record}).items())
+        for key, value in sorted(told.items())
+        if isinstance(value, int | float) and key not in clocks | {"time"}
+    ]
+
+
+def test_a_competition_of_two_processes_is_that_of_two_devices(place):
+    arena = ArenaConfig(
+        memory_budget="480kB",
+        policy="modelarena",
+        round_scale=4,
+        smoothing=0.0,
+        progress_window=1,
+        reallocate_every=3,
+        swap_after=1,
+        late_swaps="wait",
+        batch_sizes=(1, 2, 4),
+    )
+    run = dataclasses.replace(
+        config.load(place / "config.json"),
+        task="sequence-classification",
+        models=tuple(ModelConfig(name, preset=f"{name}-tiny", **SIZES) for name in ("bert", "gpt2")),
+        data=DataConfig(name="synthetic-sentiment", max_length=16, train_limit=400, validation_limit=64),
+        training=TrainingConfig(
+            steps=5,
+            batch_size=1,
+            evaluation_batch_size=4,
+            log_every=1,
+            evaluate_every=1,
+            checkpoint_every=None,
+            tensorboard=False,
+            figures=False,
+        ),
+        arena=arena,
+    )
+    config.save(run, place / "competition.json")
+    words = "train", "--config", place / "competition.json", "--output"
+    succeeded(launch(place, 2, 1, *words, place / "competition-two"))
+    succeeded(launch(place, 1, 2, *words, place / "competition-one"))
+    assert counted(place / "competition-two") == counted(place / "competition-one")
+    assert any(record["kind"] == "swap" for record in read(place / "competition-one"))
