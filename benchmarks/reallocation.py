@@ -303,9 +303,10 @@ def of_records(run: Path) -> list[object]:
     """What compiling took in a run."""
     records = read(run)
     compiled = [r["seconds"] for r in records if r["kind"] == "compile"]
-    seconds = next(r["seconds"] for r in reversed(records) if r["kind"] == "end")
-    share = sum(compiled) / seconds
-    told = f"{sum(compiled):.1f} s of {seconds:.0f} s: {100 * share:.1f} %"
+    end = next(r for r in reversed(records) if r["kind"] == "end")
+    seconds, spent = end["seconds"], end.get("compiling", sum(compiled))
+    share = spent / seconds
+    told = f"{spent:.1f} s of {seconds:.0f} s: {100 * share:.1f} %"
     return [run.name, len(compiled), told, verdict(share, 0.05, at_least=False)]
 
 

@@ -133,6 +133,7 @@ class _Competition(Rounds):
                 resume=resume,
                 position=position,
                 at=at,
+                began=self.began,
             )
             self.emit, self.tell_program = saving.emit, saving.compiled
             if resume:
@@ -183,8 +184,7 @@ class _Competition(Rounds):
                 raise interrupts.Stopped(self.folder, at, self.rounds)
             self.tell_deferred(at)
             self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))
-            seconds = time.perf_counter() - self.began
-            self.emit("end", at, epoch=self.epoch(), seconds=seconds, reason="finished")
+            self.emit("end", at, epoch=self.epoch(), **saving.clock(), reason="finished")
 
     def save(self, saving: Saving, at: int) -> None:
         """Start writing a checkpoint."""

@@ -180,7 +180,7 @@ def read_run(folder: Path) -> Run:
         batch=np.array([batch[name] for name in names], float),
         rounds=end["step"],
         wall=end["seconds"],
-        compiling=sum(record["seconds"] for record in kinds.get("compile", [])),
+        compiling=end.get("compiling", sum(record["seconds"] for record in kinds.get("compile", []))),
         evaluating=sum(record["seconds"] for record in evaluations),
     )
 

@@ -108,7 +108,15 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             Display(earlier=read(folder) if resume and speaks else (), silent=not speaks) as screen,
         ):
             saving = Saving(
-                folder, checkpoints, records, screen, config=config, resume=resume, position=position, at=first_step
+                folder,
+                checkpoints,
+                records,
+                screen,
+                config=config,
+                resume=resume,
+                position=position,
+                at=first_step,
+                began=began,
             )
             emit = saving.emit
             compiled = 0
@@ -206,7 +214,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 saving.finish(at)
             if at < total_steps:
                 raise interrupts.Stopped(folder, at, total_steps)
-            emit("end", at, epoch=at / steps_per_epoch, seconds=time.perf_counter() - began, reason="finished")
+            emit("end", at, epoch=at / steps_per_epoch, **saving.clock(), reason="finished")
     if wanted.figures and processes.first():
         from arena_jax import reports
 

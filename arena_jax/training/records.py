@@ -26,7 +26,8 @@ calibration of a competition on a GPU, a batch size's first run: model, size, es
             margin (part added to the model's estimates from now on), raised (whether it was less before)
 leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",
             "bits_per_byte", and the account}}, the best first
-end         epoch, seconds, reason ("finished" or "interrupted")
+end         epoch, seconds (of all sessions), compiling (of these, what a resumed run had to make again at once
+            included, which has no compile record), reason ("finished" or "interrupted")
 =========== =========================================================================================================
 """
 

@@ -101,6 +101,7 @@ class Saving:
         resume: the run goes on; what was damaged is put aside and told.
         position: from :func:`begin`.
         at: the step it begins at.
+        began: when this session began, by ``time.perf_counter``.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Saving:
         resume: bool,
         position: Mapping[str, Any],
         at: int,
+        began: float,
     ) -> None:
         self._config = configuration.to_dict(config)
         self._folder, self._checkpoints, self._records, self._screen = folder, checkpoints, records, screen
@@ -121,6 +123,9 @@ class Saving:
             Counter(r["program"] for r in read(folder) if r["kind"] == "compile") if resume else Counter[str]()
         )
         self._saved = at if position else None
+        # A checkpoint of before they were kept has neither: both then count from here on.
+        self._began = began - position.get("seconds", 0.0)
+        self._compiling = position.get("compiling", 0.0)
         self._unsaved = "there was no room for the records"
         used = folder / "checkpoints" / str(at)
         for one in checkpoints.set_aside():
@@ -148,6 +153,7 @@ class Saving:
 
         A competition, which makes programs of one name more than once, says itself which it has made again.
         """
+        self._compiling += seconds
         told = {"program": program, "seconds": seconds, "bytes": size, "cached": cached}
         made = not program.startswith("gradients of ") and self._compiled[program] > 0
         if made or again:
@@ -191,7 +197,7 @@ class Saving:
             self._unsaved = "there was no room for the records"
             return
         self._saved = at
-        held = {**position, "config": self._config, "records": self._records.position}
+        held = {**position, **self.clock(), "config": self._config, "records": self._records.position}
         self._checkpoints.write(at, snapshot, held, score=score)
 
     def finish(self, at: int) -> None:
@@ -208,6 +214,15 @@ class Saving:
                 f"the state after step {at:,} could not be saved ({self._unsaved}); make room, then "
                 f"`arena-jax resume {self._folder}` {on}"
             )
+
+    def clock(self) -> dict[str, float]:
+        """How long the run has taken, all its sessions together.
+
+        Returns:
+            "seconds" at work, and of these "compiling", what a resumed run makes again included. Work that was lost
+            with a killed session is not in them.
+        """
+        return {"seconds": time.perf_counter() - self._began, "compiling": self._compiling}
 
     @property
     def saved(self) -> int | None:

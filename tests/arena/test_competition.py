@@ -17,6 +17,7 @@ from arena_jax.sections import POLICIES as POLICY_NAMES
 from arena_jax.training import interrupts, loop
 from arena_jax.training.narration import narrate
 from arena_jax.training.records import read
+from arena_jax.training.saving import Saving
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 # Every run here compiles the same few programs, a resumed one those of the first.
@@ -114,6 +115,7 @@ def without_times(run):
     clocks = {
         "time",
         "seconds",
+        "compiling",
         "cached",
         "examples_per_second",
         "run",
@@ -141,6 +143,7 @@ def test_a_stopped_run_goes_on_to_the_bit_with_a_new_size_on_its_way(finished, t
         original(self, at)
 
     monkeypatch.setattr(competition._Competition, "play", play_and_stop)
+    monkeypatch.setattr(Saving, "clock", lambda self: {"seconds": 1000.0, "compiling": 100.0})
     with pytest.raises(interrupts.Stopped, match="stopped after step 2 of 6"):
         competition.train(tiny(), tmp_path / "run", policy=to_first)
     monkeypatch.undo()
@@ -155,6 +158,8 @@ def test_a_stopped_run_goes_on_to_the_bit_with_a_new_size_on_its_way(finished, t
     monkeypatch.setattr(competition._Competition, "play", play_and_look)
     run = competition.train(tiny(), tmp_path / "run", resume=True, policy=to_first)
     assert ready[:2] == [(2, "bert", True), (2, "gpt2", True)], "compiled before training went on, so that none is late"
+    end = read(run)[-1]
+    assert 0 < end["compiling"] - 100 < end["seconds"] - 1000 < 100, "the end tells of both sessions"
     states = [loop.restore(path, loop.load_run(path))[2] for path in (finished, run)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

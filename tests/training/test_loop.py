@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import jax
@@ -14,7 +15,9 @@ from arena_jax import models, presets
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training import interrupts, loop
+from arena_jax.training.narration import narrate
 from arena_jax.training.records import read
+from arena_jax.training.saving import Saving
 
 # Every run here compiles the same few programs, a resumed one those of the first.
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -57,7 +60,7 @@ def state_of(run: Path):
 
 def without_times(run: Path):
     """The records less what a clock says."""
-    clocks = {"time", "seconds", "cached", "examples_per_second", "run", "path"}
+    clocks = {"time", "seconds", "compiling", "cached", "examples_per_second", "run", "path"}
 
     def strip(value):
         if isinstance(value, dict):
@@ -114,10 +117,16 @@ def test_a_stopped_run_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
         return original(self, *arguments, **extra)
 
     monkeypatch.setattr(loop.Step, "run", run_and_stop)
+    monkeypatch.setattr(Saving, "clock", lambda self: {"seconds": 1000.0, "compiling": 100.0})
     with pytest.raises(interrupts.Stopped, match=r"stopped after step 5 of 8; go on with: arena-jax resume .*run"):
         loop.train(tiny(), tmp_path / "run")
     monkeypatch.undo()
+    began = time.perf_counter()
     run = loop.train(tiny(), tmp_path / "run", resume=True)
+    took, end = time.perf_counter() - began, read(run)[-1]
+    assert 0 < end["seconds"] - 1000 < took, "the end tells of both sessions"
+    assert 0 < end["compiling"] - 100 < took
+    assert f"compiling {end['compiling']:.1f} s" in narrate(read(run))
 
     expected, got = state_of(finished), state_of(run)
     assert jax.tree.structure(expected) == jax.tree.structure(got)
@@ -138,10 +147,14 @@ def test_a_killed_run_repeats_what_its_checkpoint_did_not_see(finished, tmp_path
         return original(self, *arguments, **extra)
 
     monkeypatch.setattr(loop.Step, "run", run_and_die)
+    monkeypatch.setattr(Saving, "clock", lambda self: {})  # checkpoints of before it was kept
     with pytest.raises(RuntimeError, match="power cut"):
         loop.train(tiny(), tmp_path / "run")
     monkeypatch.undo()
+    began = time.perf_counter()
     run = loop.train(tiny(), tmp_path / "run", resume=True)
+    end = read(run)[-1]
+    assert 0 < end["compiling"] < end["seconds"] < time.perf_counter() - began, "both of the last session"
     for a, b in zip(jax.tree.leaves(state_of(finished)), jax.tree.leaves(state_of(run)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert without_times(run) == without_times(finished)
