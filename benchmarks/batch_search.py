@@ -4,9 +4,12 @@
     python benchmarks/batch_search.py --searches 400
 
 A need is made up: what is always there (0 to 100 MB), then so much for each example (10 kB to 10 MB; each example's
-own part differs from that by up to the noise), in a straight line or bent up or down (power 1.1 or 0.9). The budget is
-such that the answer may be anywhere. Sizes are either any up to 4,096, or one of three ladders, whose search begins at
-its second size or anywhere on it, as a competition begins where the last model's search ended.
+own part differs from that by up to the noise), in a straight line or bent up or down (power 1.1 or 0.9). Where it rises
+in treads, as of a kernel that works in tiles of 8 or 32 examples, a batch takes as much as the next multiple. Where it
+drops, too, a batch that is no multiple takes up to a tile more, as of a copy that fills it up, so that a larger batch
+may need less. The budget is such that the answer may be anywhere. Sizes are either any up to
+4,096, or one of three ladders, whose search begins at its second size or anywhere on it, as a competition begins where
+the last model's search ended.
 
 Lost: the size found is below 0.95 of the largest that fits. A search never returns a size that does not fit.
 """
@@ -31,21 +34,30 @@ LADDERS = (
 LARGEST = 4096
 
 
-def made_up(random: np.random.Generator, noise: float) -> tuple[float, np.ndarray]:
+def made_up(random: np.random.Generator, noise: float, tread: int = 1, drop: bool = False) -> tuple[float, np.ndarray]:
     """Bytes that are always there, and of every size from 1, those included."""
     fixed, slope = random.uniform(0, 100e6), 10 ** random.uniform(4, 7)
     power = random.choice([1.0, 1.0, 1.0, 0.9, 1.1])
     own = random.uniform(1 - noise, 1 + noise, LARGEST + 1)
     examples = slope * own * power * np.arange(1, LARGEST + 2) ** (power - 1)
-    return fixed, np.round(fixed + random.uniform(0, 5) * slope + np.cumsum(examples))
+    total = np.round(fixed + random.uniform(0, 5) * slope + np.cumsum(examples))
+    if tread == 1:
+        return fixed, total
+    sizes = np.arange(1, LARGEST + 2)
+    tiles = np.minimum(-(-sizes // tread) * tread, LARGEST + 1)
+    copy = random.uniform(0, tread) * slope if drop else 0.0
+    return fixed, np.round(total[tiles - 1] + np.where(sizes % tread, copy, 0))
 
 
-def search(random: np.random.Generator, noise: float, kind: str) -> tuple[int, int, int]:
+def search(
+    random: np.random.Generator, noise: float, kind: str, tread: int = 1, drop: bool = False
+) -> tuple[int, int, int]:
     """One search: the size found, the largest that fits, and the compilations."""
-    fixed, total = made_up(random, noise)
+    fixed, total = made_up(random, noise, tread, drop)
     sizes: Sequence[int] = range(1, LARGEST + 1) if kind == "any size" else LADDERS[random.integers(len(LADDERS))]
     answer = int(10 ** random.uniform(0, 3)) if kind == "any size" else sizes[random.integers(len(sizes))]
-    budget = int(random.uniform(total[answer - 1], total[min(answer, LARGEST)]))
+    budget = int(random.uniform(total[answer - 1], max(total[answer - 1], total[min(answer - 1 + tread, LARGEST)])))
+    budget = max(budget, int(total[0]))  # where needs drop, a batch of 1 may need more than a tile
     start = int(random.choice(sizes)) if kind == "ladder, begun anywhere" else None
 
     def compiled(_: object, size: int) -> Estimate:
@@ -63,18 +75,18 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=4000, help="searches a row")
     arguments = parser.parse_args()
     print(f"{machine()}\n")
+    needs = [(f"noise {noise:.0%}", noise, 1, False) for noise in (0.0, 0.1, 0.3)]
+    needs += [(f"treads of {tread}{', drops' * drop}", 0.0, tread, drop) for tread in (8, 32) for drop in (False, True)]
     rows = []
     for kind in ("any size", "ladder", "ladder, begun anywhere"):
-        for noise in (0.0, 0.1, 0.3):
+        for what, *need in needs:
             random = np.random.default_rng(0)
-            found = np.array([search(random, noise, kind) for _ in range(arguments.searches)])
+            found = np.array([search(random, need[0], kind, *need[1:]) for _ in range(arguments.searches)])
             assert (found[:, 0] <= found[:, 1]).all(), "a size was returned that does not fit"
             lost = int((found[:, 0] < 0.95 * found[:, 1]).sum())
             three = 100 * (found[:, 2] <= 3).mean()
-            rows.append(
-                [kind, f"{noise:.0%}", f"{lost} of {len(found)}", f"{found[:, 2].mean():.2f}", f"{three:.1f} %"]
-            )
-    print(table(["sizes", "noise", "lost", "compilations, mean", "at most 3"], rows))
+            rows.append([kind, what, f"{lost} of {len(found)}", f"{found[:, 2].mean():.2f}", f"{three:.1f} %"])
+    print(table(["sizes", "need", "lost", "compilations, mean", "at most 3"], rows))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ import jax
 from arena_jax.arena.memory import Estimate, estimate, format_bytes, parse_bytes
 from arena_jax.errors import ArenaError
 from arena_jax.out_of_memory import ran_out
+
+# Kernels that work in tiles fill batches up to multiples of these; the wider one first, as it may save the other.
+_TILES = (32, 8)
 
 
 class Choice(NamedTuple):
@@ -53,9 +57,13 @@ def largest_batch(
     which fits if the line through the first starts at or above zero, gives the slope; a third confirms the answer.
     Where three sizes lie on a line, it is trusted for the next size too, unless the edge is within the noise.
     Where the line bends, the interval between the largest size known to fit and the smallest known not to is divided
-    until it is closed, or until no size in it is 2 % larger. What is returned has always been compiled. Where the need
-    rises in wide steps, as of a kernel that works in tiles of 32 examples, the size found may be below the largest
-    (`benchmarks/batch_search.py` says how often noise does that); it never needs more than the budget.
+    until it is closed, or until no size in it is 2 % larger. What is returned has always been compiled and never needs
+    more than the budget.
+
+    Where bytes an example differ widely between the sizes compiled, the need rises in treads, as of a kernel that works
+    in tiles of 8 or 32 examples: no line is trusted, and multiples of 32 and 8 are looked at first, also beyond a size
+    that does not fit, as they may need less. That takes some 8 compilations, and up to 1 in 100 such searches still end
+    below 0.95 of the largest size, as those compiled happened to lie on a line (`benchmarks/batch_search.py`).
 
     Args:
         step: the step, jitted with its own donation, or a plain function.
@@ -178,16 +186,51 @@ class _Search:
 
     def run(self) -> int | None:
         """The last place that fits, or none."""
-        last = len(self.ladder) - 1
-        low, high = -1, last + 1  # the largest place known to fit, the smallest known not to
-        for size, found in self.seen.items():
-            place = self.place_of(size)
-            if found is not None and place >= 0 and self.ladder[place] == size:
-                low, high = (max(low, place), high) if self.fits(place) else (low, min(high, place))
-        while high - low > 1 and not (low >= 0 and self.settled(low, high)):
-            guess = min(max(self.next(low, high), low + 1), high - 1)
-            low, high = (guess, high) if self.fits(guess) else (low, guess)
+        beyond: int | None = max((place for place in self.places() if self.fits(place)), default=-1)
+        while beyond is not None:
+            low = beyond
+            high = min((place for place in self.places() if place > low), default=len(self.ladder))
+            while high - low > 1 and not (low >= 0 and self.settled(low, high)):
+                guess = self.whole_tile(min(max(self.next(low, high), low + 1), high - 1), low, high)
+                low, high = (guess, high) if self.fits(guess) else (low, guess)
+            beyond = self.beyond(low) if low >= 0 else None
         return low if low >= 0 else None
+
+    def whole_tile(self, guess: int, low: int, high: int) -> int:
+        """The guess; where the need rises in treads, the nearest place between the two that fills its tiles."""
+        if not isinstance(self.ladder, range) or self.even():
+            return guess
+        for tile in _TILES:
+            size = self.ladder[guess]
+            for full in (round(size / tile) * tile - 1, size // tile * tile - 1):
+                if low < full < high and high - low >= tile:
+                    return full
+        return guess
+
+    def places(self) -> list[int]:
+        """The places of the ladder about which something is known."""
+        found = [(size, self.place_of(size)) for size in self.seen]
+        return [place for size, place in found if place >= 0 and self.ladder[place] == size]
+
+    def beyond(self, low: int) -> int | None:
+        """A place that fits beyond sizes that do not: full tiles may need less than what is copied to fill them."""
+        if self.even() or self.compiles >= 14:  # enough is enough
+            return None
+        known = {size: found.total for size, found in self.seen.items() if found}
+        for tile in _TILES:
+            if any(full % tile == 0 and known[full] == known[size] for size in known for full in known if full > size):
+                continue  # a part of a tile needs no more than the whole
+            place = self.full(self.ladder[low] * 1.04, tile)
+            if place is not None and self.ladder[place] not in self.seen and self.fits(place):
+                return place
+        return None
+
+    def full(self, size: float, tile: int) -> int | None:
+        """The first place above a size that holds a multiple of a tile."""
+        if isinstance(self.ladder, range):
+            place = math.floor(size / tile + 1) * tile - 1
+            return place if place < len(self.ladder) else None
+        return next((place for place, one in enumerate(self.ladder) if one > size and one % tile == 0), None)
 
     def next(self, low: int, high: int) -> int:
         """Where a line says the answer is, or the middle where no line helps."""
@@ -225,7 +268,7 @@ class _Search:
         if high < len(self.ladder) and self.ladder[high - 1] <= size * 1.02:
             return True
         expected = [here + slope * (above - size) for _, here, slope in self.lines(low, high)]
-        if not expected or min(expected) <= self.allowance:
+        if not expected or min(expected) <= self.allowance or not self.even():
             return False
         here = self.lines(low, high)[0][1]
         if here + self.least_slope(low, high) * (above - size) > self.allowance:
@@ -234,6 +277,21 @@ class _Search:
         # of a curve that bends up the chord says too much, of one that bends down the line that goes on. A chord alone
         # may span the whole ladder and says nothing.
         return above <= size * 1.05 or (len(expected) > 1 and min(expected) > 1.01 * self.allowance)
+
+    def even(self) -> bool:
+        """Whether bytes an example differ little between the known sizes; where the need rises in treads, they do not.
+
+        What lies below the smallest size counts only where it is little: temporaries may start far above 0.
+        """
+        known = sorted((size, found.total) for size, found in self.seen.items() if found)
+        slopes = [(b - a) / (t - s) for (s, a), (t, b) in itertools.pairwise(known)]
+        return not slopes or min(*slopes, self.first_slope()) > 0.6 * max(slopes)
+
+    def first_slope(self) -> float:
+        """Bytes an example of the smallest known size, if its temporaries are proportional to the batch."""
+        known = sorted((size, found.total - found.temporaries, found) for size, found in self.seen.items() if found)
+        (size, given, found), (other, more, _) = known[0], known[-1]
+        return _proportional(size, found) + (more - given) / max(other - size, 1)
 
     def least_slope(self, low: int, high: int) -> float:
         """Bytes that an example more surely takes: the least between known sizes, less what they differ by, and 5 %.
@@ -247,7 +305,9 @@ class _Search:
         slopes = [(b - a) / (t - s) for s, t, a, b in zip(sizes, sizes[1:], totals, totals[1:], strict=False)]
         if len(sizes) < 3:
             rung = high == len(self.ladder) and self.ladder[low + 1] >= 1.3 * self.ladder[low]
-            return 0.75 * slopes[0] if slopes and rung else 0.0
+            # A line that starts far below 0 does not go on as it is.
+            rung = rung and bool(slopes) and slopes[0] <= 1.15 * self.first_slope()
+            return 0.75 * slopes[0] if rung else 0.0
         return 0.95 * min(slopes) - (max(slopes) - min(slopes))
 
     def why(self, place: int) -> str:
