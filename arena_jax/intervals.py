@@ -40,23 +40,26 @@ class Interval(NamedTuple):
         return f"{mean} [{low}, {high}]" if self.known else mean
 
     def plus_minus(self, form: str = ".3f", scale: float = 1.0) -> str:
-        """Write it as ``mean ± half``, the mean alone where there is no interval.
+        """Write it as ``mean ± half``, the mean alone where there is no interval, both ends where a bound cut one.
 
         Example:
-            >>> Interval(0.5, 0.25, 0.75, 3).plus_minus(".2f")
-            '0.50 ± 0.25'
+            >>> Interval(0.5, 0.25, 0.75, 3).plus_minus(".2f"), Interval(0.8, 0.4, 1.0, 3).plus_minus(".1f")
+            ('0.50 ± 0.25', '0.8 [0.4, 1.0]')
         """
+        if self.known and not math.isclose(self.high - self.mean, self.mean - self.low, rel_tol=1e-6, abs_tol=1e-12):
+            return self.text(form, scale)
         mean, half = (format(value * scale, form) for value in (self.mean, self.high - self.mean))
         return f"{mean} ± {half.lstrip('+')}" if self.known else mean
 
 
-def interval(values: Sequence[float]) -> Interval:
+def interval(values: Sequence[float], bounds: tuple[float, float] | None = None) -> Interval:
     """Take the mean of one value per seed, and its 95 % interval.
 
     mean ± t(0.975, n − 1) · s / √n
 
     Args:
         values: one per seed; for a comparison, the differences of pairs with the same seed.
+        bounds: between which the mean must lie, such as 0 and 1 for shares: an interval that reaches beyond is cut off.
 
     Returns:
         The interval; without ends where there are fewer than two values or one is not finite.
@@ -64,6 +67,8 @@ def interval(values: Sequence[float]) -> Interval:
     Example:
         >>> print(interval([1.0, 2.0, 3.0]).text())
         2.000 [-0.484, 4.484]
+        >>> print(interval([0.3, 0.9], bounds=(0, 1)).text())
+        0.600 [0.000, 1.000]
         >>> interval([1.0]).known
         False
 
@@ -77,4 +82,5 @@ def interval(values: Sequence[float]) -> Interval:
 
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
     half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
-    return Interval(mean, mean - half, mean + half, count)
+    low, high = bounds or (-math.inf, math.inf)
+    return Interval(mean, max(low, mean - half), min(high, mean + half), count)

@@ -80,8 +80,10 @@ def joint_wikitext2() -> RunConfig:
 def arena_small() -> RunConfig:
     """Four small language models of three families compete for memory on Python's own documentation.
 
-    Command: `arena-jax train arena-small`; `--policy static` is the control, `--policy modelarena` the paper's;
-    `arena-jax report RUN…` compares them.
+    Command: `arena-jax train arena-small`; `--policy static` is the control, `--policy modelarena` the paper's.
+    Against its control a run is compared at the same seeds and the same device-seconds, which equal operations are not:
+    `arena-jax train arena-small --spend 300s --seed S` and `arena-jax train arena-small --spend 300s --seed S --policy
+    static` for two seeds or more, then `arena-jax report RUN…`; `benchmarks/arena.py` does it all.
     Time: 6:18 on 2 idle cores, half a minute of it compiling (2026-11-21, AMD EPYC, nothing else running).
     """
     sizes: dict[str, Any] = {"num_layers": 2, "num_heads": 4, "vocab_size": 2048}
@@ -111,7 +113,10 @@ def arena_wikitext2() -> RunConfig:
     """ModelArena's own experiment: two GPT-2, BERT and RoBERTa on WikiText-2, for a GPU with 40 GB.
 
     Command: `arena-jax train arena-wikitext2 --data FOLDER`; without `--data`, from the hub. The weights are the hub's;
-    `--model NAME.checkpoint=FOLDER` takes them from a folder. `--policy static` is the paper's control. Not run yet.
+    `--model NAME.checkpoint=FOLDER` takes them from a folder. Not run yet.
+    Against the paper's control, static, at the same seeds and the same device-seconds, which 1000 rounds are not: the
+    command with `--spend 2h --seed S`, and the same with `--policy static`, for two seeds or more; then `arena-jax
+    report RUN…`.
     """
     return RunConfig(
         preset="arena-wikitext2",

@@ -15,7 +15,8 @@ from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
 
 PHASES = {"early": (0.0, 0.3), "middle": (0.3, 0.7), "late": (0.7, 1.0), "overall": (0.0, 1.0)}
 # Totals may differ by this part of the control's and still be called the same: a run ends with a whole round.
-SAME_COST = 0.03
+SAME_COST = 0.02
+_WITHIN = {"share": (0.0, 1.0), "mean_share": (0.0, 1.0)}
 
 
 def progress_at(run: Run, evaluation: int) -> np.ndarray:
@@ -64,7 +65,7 @@ def table1(arms: Arms) -> tuple[Table, dict[str, Any]]:
     for i, name in enumerate(names):
         numbers[name] = {}
         for policy in arms:
-            told = {key: interval(columns[:, i].tolist()) for key, columns in values[policy].items()}
+            told = {key: interval(of[:, i].tolist(), _WITHIN.get(key)) for key, of in values[policy].items()}
             ahead = interval([float(run.scores[-1, i] - other.scores[-1, i]) for run, other in pairs(arms, policy)])
             numbers[name][policy] = {**told, "score_minus_static": ahead}
             rows.append(
@@ -135,7 +136,7 @@ def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
         The table, its numbers, and a sentence for each arm that has not spent what static has.
     """
     of_run: dict[str, tuple[str, Callable[[Run], float]]] = {
-        "device_seconds": ("device s", lambda run: float(run.seconds[-1].sum())),
+        "device_seconds": ("device s", lambda run: run.device_seconds),
         "tflop": ("TFLOP", lambda run: float(run.flops.sum() / 1e12)),
         "examples": ("examples", lambda run: float(run.examples.sum())),
         "rounds": ("rounds", lambda run: float(run.rounds)),
@@ -154,14 +155,26 @@ def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
         )
         if policy == CONTROL:
             continue
-        ratio = interval([run.seconds[-1].sum() / other.seconds[-1].sum() for run, other in pairs(arms, policy)])
-        numbers[policy]["device_seconds_relative_to_static"] = ratio
-        if abs(ratio.mean - 1) > SAME_COST:
+        paired = [(run.seed, run.device_seconds, other.device_seconds) for run, other in pairs(arms, policy)]
+        numbers[policy]["device_seconds_relative_to_static"] = interval([mine / its for _, mine, its in paired])
+        apart = [one for one in paired if abs(one[1] / one[2] - 1) > SAME_COST]
+        if apart:
+            seed, mine, its = max(apart, key=lambda one: abs(one[1] / one[2] - 1))
             notes.append(
-                f"Not at equal cost: {policy} used {ratio.text('.2f')} times static's device-seconds. Comparisons with "
-                "static below are at the cost that each had; train with --spend to make them equal."
+                f"NOT AT EQUAL DEVICE-SECONDS: {policy} took {mine:,.1f} device-seconds and static {its:,.1f} with "
+                f"seed {seed}, {100 * (mine / its - 1):+.1f} %; {len(apart)} of {len(paired)} pairs are more than "
+                f"{100 * SAME_COST:.0f} % apart. What follows compares runs of different cost; to equalise it, train "
+                f"all runs, static ones too, with --spend {max(1, round(its))}s."
             )
     return Table(["policy", "seeds", *[title for title, _ in of_run.values()]], rows, numbers=2), numbers, notes
+
+
+def device_seconds_table(arms: Arms) -> Table:
+    """Device-seconds of every run, all its models together, a row per seed."""
+    by_seed = {policy: {run.seed: run.device_seconds for run in runs} for policy, runs in arms.items()}
+    seeds = sorted({seed for runs in by_seed.values() for seed in runs})
+    rows = [(str(seed), *[f"{runs[seed]:,.1f}" if seed in runs else "" for runs in by_seed.values()]) for seed in seeds]
+    return Table(["seed", *arms], rows)
 
 
 def _range(values: Sequence[float], form: str) -> str:

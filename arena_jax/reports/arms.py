@@ -73,6 +73,11 @@ class Run:
     compiling: float
     evaluating: float
 
+    @property
+    def device_seconds(self) -> float:
+        """Of all models together: what the run cost."""
+        return float(self.seconds[-1].sum())
+
     def score_at(self, fraction: float) -> np.ndarray:
         """The scores [models] when a part of the run was over, on straight lines between evaluations."""
         return np.array([np.interp(fraction, self.fraction, column) for column in self.scores.T])

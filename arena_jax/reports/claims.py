@@ -44,10 +44,19 @@ class Missing(Exception):
     """Why a claim cannot be judged on these runs."""
 
 
-# What is measured: value per pair, threshold, +1 (above it) or −1 (below it), a sentence with {} for the number, its
-# form and scale.
-Measure = tuple[Sequence[float], float, int, str, tuple[str, float]]
-_PERCENT = ("+.1f", 100.0)
+class Form(NamedTuple):
+    """How a number is written, and between which values it must lie."""
+
+    form: str
+    scale: float = 1.0
+    bounds: tuple[float, float] | None = None
+
+
+# What is measured: value per pair, threshold, +1 (above it) or −1 (below it), a sentence with {} for the number.
+Measure = tuple[Sequence[float], float, int, str, Form]
+_PERCENT = Form("+.1f", 100.0)
+_PART = Form(".1f", 100.0, (0.0, 1.0))
+_PARTS_APART = Form("+.1f", 100.0, (-1.0, 1.0))  # a part less another
 
 
 def judge(arms: Arms) -> list[Finding]:
@@ -71,11 +80,11 @@ def _finding(
     claim: str, policy: str, measure: Callable[[list[tuple[Run, Run]]], Measure], paired: list[tuple[Run, Run]]
 ) -> Finding:
     try:
-        values, threshold, side, sentence, (form, scale) = measure(paired)
+        values, threshold, side, sentence, written = measure(paired)
     except Missing as missing:
         return Finding(claim, policy, UNKNOWN, str(missing), None)
-    value = interval(values)
-    told = sentence.format(value.text(form, scale))
+    value = interval(values, written.bounds)
+    told = sentence.format(value.text(written.form, written.scale))
     return Finding(claim, policy, verdict(value, threshold, side), told + _doubt(value), value)
 
 
@@ -115,12 +124,12 @@ def moved_apart(paired: list[tuple[Run, Run]]) -> Measure:
     """Largest less smallest share at the end."""
     values = [float(np.ptp(run.shares[-1])) for run, _ in paired]
     told = f"largest less smallest share at the end: {{}} points (above {100 * SPREAD:.0f}: apart)"
-    return values, SPREAD, +1, told, (".1f", 100)
+    return values, SPREAD, +1, told, _PART
 
 
 def nobody_takes_all(paired: list[tuple[Run, Run]]) -> Measure:
     """The largest share at the end."""
-    return [float(run.shares[-1].max()) for run, _ in paired], 0.5, -1, "largest share at the end: {} %", (".1f", 100)
+    return [float(run.shares[-1].max()) for run, _ in paired], 0.5, -1, "largest share at the end: {} %", _PART
 
 
 def settled(paired: list[tuple[Run, Run]]) -> Measure:
@@ -134,7 +143,7 @@ def settled(paired: list[tuple[Run, Run]]) -> Measure:
         return float(moved[late].mean() - moved[~late].mean())
 
     told = "points that a share moves at a reallocation, second half less first: {}"
-    return [change(run) for run, _ in paired], 0.0, -1, told, ("+.2f", 100)
+    return [change(run) for run, _ in paired], 0.0, -1, told, _PARTS_APART._replace(form="+.2f")
 
 
 # ---- 5.2: learning progress ----
@@ -152,7 +161,7 @@ def small_learns_fastest(paired: list[tuple[Run, Run]]) -> Measure:
         return float(np.mean([progress_at(run, k).argmax() == smallest for k in range(1, len(run.scores))]))
 
     told = f"{list(run.models)[smallest]} has the highest progress at {{}} % of the evaluations (above 50: most)"
-    return [often(run) for run, _ in paired], 0.5, +1, told, (".0f", 100)
+    return [often(run) for run, _ in paired], 0.5, +1, told, _PART._replace(form=".0f")
 
 
 def masked_flatten_first(paired: list[tuple[Run, Run]]) -> Measure:
@@ -177,7 +186,7 @@ def best_has_least(paired: list[tuple[Run, Run]]) -> Measure:
         return float(run.shares[-1, best] - np.delete(run.shares[-1], best).min())
 
     told = f"share of the best model ({_winners(paired, 0)}) less the smallest other share: {{}} points"
-    return [ahead(run) for run, _ in paired], 0.0, -1, told, _PERCENT
+    return [ahead(run) for run, _ in paired], 0.0, -1, told, _PARTS_APART
 
 
 # ---- 5.3: convergence ----
@@ -190,7 +199,7 @@ def causal_converge_sooner(paired: list[tuple[Run, Run]]) -> Measure:
         raise Missing("it needs a causal model")
     values = [float(np.mean([_sooner(run, control, i) for i in causal])) for run, control in paired]
     told = "points of the run that causal models need more (+) or less (−) than static to reach the loss both reach: {}"
-    return values, 0.0, -1, told, _PERCENT
+    return values, 0.0, -1, told, _PARTS_APART
 
 
 def masked_lose_nothing(paired: list[tuple[Run, Run]]) -> Measure:
@@ -201,14 +210,14 @@ def masked_lose_nothing(paired: list[tuple[Run, Run]]) -> Measure:
     told = (
         f"final loss of {who}, given less than an equal share: {{}} % against static (up to {100 * ALIKE:.0f}: alike)"
     )
-    return values, ALIKE, -1, told, ("+.2f", 100)
+    return values, ALIKE, -1, told, Form("+.2f", 100.0)
 
 
 def masked_gain_from_more(paired: list[tuple[Run, Run]]) -> Measure:
     """Final loss of masked models that were given more, against the control."""
     more = _given(paired, +1)
     values = [float((run.scores[-1, more] - other.scores[-1, more]).mean()) for run, other in paired]
-    return values, 0.0, +1, f"final score of {_named(paired, more)}, given more, against static: {{}}", ("+.4f", 1)
+    return values, 0.0, +1, f"final score of {_named(paired, more)}, given more, against static: {{}}", Form("+.4f")
 
 
 # ---- 5.4: efficiency ----
@@ -234,7 +243,7 @@ def most_efficient_early(paired: list[tuple[Run, Run]]) -> Measure:
         return _efficiency(run, phase) - _efficiency(control, phase)
 
     values = [advantage(*pair, "early") - advantage(*pair, "late") for pair in paired]
-    return values, 0.0, +1, "advantage over static in RUE, early less late: {}", ("+.3f", 1)
+    return values, 0.0, +1, "advantage over static in RUE, early less late: {}", Form("+.3f")
 
 
 # ---- abstract and section 8 ----
@@ -247,19 +256,19 @@ def favours_the_promising(paired: list[tuple[Run, Run]]) -> Measure:
         return float(run.share_between(0, 1)[int(control.scores[-1].argmax())] - 1 / len(run.models))
 
     told = f"mean share of the model that wins under static ({_winners(paired, 1)}) less an equal share: {{}} points"
-    return [more(*pair) for pair in paired], 0.0, +1, told, _PERCENT
+    return [more(*pair) for pair in paired], 0.0, +1, told, _PARTS_APART
 
 
 def best_is_better(paired: list[tuple[Run, Run]]) -> Measure:
     """The best final score, against the control's best."""
     values = [float(run.scores[-1].max() - control.scores[-1].max()) for run, control in paired]
-    return values, 0.0, +1, "best final score against static's best: {}", ("+.4f", 1)
+    return values, 0.0, +1, "best final score against static's best: {}", Form("+.4f")
 
 
 def all_are_better(paired: list[tuple[Run, Run]]) -> Measure:
     """The models' mean final score, against the control's."""
     values = [float(run.scores[-1].mean() - control.scores[-1].mean()) for run, control in paired]
-    return values, 0.0, +1, "mean final score of all models against static: {}", ("+.4f", 1)
+    return values, 0.0, +1, "mean final score of all models against static: {}", Form("+.4f")
 
 
 CLAIMS: dict[str, Callable[[list[tuple[Run, Run]]], Measure]] = {

@@ -14,8 +14,8 @@ from arena_jax.errors import ArenaError
 from arena_jax.intervals import Interval
 from arena_jax.reports import claims
 from arena_jax.reports.arena_figures import draw_figures
-from arena_jax.reports.arena_tables import spent_table, table1, table2
-from arena_jax.reports.arms import CONTROL, Arms, gather
+from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
+from arena_jax.reports.arms import CONTROL, Arms, gather, pairs
 
 
 def report(folders: Sequence[str | Path], output: str | Path) -> str:
@@ -72,17 +72,18 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
         notes.append(f"Without a partner in static or from it, and in no difference: seeds {', '.join(unpaired)}.")
     arena = run.config.arena
     length = f"{run.config.training.steps} rounds" if run.config.training.steps else str(arena and arena.spend)
-    counted = {len(s) for s in seeds.values()}
     blocks: list[Block] = [
         Heading(f"{run.config.preset}: {', '.join(policies)} against static", 1),
         Paragraph(
-            f"{len(run.models)} models on {run.config.data.name}; each run {length}, all models together; "
-            f"{' or '.join(map(str, sorted(counted)))} seed{'s' if counted != {1} else ''} a policy. "
-            "± and brackets: 95 % intervals of the mean over seeds (Student's t)."
+            f"{len(run.models)} models on {run.config.data.name}; each run {length}, all models together. ± and "
+            f"brackets: 95 % intervals of the mean over seeds (Student's t), {_counts(arms)}; those of shares end at 0 "
+            "and 100 %, where shares do."
         ),
         *([Items(notes)] if notes else []),
         Heading("What was spent"),
         spent,
+        Paragraph("Device-seconds of each run, all models together:"),
+        device_seconds_table(arms),
         Heading("Table 1: at the end"),
         first,
         Paragraph("Score: − validation loss. Batch: last in force, over seeds. Shares are of what is divided."),
@@ -105,11 +106,25 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
         "runs": {policy: {str(one.seed): str(one.folder) for one in runs} for policy, runs in arms.items()},
         "notes": notes,
         "spent": spending,
+        "device_seconds": {
+            policy: {str(one.seed): one.device_seconds for one in runs} for policy, runs in arms.items()
+        },
         "table1": final,
         "table2": phases,
         "claims": claims.as_json(found),
     }
     return blocks, numbers
+
+
+def _counts(arms: Arms) -> str:
+    """How many seeds there are, and pairs with static's where those are fewer."""
+    seeds = {policy: len(runs) for policy, runs in arms.items()}
+    paired = {policy: len(pairs(arms, policy)) for policy in arms}
+    if len({*seeds.values(), *paired.values()}) == 1:
+        return f"n = {seeds[CONTROL]}"
+    of_means = ", ".join(f"{count} of {policy}" for policy, count in seeds.items())
+    of_pairs = ", ".join(f"{count} of {policy}" for policy, count in paired.items() if policy != CONTROL)
+    return f"n = {of_means}, and in differences from static n = {of_pairs}"
 
 
 def _plain(value: Any) -> Any:

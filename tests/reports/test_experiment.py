@@ -14,7 +14,7 @@ from arena_jax import cli, config, presets
 from arena_jax.errors import ArenaError
 from arena_jax.intervals import interval
 from arena_jax.reports import arena_figures, report
-from arena_jax.reports.arena_tables import spent_table, table1, table2
+from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import gather
 from arena_jax.reports.claims import CLAIMS, judge
 
@@ -105,6 +105,9 @@ def test_intervals_are_those_of_scipy():
     assert interval(values) == pytest.approx((np.mean(values), low, high, 4))
     assert interval([2.0, 2.0]) == (2.0, 2.0, 2.0, 2)
     assert not interval([1.0, math.nan]).known
+    assert interval(values, bounds=(0, 0.4)) == pytest.approx((np.mean(values), max(0, low), 0.4, 4)), (
+        "cut where they end"
+    )
     assert math.isnan(interval([]).mean)
 
 
@@ -160,8 +163,40 @@ def test_what_was_spent_is_told_and_unequal_costs_are_called_so(arms, tmp_path):
     assert (numbers["static"]["compiling"].mean, numbers["static"]["evaluating"].mean) == (2, 3)
     assert notes == []
     assert spent_table(arms)[0].rows[1] == ("static", "0, 1", "100.0", "2", "40", "10", "200", "2", "3")
-    _, _, notes = spent_table(gather(experiment(tmp_path, seconds=120.0)))
-    assert notes[0].startswith("Not at equal cost: modelarena used 0.83")
+    assert device_seconds_table(arms).rows == [("0", "100.0", "100.0"), ("1", "100.0", "100.0")]
+    assert spent_table(gather(experiment(tmp_path / "near", seconds=101.9)))[2] == []
+    folders = experiment(tmp_path / "far", seconds=120.0)
+    (note,) = spent_table(gather(folders))[2]
+    assert note.startswith(
+        "NOT AT EQUAL DEVICE-SECONDS: modelarena took 100.0 device-seconds and static 120.0 with seed 0, -16.7 %; "
+        "2 of 2 pairs are more than 2 % apart."
+    )
+    assert note.endswith("train all runs, static ones too, with --spend 120s.")
+    opening = report(folders, tmp_path / "report").split("What was spent")[0]
+    assert "NOT AT EQUAL DEVICE-SECONDS" in opening
+    told = json.loads((tmp_path / "report" / "report.json").read_text())["device_seconds"]
+    assert told["static"] == pytest.approx({"0": 120.0, "1": 120.0})
+
+
+def test_the_opening_counts_seeds_and_shares_end_where_shares_do(tmp_path):
+    folders = experiment(tmp_path)
+    assert "(Student's t), n = 2; those of shares end at 0 and 100 %" in " ".join(
+        report(folders, tmp_path / "a").split()
+    )
+    uneven = " ".join(report(folders[:3], tmp_path / "b").split())
+    assert "n = 1 of modelarena, 2 of static, and in differences from static n = 1 of modelarena;" in uneven
+    losses = {"bert": [3.0, 2.0, 2.0], "gpt2": [4.0, 3.0, 2.0]}
+    wide = [
+        write_run(tmp_path / f"wide-{s}", "modelarena", s, losses, {"bert": [0.5, 1 - last], "gpt2": [0.5, last]})
+        for s, last in enumerate((0.6, 0.9))
+    ]
+    arms = gather([*folders[::2], *wide])
+    table, numbers = table1(arms)
+    assert numbers["gpt2"]["modelarena"]["share"] == pytest.approx((0.75, 0.0, 1.0, 2))
+    assert table.rows[2][5] == "75.0 [0.0, 100.0]"
+    found = {one.claim: one.value for one in judge(arms)}
+    assert by_start(found, "5.1 No winner takes all")[1:3] == (0.0, 1.0)
+    assert by_start(found, "5.2 The best model")[1:3] == (-1.0, 1.0)
 
 
 def verdicts(folders, policy="modelarena"):
