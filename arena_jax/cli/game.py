@@ -122,6 +122,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     """`arena-jax game evaluate`."""
     from arena_jax import data
     from arena_jax.game import domains, subject, summaries
+    from arena_jax.training.competition_lines import bits_note
 
     # Before the model, which takes longer to read.
     papers = summaries.load_papers(arguments.summaries, arguments.papers) if arguments.summaries else None
@@ -145,6 +146,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             f"{name[-40:]:<40} {got['loss']:>8.4f} {got['perplexity']:>11.1f} {got['bits_per_byte']:>10.4f}"
             f"          {got['floor_loss']:>8.4f} {got['floor_bits_per_byte']:>10.4f}"
         )
+    note = bits_note({found.name: {"task": found.model.task, "left_out": found.tokenizer.left_out}})
+    if note:
+        print(note)
     if papers is not None:
         print(f"\n{'summaries of ' + str(len(papers.sentences)):<24}" + "".join(f"{m:>9}" for m in summaries.METRICS))
         for name, scores in summaries.evaluate_summaries(found.model, found.tokenizer, papers).items():

@@ -14,6 +14,14 @@ from arena_jax.hub import near_here, stay_offline_if_unreachable
 if TYPE_CHECKING:
     import tokenizers
 
+# What a tokenizer may leave out of a text, each with two texts that differ in nothing else.
+_DIFFERENCES = {
+    "capitals": ("A", "a"),
+    "accents": ("é", "e"),
+    "the choice among forms of a letter": ("\N{LATIN SMALL LIGATURE FI}", "fi"),
+    "control characters": ("a\x01b", "ab"),
+    "the kind and number of blanks": ("a \tb", "a b"),
+}
 _CHUNK = 2048  # texts handed to the backend at once: enough for its threads, little memory
 
 
@@ -61,6 +69,20 @@ class Tokenizer:
     def stand_in_id(self) -> int:
         """The id that an example without any token is read as."""
         return self.pad_id if self.separator_id is None else self.separator_id
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What its normaliser and its division into words leave out of a text, found by trial.
+
+        Where that is something, bits per byte are of another text than the raw one.
+        """
+
+        def pieces(text: str) -> list[str]:
+            normalizer, splitter = self.backend.normalizer, self.backend.pre_tokenizer
+            text = text if normalizer is None else normalizer.normalize_str(text)
+            return [text] if splitter is None else [piece for piece, _ in splitter.pre_tokenize_str(text)]
+
+        return tuple(what for what, (one, other) in _DIFFERENCES.items() if pieces(one) == pieces(other))
 
     def encode(self, text: str, pair: str | None = None) -> tokenizers.Encoding:
         """Turn one text, or a pair, into tokens with the family's special tokens around.

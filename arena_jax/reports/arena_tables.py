@@ -12,6 +12,7 @@ from arena_jax.arena.progress import learning_progress, resource_utilization_eff
 from arena_jax.document import Table
 from arena_jax.intervals import Interval, interval
 from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
+from arena_jax.training.competition_lines import bits_mark
 
 PHASES = {"early": (0.0, 0.3), "middle": (0.3, 0.7), "late": (0.7, 1.0), "overall": (0.0, 1.0)}
 # Totals may differ by this part of the control's and still be called the same: a run ends with a whole round.
@@ -64,6 +65,7 @@ def table1(arms: Arms) -> tuple[Table, dict[str, Any]]:
     numbers: dict[str, dict[str, dict[str, Interval]]] = {}
     for i, name in enumerate(names):
         numbers[name] = {}
+        mark = bits_mark(next(iter(arms.values()))[0].models[name])
         for policy in arms:
             told = {key: interval(of[:, i].tolist(), _WITHIN.get(key)) for key, of in values[policy].items()}
             ahead = interval([float(run.scores[-1, i] - other.scores[-1, i]) for run, other in pairs(arms, policy)])
@@ -78,7 +80,7 @@ def table1(arms: Arms) -> tuple[Table, dict[str, Any]]:
                     told["share"].plus_minus(".1f", 100),
                     told["mean_share"].plus_minus(".1f", 100),
                     _sizes(values[policy]["batch"][:, i]),
-                    told["bits_per_byte"].plus_minus(".3f") if math.isfinite(told["bits_per_byte"].mean) else "",
+                    mark + told["bits_per_byte"].plus_minus(".3f") if math.isfinite(told["bits_per_byte"].mean) else "",
                 )
             )
     return Table(header, rows, numbers=2), numbers

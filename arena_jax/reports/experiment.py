@@ -16,6 +16,7 @@ from arena_jax.reports import claims
 from arena_jax.reports.arena_figures import draw_figures
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import CONTROL, Arms, gather, pairs
+from arena_jax.training.competition_lines import bits_note
 
 
 def report(folders: Sequence[str | Path], output: str | Path) -> str:
@@ -72,6 +73,7 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
         notes.append(f"Without a partner in static or from it, and in no difference: seeds {', '.join(unpaired)}.")
     arena = run.config.arena
     length = f"{run.config.training.steps} rounds" if run.config.training.steps else str(arena and arena.spend)
+    about_bits = bits_note(run.models)
     blocks: list[Block] = [
         Heading(f"{run.config.preset}: {', '.join(policies)} against static", 1),
         Paragraph(
@@ -87,6 +89,7 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
         Heading("Table 1: at the end"),
         first,
         Paragraph("Score: − validation loss. Batch: last in force, over seeds. Shares are of what is divided."),
+        *([Paragraph(f"{about_bits}.")] if about_bits and any(row[-1] for row in first.rows) else []),
         Heading("Table 2: resource utilization efficiency (equation 8)"),
         second,
         Paragraph(

@@ -56,8 +56,35 @@ def calibration_line(record: Record) -> str:
     )
 
 
-def leaderboard_rows(record: Record) -> list[Sequence[str]]:
-    """The leaderboard, a row per model and one of headings."""
+def bits_mark(about: Record) -> str:
+    """What stands before a model's bits per byte, given what the first record says of it."""
+    return "pseudo " if about.get("task") == "masked-lm" else ""
+
+
+def bits_note(models: Mapping[str, Record]) -> str:
+    """What the bits per byte of a table are not: a line to stand below it, empty where nothing is to be said.
+
+    Args:
+        models: ``{name: what the first record says of it}``.
+
+    Example:
+        >>> bits_note({"bert": {"task": "masked-lm", "left_out": ["capitals"]}, "gpt2": {"task": "causal-lm"}})
+        'bits/byte, pseudo: of hidden tokens given all others, no code length; of bert: of the text without capitals'
+        >>> bits_note({"gpt2": {"task": "causal-lm", "left_out": []}})
+        ''
+    """
+    said = ["pseudo: of hidden tokens given all others, no code length"] if any(map(bits_mark, models.values())) else []
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, about in models.items():
+        if about.get("left_out"):  # runs of before it was recorded do not tell
+            groups.setdefault(tuple(about["left_out"]), []).append(name)
+    said += [f"of {', '.join(names)}: of the text without {', '.join(lost)}" for lost, names in groups.items()]
+    return f"bits/byte, {'; '.join(said)}" if said else ""
+
+
+def leaderboard_rows(record: Record, about: Mapping[str, Record] | None = None) -> list[Sequence[str]]:
+    """The leaderboard, a row per model and one of headings; ``about`` is what the first record says of each."""
+    about = about or {}
     bits = any("bits_per_byte" in one for one in record["models"].values())
     heading = (
         "place",
@@ -76,7 +103,7 @@ def leaderboard_rows(record: Record) -> list[Sequence[str]]:
             str(one["place"]),
             f"{one['score']:.4f}",
             f"{one['baseline']:.4f}",
-            *((f"{one['bits_per_byte']:.3f}" if "bits_per_byte" in one else "",) if bits else ()),
+            *((_bits(one, about.get(name, {})),) if bits else ()),
             f"{100 * one['mean_share']:.1f} %",
             f"{one['steps']:,}",
             f"{one['examples']:,}",
@@ -87,6 +114,10 @@ def leaderboard_rows(record: Record) -> list[Sequence[str]]:
         for name, one in record["models"].items()
     ]
     return [heading, *rows]
+
+
+def _bits(one: Record, about: Record) -> str:
+    return f"{bits_mark(about)}{one['bits_per_byte']:.3f}" if "bits_per_byte" in one else ""
 
 
 def winner_line(record: Record) -> str:

@@ -153,9 +153,11 @@ class Narrator:
         return ["", *_columns(competition_lines.allocation_rows(record), right=range(5)), ""]
 
     def _leaderboard(self, record: Record) -> list[str]:
-        rows = competition_lines.leaderboard_rows(record)
+        about = self.start.get("models", {})
+        rows = competition_lines.leaderboard_rows(record, about)
         table = _columns(rows, right=range(len(rows[0]) - 1), rule=True)
-        return ["", *table, competition_lines.winner_line(record)]
+        note = competition_lines.bits_note(about) if "bits/byte" in rows[0] else ""
+        return ["", *table, *([note] if note else []), competition_lines.winner_line(record)]
 
     def _improved(self, name: str, value: Any, score: str) -> bool:
         if not isinstance(value, int | float) or math.isnan(value):

@@ -4,8 +4,8 @@ Every record has ``kind``, ``step`` and ``time`` (seconds since 1970). The kinds
 
 =========== =========================================================================================================
 start       preset, task, run (folder), steps (in all; null where that is not known before), models {name: {"size",
-            "parameters", "vocabulary"}}, derived [{"name", "value", "reason"}], versions, commit, devices,
-            flags, settings
+            "parameters", "vocabulary", "family", "task", "left_out" (of texts, by its tokenizer)}}, derived [{"name",
+            "value", "reason"}], versions, commit, devices, flags, settings
 resume      checkpoint; printed, and recorded only where the run wants it recorded
 note        text: something a person should know, e.g. how many examples were cut
 compile     program, seconds, bytes (of the program, per device), cached (on disk, by an earlier run)

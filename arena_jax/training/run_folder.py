@@ -128,5 +128,6 @@ def described(parts: Parts) -> dict[str, dict[str, Any]]:
             "size": f"{shape.family}, {size}",
             "parameters": count,
             "vocabulary": f"{shape.vocab_size:,} tokens",
+            "left_out": list(parts.tokenizers[name].left_out),
         }
     return told

@@ -1,9 +1,11 @@
+import dataclasses
 import hashlib
 import json
 import subprocess
 import sys
 
 import pytest
+from tokenizers import normalizers
 
 from arena_jax.data import load_tokenizer, python_docs, synthetic_sentiment, train_tokenizer
 from arena_jax.errors import ArenaError
@@ -42,6 +44,21 @@ def test_special_tokens_are_the_familys(trained, family):
 def test_byte_level_tokenizers_spell_any_text(trained, family):
     for text in TEXTS:
         assert trained[family].decode(trained[family].encode(text).ids) == text
+
+
+def test_what_is_left_out_of_texts_is_found_by_trial(trained):
+    lost = {family: trained[family].left_out for family in FAMILIES}
+    blanks, control = "the kind and number of blanks", "control characters"
+    assert lost == {"bert": ("capitals", "accents", control, blanks), "roberta": (), "gpt2": ()}
+    for normalizer, left_out in (
+        (normalizers.BertNormalizer(lowercase=False), (control, blanks)),
+        (normalizers.Lowercase(), ("capitals", blanks)),
+        (normalizers.NFKC(), ("the choice among forms of a letter", blanks)),
+        (normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]), ("accents", blanks)),
+    ):
+        backend = trained["bert"].configured()
+        backend.normalizer = normalizer
+        assert dataclasses.replace(trained["bert"], backend=backend).left_out == left_out, normalizer
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -137,6 +137,18 @@ def test_table_1_is_what_the_records_end_with(arms):
     ]
 
 
+def test_bits_per_byte_say_what_they_are_not(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "bert", {**MODELS["bert"], "left_out": ["capitals", "accents"]})
+    folders = experiment(tmp_path)
+    table, _ = table1(gather(folders))
+    assert [row[8] for row in table.rows] == ["pseudo 1.000 ± 0.000"] * 2 + ["0.875 ± 0.318", "1.000 ± 0.000"]
+    text = " ".join(report(folders, tmp_path / "report").split())
+    assert (
+        "pseudo: of hidden tokens given all others, no code length; of bert: of the text without capitals, accents."
+        in text
+    )
+
+
 def test_table_2_is_equation_8_by_hand(arms):
     _, numbers = table2(arms)
     # Overall, static: gains 1 and 2 over shares of a half.

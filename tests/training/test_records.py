@@ -210,6 +210,22 @@ def test_metrics_beside_the_score_have_a_line_of_their_own():
     assert line.strip() == "bits/byte: bert 1.250 · gpt2 1.250"
 
 
+def test_a_leaderboard_marks_bits_per_byte_that_are_no_code_length():
+    about = {"bert": {"task": "masked-lm", "left_out": ["capitals"]}, "gpt2": {"task": "causal-lm", "left_out": []}}
+    account = {"steps": 1, "examples": 1, "flops": 1e12, "seconds": 1.0}
+    scores = {"score": -1.0, "baseline": -2.0, "mean_share": 0.5, "bits_per_byte": 1.25, **account}
+    board = {"winner": "bert", "models": {name: {"place": place, **scores} for place, name in enumerate(about, 1)}}
+    start = {"parameters": 1, "size": "", "vocabulary": ""}
+    told = narrate(
+        [
+            {"kind": "start", "step": 0, "time": 0.0, "models": {name: start | of for name, of in about.items()}},
+            {"kind": "leaderboard", "step": 1, "time": 1.0, **board},
+        ]
+    )
+    assert [line.split()[3:-7] for line in told.splitlines()[-4:-2]] == [["pseudo", "1.250"], ["1.250"]]
+    assert told.splitlines()[-2].endswith("no code length; of bert: of the text without capitals")
+
+
 def test_records_of_kinds_that_nobody_tells_are_passed_over():
     assert narrate([{"kind": "unheard-of", "step": 1, "time": 0.0}, {"kind": "rows", "step": 1, "time": 0.0}]) == ""
 
