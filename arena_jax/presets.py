@@ -104,7 +104,7 @@ def arena_small() -> RunConfig:
         ),
         # An equal share holds batches of 8 or 12: there is as much room above as below.
         arena=ArenaConfig(
-            memory_budget="120MB", spend="58TFLOP", reallocate_every=100, batch_sizes=(1, 2, 4, 8, 12, 16, 24, 32, 48)
+            memory_budget="120MB", spend="91TFLOP", reallocate_every=100, batch_sizes=(1, 2, 4, 8, 12, 16, 24, 32, 48)
         ),
     )
 
@@ -113,7 +113,8 @@ def arena_wikitext2() -> RunConfig:
     """ModelArena's own experiment: two GPT-2, BERT and RoBERTa on WikiText-2, for a GPU with 40 GB.
 
     Command: `arena-jax train arena-wikitext2 --data FOLDER`; without `--data`, from the hub. The weights are the hub's;
-    `--model NAME.checkpoint=FOLDER` takes them from a folder. Not run yet.
+    `--model NAME.checkpoint=FOLDER` takes them from a folder. No run of 1000 rounds was made;
+    three rounds at full size, with untrained weights, ran on a CPU (benchmarks/RESULTS.md).
     Against the paper's control, static, at the same seeds and the same device-seconds, which 1000 rounds are not: the
     command with `--spend 2h --seed S`, and the same with `--policy static`, for two seeds or more; then `arena-jax
     report RUN…`.

@@ -26,6 +26,7 @@ from arena_jax.config import ArenaConfig, RunConfig
 from arena_jax.errors import ArenaError
 from arena_jax.training import processes
 from arena_jax.training.build import Parts
+from arena_jax.training.checkpoint import COPIES
 from arena_jax.training.devices import make_mesh
 from arena_jax.training.objectives import head_positions
 from arena_jax.training.optimizer import make_optimizer
@@ -237,6 +238,7 @@ class Contest:
             ("budget", format_bytes(self.budget), f"{given}; per device"),
             ("resident", format_bytes(self.resident), "parameters, gradients and optimizer states of all models"),
             ("to divide", format_bytes(self.budget - self.resident), "by shares, for what a step needs beside that"),
+            ("checkpoints", format_bytes(COPIES * tree_bytes(self.state)), self.checkpoint_memory()),
             ("policy", self.policy_name, f"asked every {arena.reallocate_every} rounds; new batch sizes {swap}"),
             (
                 "length",
@@ -246,6 +248,15 @@ class Contest:
             ("scores", f"every {self.config.training.evaluate_every} rounds", "given"),
         ]
         return [{"name": name, "value": value, "reason": reason} for name, value, reason in said]
+
+    def checkpoint_memory(self) -> str:
+        """Say where a checkpoint needs memory, and whether a CPU machine has it beside the budget."""
+        device = self.mesh.local_devices[0]
+        told = "of the host's memory while one is written, beside the budget"
+        limit = device_limit(device)
+        if device.platform == "cpu" and self.budget + COPIES * tree_bytes(self.state) > limit:
+            told += f": more than this machine's {format_bytes(limit)} in all, lower --memory-budget"
+        return told
 
     def accounted(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Add shares and accounts to what an interval says."""

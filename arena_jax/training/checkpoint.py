@@ -26,6 +26,7 @@ from arena_jax.training import processes
 from arena_jax.training.checkpoint_files import Unreadable
 
 Tree = TypeVar("Tree")
+COPIES = 2  # of the state in host memory while a checkpoint is written: the snapshot, and what is read back (measured)
 # Saves that a run in this process had begun when Ctrl-C ended it at once, by folder.
 _LEFT: dict[Path, threading.Thread] = {}
 

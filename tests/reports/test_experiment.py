@@ -342,7 +342,7 @@ def test_refusals(tmp_path):
         for i, changes in enumerate(other)
     ]
     assert [re.search(r"'.*': (.*);", one).group(1) for one in told] == [
-        "preset: 'arena-small' → 'arena-other'", "training.batch_size: 8 → 9", "arena.spend: '58TFLOP' → '9TFLOP'",
+        "preset: 'arena-small' → 'arena-other'", "training.batch_size: 8 → 9", "arena.spend: '91TFLOP' → '9TFLOP'",
     ]  # fmt: skip
     assert refused(arena).startswith("no run of the policy 'static' among them, the control")
     assert refused(static, static1).startswith("all runs are of the policy 'static'")
