@@ -50,6 +50,8 @@ def check_memory(text: str) -> None:
     fraction = unit == "" and "." in text and 0 < amount <= 1
     if unit == "%" and not 0 < amount <= 100:
         raise ArenaError(f"memory budget {text!r} is not between 0 and 100% of the device")
+    if not fraction and unit in ("", "B") and 1 < amount < 2**63 and not amount.is_integer():
+        raise ArenaError(f"memory budget {text!r} is no whole number of bytes; write a unit (1.5GB) or a part (0.9)")
     if not fraction and amount * _BYTES.get(unit, 1) < 1 and unit != "%":
         raise ArenaError(f"memory budget {text!r} is nothing; it must be positive")
 

@@ -9,7 +9,7 @@ from arena_jax.arena import parse_bytes
 from arena_jax.config import ArenaConfig
 from arena_jax.errors import ArenaError
 
-NUMBERS = st.sampled_from(["0", "1", "0.9", ".5", "150", "1e3", "100", "101", "-1", "", "x", "1.", "1e-3"])
+NUMBERS = st.sampled_from(["0", "1", "0.9", ".5", "150", "1e3", "100", "101", "1.5", "-1", "", "x", "1.", "1e-3"])
 UNITS = st.sampled_from(["", "B", "kB", " MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB", "%", "PB", "s", "gigs", "M B"])
 
 

@@ -163,6 +163,8 @@ def test_presets_are_listed_and_printed_as_files(capsys):
         ("train joint-sst2 --model brt.weight=1", "did you mean 'bert'?"),
         ("train joint-sst2 --model weight=1", "write NAME.FIELD=VALUE"),
         ("train joint-sst2 --model bert.weight=heavy", "--model bert.weight is 'heavy': it must be a number"),
+        ("train arena-small --memory-budget -5GB", "memory budget '-5GB' is not an amount; write 40GB"),
+        ("train arena-small --memory-budget 1.5", "memory budget '1.5' is no whole number of bytes; write a unit"),
         ("resume", "the following arguments are required: RUN"),
         ("resume nowhere", "nowhere"),
     ],

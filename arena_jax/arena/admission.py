@@ -48,7 +48,7 @@ def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margi
         )
     except jax.errors.JaxRuntimeError as error:
         raise _refused(error, "the update of all models", "train fewer models") from error
-    _admit("the update of all models needs", need.total * (1 + margin), budget, "train fewer models")
+    _admit("the update of all models needs", need.whole * (1 + margin), budget, "train fewer models")
     return need
 
 
@@ -69,7 +69,7 @@ def compile_evaluations(
         params: ``{model: parameter tree}``.
         rows: ``{model: validation rows}``.
         batch_size: examples at a time.
-        resident: bytes per device that are taken whatever runs, the models' parameters among them.
+        resident: bytes per device that are taken whatever runs, the models' parameters and other code among them.
         budget: bytes per device.
         margin: added to estimates, as a part of them.
 
@@ -79,11 +79,12 @@ def compile_evaluations(
     for name in step.names:
         what, advice = f"{name}: to score batches of {batch_size}", "lower --evaluation-batch-size"
         try:
-            bytes_ = step.compile_evaluation(name, params[name], first_batch(step, rows[name], batch_size))
+            made = step.compile_evaluation(name, params[name], first_batch(step, rows[name], batch_size))
         except jax.errors.JaxRuntimeError as error:
             raise _refused(error, what, advice) from error
         own = tree_bytes(params[name])  # given to the program, and resident already
-        _admit(f"{what} takes", resident + (bytes_ - own) * (1 + margin), budget, advice)
+        resident += made.code  # that of the models before is alive, too
+        _admit(f"{what} takes", resident + (made.bytes - own) * (1 + margin), budget, advice)
 
 
 def _admit(what: str, need: float, budget: int, advice: str) -> None:

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from arena_jax.arena.progress import as_floats
@@ -45,7 +46,8 @@ def allocate(
         New shares [models], summing to 1.
 
     Raises:
-        ArenaError: a parameter is outside its range, or the variant is unknown.
+        ArenaError: a parameter is outside its range, the variant is unknown, shares and progress are not of the same
+            models, or shares are no numbers from 0 up; what is traced is taken on trust, but for its length.
 
     Example:
         >>> allocate([0.03, 0.01, -0.02], [1 / 3, 1 / 3, 1 / 3])
@@ -56,6 +58,7 @@ def allocate(
     _check(smoothing, floor, epsilon, variant)
     shares = as_floats(shares)
     progress = as_floats(progress)
+    _check_models(progress, shares)
     progress = jnp.where(jnp.isfinite(progress), progress, 0)
     if variant == "paper":
         return blend(jnp.maximum(progress, epsilon), shares, smoothing=smoothing, floor=floor)
@@ -153,5 +156,15 @@ def _check(smoothing: float, floor: float, epsilon: float, variant: str) -> None
         ("floor", floor, lambda v: 0 <= v < 1, "at least 0 and below 1"),
         ("epsilon", epsilon, lambda v: v > 0, "positive"),
     ):
-        if isinstance(value, (int, float)) and not inside(value):
-            raise ArenaError(f"allocate: {name} is {value}; it must be {told}")
+        if not isinstance(value, jax.core.Tracer) and not (np.ndim(value) == 0 and inside(value)):
+            raise ArenaError(f"allocate: {name} is {value}; it must be one number, {told}")
+
+
+def _check_models(progress: jax.Array, shares: jax.Array) -> None:
+    """Refuse shares that are not one of each model; where it can be seen, also those that are no numbers from 0 up."""
+    if not progress.ndim or not shares.ndim or progress.shape[-1] != shares.shape[-1]:
+        raise ArenaError(
+            f"allocate: progress has shape {progress.shape} and shares {shares.shape}; give both for the same models"
+        )
+    if not isinstance(shares, jax.core.Tracer) and not (np.isfinite(shares).all() and (np.asarray(shares) >= 0).all()):
+        raise ArenaError(f"allocate: shares are {shares.tolist()}; each must be finite and not below 0")

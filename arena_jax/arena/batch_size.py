@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,7 +52,7 @@ def largest_batch(
 ) -> Choice:
     """Find the largest batch whose step fits into a memory budget, without running it.
 
-    b = max {b : (1 + margin)·μ(b) + resident ≤ budget}
+    b = max {b : (1 + margin)·(μ(b) + code) + resident ≤ budget}
 
     A training step needs an amount that is affine in its batch. So a small batch is compiled first; a second size,
     which fits if the line through the first starts at or above zero, gives the slope; a third confirms the answer.
@@ -69,8 +70,8 @@ def largest_batch(
         step: the step, jitted with its own donation, or a plain function.
         arguments_at: gives the step's (abstract) arguments for a batch size.
         budget: bytes, ``"40GB"``, or a fraction of the device's limit; see `memory.parse_bytes`.
-        resident: bytes on the device that are no arguments of this step: other models, optimizer states, other
-            executables.
+        resident: bytes on the device that are no arguments of this step: other models, optimizer states, the
+            code of other executables.
         name: the model, for messages.
         sizes: the sizes to choose from, if not any up to ``limit``.
         limit: the largest size to consider when ``sizes`` is not given.
@@ -83,7 +84,8 @@ def largest_batch(
         The choice. Its executables are the ones to train with.
 
     Raises:
-        ArenaError: even the smallest size does not fit.
+        ArenaError: even the smallest size does not fit, the margin is negative, sizes are no positive integers,
+            ``arguments_at`` gives no tuple, or no shapes that differ where the need does not rise with the batch.
 
     Example:
         >>> import jax.numpy as jnp
@@ -97,19 +99,23 @@ def largest_batch(
     Source: ModelArena, equation 7; the search is this project's.
     """
     whole = parse_bytes(budget)
-    ladder: Sequence[int] = sorted(set(sizes)) if sizes is not None else range(1, limit + 1)
+    if not 0 <= margin < math.inf:
+        raise ArenaError(f"{name}: the margin is {margin}; it must be 0 or more, as a part of the estimate")
+    ladder: Sequence[int] = _rising(name, sizes) if sizes is not None else range(1, limit + 1)
     if not ladder or ladder[0] < 1:
         raise ArenaError(f"{name}: batch sizes {list(ladder)[:5]} hold nothing to choose from; give positive sizes")
-    search = _Search(step, arguments_at, ladder, (whole - resident) / (1 + margin), known or {}, start)
+    search = _Search(step, _checked(name, arguments_at), ladder, (whole - resident) / (1 + margin), known or {}, start)
     place = search.run()
     if place is None:
         smallest = search.seen.get(ladder[0])
-        told = format_bytes(smallest.total * (1 + margin)) if smallest else "more than the compiler could place"
+        told = format_bytes(smallest.whole * (1 + margin)) if smallest else "more than the compiler could place"
         raise ArenaError(
             f"{name}: its smallest batch ({ladder[0]}) needs {told}, but the budget of {format_bytes(whole)} leaves "
             f"{format_bytes(whole - resident)} beside the {format_bytes(resident)} already resident; "
             "raise the budget, shorten the sequences or train fewer models"
         )
+    if place == len(ladder) - 1:
+        _check_rising(name, arguments_at, search.seen)
     batch = ladder[place]
     chosen = search.seen[batch]
     assert chosen is not None
@@ -120,10 +126,49 @@ def largest_batch(
         compiled=search.made,
         compiles=search.compiles,
         reason=(
-            f"{name}: batch {batch} needs {format_bytes(chosen.total)} of {format_bytes(whole - resident)}; {why}; "
+            f"{name}: batch {batch} needs {format_bytes(chosen.whole)} of {format_bytes(whole - resident)}; {why}; "
             f"{search.compiles} compilations (sizes {', '.join(map(str, search.order)) or 'known before'})"
         ),
     )
+
+
+def _rising(name: str, sizes: Sequence[int]) -> list[int]:
+    """Sizes as integers of Python, from small to large."""
+    try:
+        return sorted({operator.index(size) for size in sizes})
+    except TypeError:
+        raise ArenaError(
+            f"{name}: batch sizes {list(sizes)[:5]} are not all integers; give whole, positive sizes"
+        ) from None
+
+
+def _checked(name: str, arguments_at: Callable[[int], Sequence[Any]]) -> Callable[[int], Sequence[Any]]:
+    """The function; what it gives is a sequence of arguments."""
+
+    def at(size: int) -> Sequence[Any]:
+        arguments = arguments_at(size)
+        if not isinstance(arguments, Sequence) or isinstance(arguments, str):
+            kind = type(arguments).__name__
+            raise ArenaError(
+                f"{name}: arguments_at({size}) gave a {kind}; it must give a tuple of the step's arguments"
+            )
+        return arguments
+
+    return at
+
+
+def _check_rising(name: str, arguments_at: Callable[[int], Sequence[Any]], seen: Mapping[int, Estimate | None]) -> None:
+    """Refuse to call the largest size the answer where no size differs from another, in arguments or in bytes."""
+    needs = {size: found.whole for size, found in seen.items() if found}
+    if len(needs) < 2 or len(set(needs.values())) > 1:
+        return
+    few, many = min(needs), max(needs)
+    shapes = [[getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(arguments_at(size))] for size in (few, many)]
+    if shapes[0] == shapes[1]:
+        raise ArenaError(
+            f"{name}: batches of {few} and {many} need {format_bytes(needs[few])} both, as arguments_at gives the same "
+            "shapes for them; give arrays or jax.ShapeDtypeStruct whose shapes grow with the batch"
+        )
 
 
 class _Search:
@@ -160,7 +205,7 @@ class _Search:
                     raise
                 self.seen[size] = None
         found = self.seen[size]
-        return math.inf if found is None else found.total
+        return math.inf if found is None else found.whole
 
     def fits(self, place: int) -> bool:
         """Whether the budget allows a place of the ladder; compiles it if need be."""
@@ -182,7 +227,7 @@ class _Search:
         others = [(self.ladder[high], above)] if above else []
         if below is not None and (there := self.seen[below]) is not None:
             others.append((below, there))
-        return [(size, here.total, (there.total - here.total) / (other - size)) for other, there in others]
+        return [(size, here.whole, (there.whole - here.whole) / (other - size)) for other, there in others]
 
     def run(self) -> int | None:
         """The last place that fits, or none."""
@@ -216,7 +261,7 @@ class _Search:
         """A place that fits beyond sizes that do not: full tiles may need less than what is copied to fill them."""
         if self.even() or self.compiles >= 14:  # enough is enough
             return None
-        known = {size: found.total for size, found in self.seen.items() if found}
+        known = {size: found.whole for size, found in self.seen.items() if found}
         for tile in _TILES:
             if any(full % tile == 0 and known[full] == known[size] for size in known for full in known if full > size):
                 continue  # a part of a tile needs no more than the whole
@@ -239,7 +284,7 @@ class _Search:
         size = self.ladder[low]
         found = self.seen[size]
         assert found is not None
-        lines = self.lines(low, high) or [(size, found.total, _proportional(size, found))]
+        lines = self.lines(low, high) or [(size, found.whole, _proportional(size, found))]
         size, here, slope = lines[0]
         if slope <= 0 or (self.compiles > 5 and high < len(self.ladder)):
             # The lines did not hold. The answer is wanted to a percentage, so the middle is that of the ratio: a line
@@ -257,9 +302,9 @@ class _Search:
             size, found = known[0]
             slope = _proportional(size, found)
             if len(known) > 1:
-                slope = (known[1][1].total - found.total) / (known[1][0] - size)
+                slope = (known[1][1].whole - found.whole) / (known[1][0] - size)
             if slope > 0:
-                return self.place_of(size - (found.total - self.allowance) / slope)
+                return self.place_of(size - (found.whole - self.allowance) / slope)
         return (high - 1) // 2
 
     def settled(self, low: int, high: int) -> bool:
@@ -283,13 +328,13 @@ class _Search:
 
         What lies below the smallest size counts only where it is little: temporaries may start far above 0.
         """
-        known = sorted((size, found.total) for size, found in self.seen.items() if found)
+        known = sorted((size, found.whole) for size, found in self.seen.items() if found)
         slopes = [(b - a) / (t - s) for (s, a), (t, b) in itertools.pairwise(known)]
         return not slopes or min(*slopes, self.first_slope()) > 0.6 * max(slopes)
 
     def first_slope(self) -> float:
         """Bytes an example of the smallest known size, if its temporaries are proportional to the batch."""
-        known = sorted((size, found.total - found.temporaries, found) for size, found in self.seen.items() if found)
+        known = sorted((size, found.whole - found.temporaries, found) for size, found in self.seen.items() if found)
         (size, given, found), (other, more, _) = known[0], known[-1]
         return _proportional(size, found) + (more - given) / max(other - size, 1)
 
@@ -301,7 +346,7 @@ class _Search:
         sizes = sorted(size for size, found in self.seen.items() if found and size <= self.ladder[low])[-3:]
         if high < len(self.ladder) and self.seen.get(self.ladder[high]):
             sizes.append(self.ladder[high])
-        totals = [found.total for size in sizes if (found := self.seen[size])]
+        totals = [found.whole for size in sizes if (found := self.seen[size])]
         slopes = [(b - a) / (t - s) for s, t, a, b in zip(sizes, sizes[1:], totals, totals[1:], strict=False)]
         if len(sizes) < 3:
             rung = high == len(self.ladder) and self.ladder[low + 1] >= 1.3 * self.ladder[low]
@@ -315,7 +360,7 @@ class _Search:
         above = self.ladder[place + 1]
         found = self.seen.get(above)
         if found is not None:
-            return f"{above} would need {format_bytes(found.total)}"
+            return f"{above} would need {format_bytes(found.whole)}"
         if above in self.seen:
             return f"{above} does not compile within the device's memory"
         larger = [self.place_of(size) for size, found in self.seen.items() if found and size > above]

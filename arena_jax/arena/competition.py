@@ -256,6 +256,7 @@ class _Competition(Rounds):
         margin = self.arena.memory_margin
         need = compile_update(self.step, self.state, self.gradients, budget=self.budget, margin=margin)
         self.update = need.executable
+        self.executables.other_code["update"] = need.code
         program = "update of all models"
         self.tell_compiled(at, [Compilation(program, (), need.seconds, need.total, need.temporaries, need.cached)])
 
@@ -283,10 +284,11 @@ class _Competition(Rounds):
             self.state.params,
             self.parts.validation,
             self.config.training.evaluation_batch_size,
-            resident=self.resident,
+            resident=self.budget - self.executables.pool,
             budget=self.budget,
             margin=self.arena.memory_margin,
         )
+        self.executables.other_code |= {one.program: one.code for one in self.step.compilations}
         self.tell_compiled(0, self.step.compilations)
 
     # ---- what is told ----
@@ -304,8 +306,10 @@ class _Competition(Rounds):
             name: {"share": share, "progress": learned, "steps": count, "allowed": share * pool, **self.held(name)}
             for name, share, learned, count in zip(self.names, self.shares.tolist(), progress, steps, strict=True)
         }
-        fraction = self.fraction(at)
-        self.emit("allocation", at, fraction=fraction, budget=self.budget, resident=self.resident, models=models)
+        fraction, code = self.fraction(at), self.executables.code
+        self.emit(
+            "allocation", at, fraction=fraction, budget=self.budget, resident=self.resident, code=code, models=models
+        )
 
     def tell_start(self) -> None:
         """Record the beginning."""

@@ -237,7 +237,7 @@ class Contest:
             ("devices", f"{self.mesh.shape['data']} × {device.device_kind}", "each holds the budget"),
             ("budget", format_bytes(self.budget), f"{given}; per device"),
             ("resident", format_bytes(self.resident), "parameters, gradients and optimizer states of all models"),
-            ("to divide", format_bytes(self.budget - self.resident), "by shares, for what a step needs beside that"),
+            ("to divide", format_bytes(self.budget - self.resident), "by shares, for steps beside that, and for code"),
             ("checkpoints", format_bytes(COPIES * tree_bytes(self.state)), self.checkpoint_memory()),
             ("policy", self.policy_name, f"asked every {arena.reallocate_every} rounds; new batch sizes {swap}"),
             (

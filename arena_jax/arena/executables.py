@@ -23,7 +23,7 @@ from arena_jax.training.step import Compilation, Step
 
 # A model that ran out of memory in spite of its margin is given this much more room by later searches.
 _MORE_ROOM = 1.1
-_BYTES = ("arguments", "outputs", "temporaries", "aliased", "total")
+_BYTES = ("arguments", "outputs", "temporaries", "aliased", "total", "code")
 
 
 class Calibration(NamedTuple):
@@ -82,6 +82,7 @@ class Executables:
         evicted: ``{model: programs that had to go}``.
         margins: ``{model: part added to its estimates}``, by searches that begin from now on.
         ceilings: ``{model: size that ran out of memory}``; neither it nor a larger one is chosen again.
+        other_code: ``{program: bytes of its code per device}`` of what lives beside gradients: the update, evaluations.
     """
 
     def __init__(
@@ -116,11 +117,24 @@ class Executables:
         self.evicted = dict.fromkeys(step.names, 0)
         self.margins = dict.fromkeys(step.names, margin)
         self.ceilings: dict[str, int] = {}
+        self.other_code: dict[str, int] = {}
 
     @property
     def pool(self) -> int:
-        """Bytes per device that shares divide: the budget less what is resident."""
-        return self._budget - self._resident
+        """Bytes per device that shares divide: the budget less what is resident, code included; see `code`."""
+        return self._budget - self._resident - self.code
+
+    @property
+    def code(self) -> int:
+        """Bytes per device that programs take that are alive and not in force.
+
+        Of each model as many as may be kept count, each as large as the largest it had so far, or where it had none, as
+        the largest of all; so this changes where programs are taken over, and not as they come and go. The one in force
+        is in its model's own account.
+        """
+        largest = {name: max((one.code for one in known.values()), default=0) for name, known in self._known.items()}
+        of_all = max(*largest.values(), *self.other_code.values(), 0)
+        return sum(self.other_code.values()) + (self._keep - 1) * sum(one or of_all for one in largest.values())
 
     def find(self, name: str, memory: float, *, refuse: bool = False, start: int | None = None) -> Future[Choice]:
         """Look for the largest batch that an amount of memory allows: equation 7, in the background.
@@ -244,7 +258,8 @@ class Executables:
         compiled = []
         for name, size in sizes.items():
             made = estimate(self._jitted[name], *self.arguments(name, size))
-            bytes_of = {int(key): dict(zip(_BYTES, one, strict=True)) for key, one in told[name]["known"].items()}
+            # A checkpoint of before code was counted tells five kinds of bytes: code is that of the size in force.
+            bytes_of = {int(key): dict(zip(_BYTES, one, strict=False)) for key, one in told[name]["known"].items()}
             empty = made._replace(executable=None)  # type: ignore[arg-type]
             self._known[name] = {one: empty._replace(**held) for one, held in bytes_of.items()}
             self._known[name][size] = made
@@ -259,11 +274,11 @@ class Executables:
 
     def needs(self, name: str, size: int) -> int:
         """Say what a size that was compiled once needs beside what is resident, in bytes per device."""
-        return self._known[name][size].total - self._own(name)
+        return self._known[name][size].whole - self._own(name)
 
     def allowed(self, name: str, size: int, memory: float) -> bool:
         """Whether a size that was compiled once fits some memory, by the margin in force; see :meth:`find`."""
-        return (1 + self.margins[name]) * self._known[name][size].total <= memory + self._own(name)
+        return (1 + self.margins[name]) * self._known[name][size].whole <= memory + self._own(name)
 
     # ---- what memory has taught ----
 
@@ -307,13 +322,14 @@ class Executables:
         return measured
 
     def learned(self) -> dict[str, dict[str, float]]:
-        """Margins and ceilings, as a checkpoint keeps them; :meth:`learn` reads them back."""
-        return {"margins": dict(self.margins), "ceilings": dict(self.ceilings)}
+        """Margins, ceilings and other code, as a checkpoint keeps them; :meth:`learn` reads them back."""
+        return {"margins": dict(self.margins), "ceilings": dict(self.ceilings), "other_code": dict(self.other_code)}
 
     def learn(self, told: Mapping[str, Mapping[str, float]]) -> None:
         """Take over what :meth:`learned` said."""
         self.margins.update(told["margins"])
         self.ceilings.update({name: int(size) for name, size in told["ceilings"].items()})
+        self.other_code |= {name: int(code) for name, code in told.get("other_code", {}).items()}
 
     def __call__(self, name: str, size: int, params: Any, batch: Any, step: int) -> tuple[Any, dict[str, jax.Array]]:
         """Compute a model's gradient and metrics with a program that is alive; see `Step.measured_gradients`."""
@@ -372,8 +388,9 @@ class Executables:
         except ArenaError:
             if refuse:
                 raise
-            # What fits the whole pool was found at the start, with the margin of the start.
-            return self._largest(wanted._replace(margin=self._margin), self.pool, wanted.sizes[:1])
+            # What fits the whole pool was found at the start, with the margin of the start, and less code.
+            whole = self._budget - self._resident
+            return self._largest(wanted._replace(margin=self._margin), whole, wanted.sizes[:1])
 
     def _largest(self, wanted: _Search, memory: float, sizes: Sequence[int]) -> Choice:
         name = wanted.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -142,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 2 a mistake in what was asked for, 130 interrupted, 1 a bug.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = _with_values(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows ASCII alone shows "?" for "→", and the run goes on.
         with contextlib.suppress(AttributeError, ValueError):
@@ -167,6 +168,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed = False
     commands.leave_processes(code, failed=failed)
     return code
+
+
+def _with_values(given: Sequence[str]) -> list[str]:
+    """The words; ``--flag -5GB`` becomes one, which argparse would take for two flags."""
+    words: list[str] = []
+    for word in given:
+        if words and re.match(r"-\.?\d", word) and re.fullmatch(r"--[^=]+", words[-1]):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _run(words: list[str]) -> int:

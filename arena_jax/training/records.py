@@ -16,10 +16,11 @@ checkpoint  path, seconds (that training waited for it; the rest is done in the 
 trouble     what ("checkpoint", "damaged", "records", "sick model", "out of memory"), text, and what belongs to it
             (model, action, checkpoint, …): something went wrong, and the run goes on
 allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
-            device), models {name: {"share", "progress", "steps" (per round), "allowed" (bytes), "batch_size",
-            "accumulation", "memory" (bytes), "executables", "evicted"}}; train records then also hold fraction and for
-            each model "share", "batch_size" and its account (steps, examples, tokens, padding, text_bytes, flops (of
-            matrix products), seconds); evaluation records fraction, shares {name: share} and accounts {name: account}
+            device), code (bytes per device of programs that are alive and not in force), models {name: {"share",
+            "progress", "steps" (per round), "allowed" (bytes), "batch_size", "accumulation", "memory" (bytes),
+            "executables", "evicted"}}; train records then also hold fraction and for each model "share", "batch_size"
+            and its account (steps, examples, tokens, padding, text_bytes, flops (of matrix products), seconds);
+            evaluation records fraction, shares {name: share} and accounts {name: account}
 swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), late (rounds),
             reason
 calibration of a competition on a GPU, a batch size's first run: model, size, estimated and measured (bytes per device),

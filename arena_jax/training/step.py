@@ -35,6 +35,7 @@ class Compilation(NamedTuple):
         bytes: temporaries + arguments + outputs − aliased, as the compiler allots them; per device.
         temporary_bytes: the temporaries alone.
         cached: whether it came from a cache on disk.
+        code: bytes of the program itself, per device, beside the others; the CPU's compiler tells none.
     """
 
     program: str
@@ -43,6 +44,7 @@ class Compilation(NamedTuple):
     bytes: int
     temporary_bytes: int
     cached: bool = False
+    code: int = 0
 
 
 class Step:
@@ -276,10 +278,10 @@ class Step:
         executable, arguments = self._evaluation(name, params, batch, index)
         return executable(*arguments)
 
-    def compile_evaluation(self, name: str, params: Any, batch: Mapping[str, Any]) -> int:
-        """Compile what :meth:`evaluate` runs, without running it; returns its bytes per device, arguments included."""
+    def compile_evaluation(self, name: str, params: Any, batch: Mapping[str, Any]) -> Compilation:
+        """Compile what :meth:`evaluate` runs, without running it; returns what was compiled, now or before."""
         self._evaluation(name, params, batch, 0)
-        return [one for one in self.compilations if one.program == f"evaluate {name}"][-1].bytes
+        return [one for one in self.compilations if one.program == f"evaluate {name}"][-1]
 
     def _evaluation(self, name: str, params: Any, batch: Mapping[str, Any], index: int) -> tuple[Any, tuple[Any, ...]]:
         key = jax.random.fold_in(model_key(self.seed, name, _EVALUATION), index)
@@ -313,7 +315,8 @@ class Step:
             temporary = memory.temp_size_in_bytes
             total = temporary + memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
             seconds = time.perf_counter() - start
-            self.compilations.append(Compilation(name, shapes, seconds, total, temporary, cached))
+            code = memory.generated_code_size_in_bytes
+            self.compilations.append(Compilation(name, shapes, seconds, total, temporary, cached, code))
             self._executables[cache_key] = program
         return self._executables[cache_key]
 

@@ -106,3 +106,18 @@ def test_accumulation_reaches_the_target():
     assert [accumulation_steps(b, 32) for b in (1, 12, 16, 32, 64)] == [32, 3, 2, 1, 1]
     with pytest.raises(ArenaError, match="batch is 0"):
         accumulation_steps(0, 4)
+
+
+def test_what_is_no_share_is_refused():
+    for progress, shares, options, told in (
+        ([0.1, 0.2], [np.nan, 0.5], {}, "each must be finite and not below 0"),
+        ([0.1, 0.2], [-0.5, 1.5], {}, "each must be finite and not below 0"),
+        ([0.1, 0.2, 0.3], [0.5, 0.5], {}, r"shape \(3,\) and shares \(2,\)"),
+        (0.1, 1.0, {}, "for the same models"),
+        ([0.1, 0.2], [0.5, 0.5], {"floor": np.array(1.5)}, "floor is 1.5"),
+        ([0.1, 0.2], [0.5, 0.5], {"floor": np.array([0.1, 0.2])}, "one number"),
+        ([0.1, 0.2], [0.5, 0.5], {"smoothing": np.float32(-1)}, "smoothing is -1.0"),
+    ):
+        with pytest.raises(ArenaError, match=told):
+            allocate(progress, shares, **options)
+    assert np.isfinite(allocate([np.nan, 0.1], [0.5, 0.5])).all(), "progress that is no number is none"

@@ -128,6 +128,13 @@ def test_resident_bytes_and_margin_are_taken_off():
     assert search(need, 110 * MB, margin=0.1)[0].batch == 90
 
 
+def test_the_program_itself_is_taken_off():
+    known = {size: memory.Estimate(0, 0, size * MB, 0, size * MB, None, 0.0, code=10 * MB) for size in range(1, 65)}
+    assert largest_batch(None, None, 50 * MB, known=known, limit=64).batch == 40
+    with pytest.raises(ArenaError, match="needs 11 MB"):
+        largest_batch(None, None, 10 * MB, known=known, limit=64)
+
+
 def test_known_sizes_cost_nothing():
     def need(b):
         return (10 + b) * MB
@@ -187,3 +194,32 @@ def test_a_real_step_against_every_size():
     assert choice.compiles <= 4
     value, _ = choice.estimate.executable(jnp.ones((16, 16)), jnp.ones((choice.batch, 32, 16)))
     assert jnp.isfinite(value)
+
+
+def test_wrong_arguments_are_told_in_a_line():
+    step = jax.jit(lambda x: x + 1)
+
+    def right(b):
+        return (jax.ShapeDtypeStruct((b,), jnp.float32),)
+
+    for at, options, told in (
+        (right, {"margin": -1}, "margin is -1; it must be 0 or more"),
+        (right, {"margin": -2.5}, "margin is -2.5"),
+        (right, {"margin": float("nan")}, "margin is nan"),
+        (right, {"sizes": (1.5, 2)}, "are not all integers"),
+        (lambda b: (b,), {}, r"batches of 2 and 4096 need .* as arguments_at gives the same shapes"),
+        (lambda b: right(1), {}, "whose shapes grow with the batch"),
+        (lambda b: right(b)[0], {}, r"arguments_at\(2\) gave a ShapeDtypeStruct; it must give a tuple"),
+    ):
+        with pytest.raises(ArenaError, match=told):
+            largest_batch(step, at, "1GB", **options)
+
+
+def test_sizes_may_be_an_array_and_the_batch_is_an_integer():
+    def at(b):
+        return (jax.ShapeDtypeStruct((b,), jnp.float32),)
+
+    assert type(largest_batch(jax.jit(lambda x: x + 1), at, "1GB", sizes=np.array([2, 4])).batch) is int
+    # The same bytes at every size, as of a tile that none of them fills, are no mistake.
+    known = {size: memory.Estimate(0, 0, MB, 0, MB, None, 0.0) for size in (2, 4)}
+    assert largest_batch(None, at, "1GB", sizes=(2, 4), known=known).batch == 4

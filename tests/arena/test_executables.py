@@ -173,6 +173,36 @@ def test_a_size_that_ran_out_is_not_chosen_again(programs, step):
         find(programs, 50)
 
 
+def test_the_code_of_programs_that_may_be_alive_is_in_the_account(programs, monkeypatch):
+    """As a GPU's compiler tells it: here a million bytes a program, and half a million more of each example's."""
+    known = batch_size.estimate
+
+    def with_code(jitted, *arguments):
+        made = known(jitted, *arguments)
+        return made._replace(code=PER_EXAMPLE + (made.total - programs._own("m")) // 2)
+
+    for module in (executables, batch_size):
+        monkeypatch.setattr(module, "estimate", with_code)
+    programs.other_code["update"] = 2 * PER_EXAMPLE
+    assert programs.pool == BUDGET - (2 + 3 * 2) * PER_EXAMPLE, "before anything is known: three like the largest"
+    assert find(programs, 4)[0].batch == 2, "two examples take two million, their program two"
+    assert find(programs, 7)[0].batch == 4
+    assert programs.needs("m", 4) == (4 + 3) * PER_EXAMPLE
+    assert programs.allowed("m", 4, 7 * PER_EXAMPLE)
+    assert not programs.allowed("m", 4, 7 * PER_EXAMPLE - 1)
+    largest = max(one.code for one in programs._known["m"].values())
+    assert programs.pool == BUDGET - 2 * PER_EXAMPLE - 3 * largest
+    told, pool = (programs.remembered(), programs.learned()), programs.pool
+    programs._known["m"], programs.other_code = {}, {}
+    programs.remember(told[0], {"m": 4})
+    programs.learn(told[1])
+    assert programs.pool == pool, "a run that goes on has the same"
+    before = {"m": {**told[0]["m"], "known": {size: one[:5] for size, one in told[0]["m"]["known"].items()}}}
+    programs.remember(before, {"m": 4})
+    programs.learn({"margins": {}, "ceilings": {}})
+    assert programs.code == (2 + 3 * 3) * PER_EXAMPLE, "of an older checkpoint: as large as the one in force"
+
+
 def test_the_first_run_of_a_program_measures_its_margin(programs, step):
     (total,) = (find(programs, megabytes)[0].estimate.total for megabytes in [4])
     arguments = programs._known["m"][4].arguments

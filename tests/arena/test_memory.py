@@ -39,7 +39,8 @@ def test_amounts(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "forty GB", "40 bananas", "-3GB", "0", "101%", "0%", "0.0", "nan", None, "1e400", "1e400GB"]
+    "text",
+    ["", "forty GB", "40 bananas", "-3GB", "0", "101%", "0%", "0.0", "nan", None, "1e400", "1e400GB", 1.5, "2.5 B"],
 )
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(ArenaError, match="memory budget"):
@@ -70,6 +71,21 @@ def test_estimate_counts_a_donated_buffer_once():
     assert plain.total - donated.total == pytest.approx(4 << 16, abs=256)  # a few scalars in between
     result, _ = donated.executable(jnp.zeros(1 << 16), jnp.ones(1 << 10))
     assert float(result[0]) == 1024
+
+
+def test_arguments_may_be_given_by_name():
+    x = jax.ShapeDtypeStruct((10,), jnp.float32)
+    assert memory.estimate(lambda x, *, y: x + y, x, y=x).arguments == 80
+
+
+def test_code_is_told_beside_the_total(monkeypatch):
+    """As a GPU's compiler tells it; the CPU's tells none."""
+    told = {f"{kind}_size_in_bytes": size for kind, size in (("argument", 8), ("output", 4), ("temp", 2), ("alias", 1))}
+    stats = types.SimpleNamespace(**told, generated_code_size_in_bytes=5000)
+    program = types.SimpleNamespace(memory_analysis=lambda: stats)
+    monkeypatch.setattr(memory, "compiled", lambda lowered: (program, 0.0, False))
+    need = memory.estimate(lambda x: x, 1.0)
+    assert (need.total, need.code, need.whole) == (13, 5000, 5013)
 
 
 def test_only_exhausted_memory_is_taken_for_it():

@@ -60,9 +60,14 @@ def decide(policy: Policy, history: History) -> np.ndarray:
     try:
         shares = np.asarray(asked, float)
     except (TypeError, ValueError):
-        raise ArenaError(f"policy {policy}: gave {asked!r}; it must give {models} shares, none below 0") from None
-    if shares.shape != (models,) or not np.isfinite(shares).all() or (shares < 0).any():
-        raise ArenaError(f"policy {policy}: gave {shares.tolist()}; it must give {models} shares, none below 0")
+        raise ArenaError(
+            f"policy {policy}: gave {asked!r}; it must give {models} shares, and these are no numbers"
+        ) from None
+    if shares.shape != (models,):
+        given = f"{asked!r}, of shape {shares.shape}"
+        raise ArenaError(f"policy {policy}: gave {given}; it must give {models} shares, one a model")
+    if not np.isfinite(shares).all() or (shares < 0).any():
+        raise ArenaError(f"policy {policy}: gave {shares.tolist()}; each share must be finite and not below 0")
     if abs(shares.sum() - 1) > 1e-3:
         raise ArenaError(f"policy {policy}: its shares {shares.tolist()} sum to {shares.sum():.6g}; they must sum to 1")
     return shares / shares.sum()
