@@ -31,7 +31,7 @@ from arena_jax.arena import history as past
 from arena_jax.arena import policies
 from arena_jax.arena.admission import compile_evaluations, compile_update
 from arena_jax.arena.allocation import steps_per_round
-from arena_jax.arena.contest import check_repeatable
+from arena_jax.arena.contest import Pending, check_repeatable
 from arena_jax.arena.leaderboard import leaderboard
 from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.rounds import Rounds
@@ -243,8 +243,11 @@ class _Competition(Rounds):
         shares = policies.decide(self.policy, self.history._replace(shares=rows))
         # Different kinds of machines need not agree on the last bit.
         self.shares = np.array(processes.gather(np.asarray(shares).tolist())[0])
-        for name, share in zip(self.names, self.shares, strict=True):
-            self.begin(name, float(share) * self.executables.pool, at)
+        # Who was overtaken most often goes first: where reallocations follow faster than programs are compiled, the
+        # last models would never have their turn.
+        waiting = {name: one.overtaken + 1 for name, one in self.pending.items()}
+        for name in sorted(self.names, key=lambda name: -waiting.get(name, 0)):
+            self.begin(name, float(self.shares[self.names.index(name)]) * self.executables.pool, at)
         self.allot(at)
 
     # ---- the beginning ----
@@ -348,7 +351,8 @@ class _Competition(Rounds):
             "sizes": self.sizes,
             "first_rows": self.first_rows,
             "pending": {
-                name: {"memory": one.memory, "due": one.due, "late": one.late} for name, one in self.pending.items()
+                name: {field: getattr(one, field) for field in Pending._fields if field != "choice"}
+                for name, one in self.pending.items()
             },
             "deferred": self.deferred,
             "history": {field: np.asarray(rows).tolist() for field, rows in self.history._asdict().items()},
@@ -381,6 +385,7 @@ class _Competition(Rounds):
         for one in self.executables.remember(position["executables"], self.sizes):
             self.tell_program(at, one.program, one.seconds, one.bytes, one.cached, again=True)
         for name, pending in position["pending"].items():
-            self.begin(name, pending["memory"], at, pending["due"], pending.get("late", 0))
+            late, overtaken = pending.get("late", 0), pending.get("overtaken", 0)
+            self.begin(name, pending["memory"], at, pending["due"], late, overtaken)
         # Training has not begun again yet. The run that was interrupted had them compiled in these rounds.
         wait([one.choice for one in self.pending.values()])

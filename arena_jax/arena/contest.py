@@ -42,12 +42,14 @@ class Pending(NamedTuple):
         memory: bytes per device that it is for.
         due: the round it takes over at, if its program is ready.
         late: rounds by which it has been deferred.
+        overtaken: searches for this model, one after the other, that a reallocation has overtaken before this one.
     """
 
     choice: Future[Choice]
     memory: float
     due: int
     late: int = 0
+    overtaken: int = 0
 
 
 def check_repeatable(arena: ArenaConfig) -> None:

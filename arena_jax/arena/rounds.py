@@ -120,14 +120,17 @@ class Rounds(Contest):
 
     # ---- batch sizes ----
 
-    def begin(self, name: str, memory: float, at: int, due: int | None = None, late: int = 0) -> None:
+    def begin(
+        self, name: str, memory: float, at: int, due: int | None = None, late: int = 0, overtaken: int = 0
+    ) -> None:
         """Start looking for the batch size of a model's new share, in the background."""
         due = at + self.arena.swap_after if due is None else due
         if name in self.pending:
             self.deferred += 1
+            overtaken = self.pending[name].overtaken + 1
             # Nobody waits for it any more, and others wait behind it.
             self.executables.give_up(name, self.pending[name].choice, keep=self.arena.late_swaps == "defer")
-        self.pending[name] = Pending(self.executables.find(name, memory), memory, due, late)
+        self.pending[name] = Pending(self.executables.find(name, memory), memory, due, late, overtaken)
 
     def swap(self, at: int, *, last: bool = False) -> None:
         """Let new batch sizes take over that are due; what is not compiled by then is deferred, or waited for.

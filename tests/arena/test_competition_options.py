@@ -105,6 +105,32 @@ def test_what_the_next_reallocation_overtakes_is_told(tmp_path, told_in):
     assert "3 changes of batch size came later than planned, or not at all" in narrate(read(run))
 
 
+def test_who_was_overtaken_is_looked_for_first(tmp_path, monkeypatch):
+    """Otherwise the last model would never have its turn where reallocations are fast and the compiler is slow."""
+    asked, original, swapped = [], Executables.find, competition._Competition.swap
+
+    class Never(Future):
+        """A search that does not end."""
+
+    def find(self, name, memory, *, refuse=False, start=None):
+        real = original(self, name, memory, refuse=refuse, start=start)
+        if not refuse:
+            asked.append(name)
+        # Of each reallocation's two searches the first one ends.
+        return real if refuse or len(asked) % 2 else Never()
+
+    def swap(self, at, *, last=False):
+        for pending in self.pending.values():
+            if not isinstance(pending.choice, Never):
+                pending.choice.exception(timeout=60)
+        swapped(self, at, last=last)
+
+    monkeypatch.setattr(Executables, "find", find)
+    monkeypatch.setattr(competition._Competition, "swap", swap)
+    competition.train(tiny({"swap_after": 0}, steps=8), tmp_path / "run", policy=to_first)
+    assert asked == ["bert", "gpt2", "gpt2", "bert", "bert", "gpt2"]
+
+
 def test_who_asks_to_wait_gets_the_size_in_the_round_that_was_planned(tmp_path, monkeypatch):
     original = Executables.find
 
