@@ -329,7 +329,7 @@ class ArenaConfig:
     spend: str | None = option(
         None,
         "length of training by what it costs, all models together, instead of steps: 150s or 10min"
-        " (device-seconds; two such runs need not agree) or 20TFLOP (matrix products, counted; they repeat to the bit)",
+        " (device-seconds; two such runs need not agree) or 20TFLOP (matrix products, counted)",
     )
     reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
     progress_window: int | None = option(
@@ -353,13 +353,16 @@ class ArenaConfig:
         "how a learning rate follows the effective batch, relative to the first",
         choices=("none", "sqrt", "linear"),
     )
-    swap_after: int = option(
-        20, "from a reallocation to the new batch sizes, at the next reallocation at the latest", unit="rounds", low=0
+    swap_after: int | None = option(
+        None,
+        "rounds from a reallocation to the new batch sizes; a fifth of reallocate_every, at most 20, if not given",
+        unit="rounds",
+        low=0,
     )
     late_swaps: str = option(
         "defer",
         "a batch size whose program is not compiled when it is due: defer it by as many rounds again, so that training"
-        " never waits; or wait for it, so that runs repeat to the bit on any machine",
+        " goes on; or wait for it, so that runs repeat to the bit however fast programs are compiled",
         choices=("defer", "wait"),
     )
     price: str = option(
@@ -373,5 +376,15 @@ class ArenaConfig:
         check_memory(self.memory_budget)
         if self.spend is not None:
             parse_spend(self.spend)
+        if self.swap_after is not None and self.swap_after >= self.reallocate_every:
+            raise ArenaError(
+                f"arena.swap_after is {self.swap_after} and arena.reallocate_every {self.reallocate_every}: batch sizes"
+                " would come when their shares are gone; give fewer rounds, or none for a fifth of them"
+            )
         if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
             raise ArenaError(f"arena.batch_sizes is {shown(self.batch_sizes)}: sizes must rise, e.g. 1,2,4,8")
+
+    @property
+    def swap_rounds(self) -> int:
+        """Rounds from a reallocation to the new batch sizes."""
+        return min(20, self.reallocate_every // 5) if self.swap_after is None else self.swap_after

@@ -4,12 +4,13 @@
     python benchmarks/batch_search.py --searches 400
 
 A need is made up: what is always there (0 to 100 MB), then so much for each example (10 kB to 10 MB; each example's
-own part differs from that by up to the noise), in a straight line or bent up or down (power 1.1 or 0.9). Where it rises
-in treads, as of a kernel that works in tiles of 8 or 32 examples, a batch takes as much as the next multiple. Where it
+own part differs from that by up to the noise), in a straight line or bent up or down (power 1.1 or 0.9). The line
+starts up to five examples above 0, or as far below: small batches then need a tenth of an example. Where it rises in
+treads, as of a kernel that works in tiles of 8 or 32 examples, a batch takes as much as the next multiple. Where it
 drops, too, a batch that is no multiple takes up to a tile more, as of a copy that fills it up, so that a larger batch
-may need less. The budget is such that the answer may be anywhere. Sizes are either any up to
-4,096, or one of three ladders, whose search begins at its second size or anywhere on it, as a competition begins where
-the last model's search ended.
+may need less. The budget is such that the answer may be anywhere. Sizes are either any up to 4,096, or one of three
+ladders, whose search begins at its second size or anywhere on it, as a competition begins where the last model's
+search ended.
 
 Lost: the size found is below 0.95 of the largest that fits. A search never returns a size that does not fit.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -34,13 +36,26 @@ LADDERS = (
 LARGEST = 4096
 
 
-def made_up(random: np.random.Generator, noise: float, tread: int = 1, drop: bool = False) -> tuple[float, np.ndarray]:
+class Need(NamedTuple):
+    """How bytes rise with the batch: by how much examples differ, in which tiles, and where the line starts."""
+
+    noise: float = 0.0
+    tread: int = 1
+    drop: bool = False
+    below: bool = False
+
+
+def made_up(random: np.random.Generator, need: Need) -> tuple[float, np.ndarray]:
     """Bytes that are always there, and of every size from 1, those included."""
+    noise, tread, drop, below = need
     fixed, slope = random.uniform(0, 100e6), 10 ** random.uniform(4, 7)
     power = random.choice([1.0, 1.0, 1.0, 0.9, 1.1])
     own = random.uniform(1 - noise, 1 + noise, LARGEST + 1)
     examples = slope * own * power * np.arange(1, LARGEST + 2) ** (power - 1)
-    total = np.round(fixed + random.uniform(0, 5) * slope + np.cumsum(examples))
+    above = random.uniform(0, 5) * slope
+    total = np.round(fixed + above + np.cumsum(examples))
+    if below:
+        total = np.round(fixed + np.maximum(np.cumsum(examples) - above, 0.1 * examples))
     if tread == 1:
         return fixed, total
     sizes = np.arange(1, LARGEST + 2)
@@ -49,20 +64,20 @@ def made_up(random: np.random.Generator, noise: float, tread: int = 1, drop: boo
     return fixed, np.round(total[tiles - 1] + np.where(sizes % tread, copy, 0))
 
 
-def search(
-    random: np.random.Generator, noise: float, kind: str, tread: int = 1, drop: bool = False
-) -> tuple[int, int, int]:
+def search(random: np.random.Generator, kind: str, need: Need) -> tuple[int, int, int]:
     """One search: the size found, the largest that fits, and the compilations."""
-    fixed, total = made_up(random, noise, tread, drop)
+    fixed, total = made_up(random, need)
     sizes: Sequence[int] = range(1, LARGEST + 1) if kind == "any size" else LADDERS[random.integers(len(LADDERS))]
     answer = int(10 ** random.uniform(0, 3)) if kind == "any size" else sizes[random.integers(len(sizes))]
-    budget = int(random.uniform(total[answer - 1], max(total[answer - 1], total[min(answer - 1 + tread, LARGEST)])))
+    budget = int(
+        random.uniform(total[answer - 1], max(total[answer - 1], total[min(answer - 1 + need.tread, LARGEST)]))
+    )
     budget = max(budget, int(total[0]))  # where needs drop, a batch of 1 may need more than a tile
     start = int(random.choice(sizes)) if kind == "ladder, begun anywhere" else None
 
     def compiled(_: object, size: int) -> Estimate:
-        need = int(total[size - 1])
-        return Estimate(int(fixed), 0, need - int(fixed), 0, need, None, 0.0)  # type: ignore[arg-type]
+        whole = int(total[size - 1])
+        return Estimate(int(fixed), 0, whole - int(fixed), 0, whole, None, 0.0)  # type: ignore[arg-type]
 
     with mock.patch.object(batch_size, "estimate", compiled):
         ladder = None if kind == "any size" else sizes
@@ -75,13 +90,14 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=4000, help="searches a row")
     arguments = parser.parse_args()
     print(f"{machine()}\n")
-    needs = [(f"noise {noise:.0%}", noise, 1, False) for noise in (0.0, 0.1, 0.3)]
-    needs += [(f"treads of {tread}{', drops' * drop}", 0.0, tread, drop) for tread in (8, 32) for drop in (False, True)]
+    needs = {f"noise {noise:.0%}": Need(noise) for noise in (0.0, 0.1, 0.3)}
+    needs["starts below 0"] = Need(below=True)
+    needs |= {f"treads of {n}{', drops' * drop}": Need(0.0, n, drop) for n in (8, 32) for drop in (False, True)}
     rows = []
     for kind in ("any size", "ladder", "ladder, begun anywhere"):
-        for what, *need in needs:
+        for what, need in needs.items():
             random = np.random.default_rng(0)
-            found = np.array([search(random, need[0], kind, *need[1:]) for _ in range(arguments.searches)])
+            found = np.array([search(random, kind, need) for _ in range(arguments.searches)])
             assert (found[:, 0] <= found[:, 1]).all(), "a size was returned that does not fit"
             lost = int((found[:, 0] < 0.95 * found[:, 1]).sum())
             three = 100 * (found[:, 2] <= 3).mean()

@@ -6,7 +6,7 @@
     python benchmarks/reallocation.py --records RUN…  # what compiling took in runs that were made before
 
 The runs are competitions as `arena-jax train` makes them (arena-small's models and data; new batch sizes
-are due 5 rounds after a reallocation, not 20, as the next one follows sooner), with a policy that turns the shares on
+are due 5 rounds after a reallocation, not 20, as the next one follows soon), with a policy that turns the shares on
 at every reallocation whatever the scores are. One that is told to stop (Ctrl-C, SIGTERM) is judged by what it has done
 so far.
 
@@ -206,7 +206,7 @@ def configuration(kind: str, reallocations: int, quick: bool) -> RunConfig:
     every = 2 if quick else {"warm": 12, "ladder": 6}[kind]
     rounds = every * (reallocations + 1)
     training = {"evaluate_every": 4 * every, "log_every": 4 * every, "checkpoint_every": None, "figures": False}
-    arena = {"swap_after": 5, "spend": None, "reallocate_every": every}
+    arena = {"swap_after": min(5, every - 1), "spend": None, "reallocate_every": every}
     sizes = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
     if quick:
         shape = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}

@@ -265,8 +265,11 @@ class _Search:
         for tile in _TILES:
             if any(full % tile == 0 and known[full] == known[size] for size in known for full in known if full > size):
                 continue  # a part of a tile needs no more than the whole
-            place = self.full(self.ladder[low] * 1.04, tile)
-            if place is not None and self.ladder[place] not in self.seen and self.fits(place):
+            size = self.ladder[low]
+            place = self.full(size * 1.04, tile)
+            if place is None or self.ladder[place] > size + 2 * tile:
+                continue
+            if self.ladder[place] not in self.seen and self.fits(place):
                 return place
         return None
 
@@ -326,11 +329,14 @@ class _Search:
     def even(self) -> bool:
         """Whether bytes an example differ little between the known sizes; where the need rises in treads, they do not.
 
-        What lies below the smallest size counts only where it is little: temporaries may start far above 0.
+        What lies below the smallest size counts only where two sizes are all there is, and where it is little:
+        temporaries may start far above 0. Three sizes on a line say more.
         """
         known = sorted((size, found.whole) for size, found in self.seen.items() if found)
         slopes = [(b - a) / (t - s) for (s, a), (t, b) in itertools.pairwise(known)]
-        return not slopes or min(*slopes, self.first_slope()) > 0.6 * max(slopes)
+        if len(slopes) == 1:
+            slopes.append(min(slopes[0], self.first_slope()))
+        return not slopes or min(slopes) > 0.6 * max(slopes)
 
     def first_slope(self) -> float:
         """Bytes an example of the smallest known size, if its temporaries are proportional to the batch."""
@@ -364,7 +370,10 @@ class _Search:
         if above in self.seen:
             return f"{above} does not compile within the device's memory"
         larger = [self.place_of(size) for size, found in self.seen.items() if found and size > above]
-        size, here, slope = self.lines(place, min(larger, default=len(self.ladder)))[0]
+        lines = self.lines(place, min(larger, default=len(self.ladder)))
+        if not lines:
+            return f"{above} was not tried, as larger sizes do not compile within the device's memory"
+        size, here, slope = lines[0]
         return f"{above} would need about {format_bytes(here + slope * (above - size))}"
 
 

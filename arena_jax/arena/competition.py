@@ -6,9 +6,9 @@ shared and their parameters drawn together, where the run's optimizer says so.
 
 What repeats to the bit. Batch sizes are read off the compiler, policies are asked about counted arithmetic, and a
 model's data, dropout and learning rate go by its own steps. A new batch size takes over ``swap_after`` rounds after
-its reallocation, at the next reallocation at the latest, however long its program has been ready. Training waits for no
-compilation: a program that is not ready then is deferred by as many rounds again, and the run says so; with
-``late_swaps="wait"`` it is waited for.
+its reallocation, however long its program has been ready. Training does not wait for the compiler: a size whose program
+is not ready then is deferred by as many rounds again, and given up for the next reallocation's; the run says so. With
+``late_swaps="wait"`` it is waited for. (Several processes wait at the next reallocation at the latest.)
 
 What does not. A run with deferred batch sizes; with ``price="seconds"`` policies see the clock; with ``spend="150s"``
 the clock says how long the run is and how its learning rates fall (``spend="20TFLOP"`` is counted). Such runs are saved
@@ -246,6 +246,7 @@ class _Competition(Rounds):
         # Who was overtaken most often goes first: where reallocations follow faster than programs are compiled, the
         # last models would never have their turn.
         waiting = {name: one.overtaken + 1 for name, one in self.pending.items()}
+        self.deferred += len(waiting)
         for name in sorted(self.names, key=lambda name: -waiting.get(name, 0)):
             self.begin(name, float(self.shares[self.names.index(name)]) * self.executables.pool, at)
         self.allot(at)
@@ -334,9 +335,9 @@ class _Competition(Rounds):
         """Say whether the run hung on how fast programs were compiled."""
         deferred = self.deferred + sum(one.late > 0 for one in self.pending.values())
         if deferred:
-            changes = "1 change" if deferred == 1 else f"{deferred} changes"
-            text = f"{changes} of batch size came later than planned, or not at all, as programs were still compiled: "
-            self.emit("note", at, text=text + "another run may differ; --late-swaps wait repeats to the bit")
+            sizes = "1 batch size" if deferred == 1 else f"{deferred} batch sizes"
+            text = f"{sizes} came later than planned, or not at all, as programs were still compiled: another run may "
+            self.emit("note", at, text=text + "differ; with --late-swaps wait training waits for them")
 
     # ---- stopping and going on ----
 
@@ -387,5 +388,5 @@ class _Competition(Rounds):
         for name, pending in position["pending"].items():
             late, overtaken = pending.get("late", 0), pending.get("overtaken", 0)
             self.begin(name, pending["memory"], at, pending["due"], late, overtaken)
-        # Training has not begun again yet. The run that was interrupted had them compiled in these rounds.
+        # Training has not begun again yet; without the interruption they would have been compiled beside it.
         wait([one.choice for one in self.pending.values()])

@@ -156,7 +156,7 @@ class Contest:
         self.sizes: dict[str, int] = {}
         self.first_rows: dict[str, int] = {}
         self.pending: dict[str, Pending] = {}
-        self.deferred = 0  # batch sizes that came later than planned, or not at all
+        self.deferred = 0  # changes of batch size that came late, and searches for one that were given up
         self.spent = {name: Spending() for name in self.names}
         self.pace = Pace()
         self.history: past.History | None = None
@@ -232,8 +232,9 @@ class Contest:
     def derived(self) -> list[dict[str, Any]]:
         """Every value that was not simply given, with its reason."""
         arena, device = self.arena, self.mesh.local_devices[0]
-        late = "waited for" if arena.late_swaps == "wait" else "or when they are compiled"
-        swap = f"{arena.swap_after} rounds later, {late}"
+        rounds = arena.swap_rounds
+        late = "waited for" if arena.late_swaps == "wait" else f"or {max(1, rounds)} more until they are compiled"
+        swap = f"{rounds} rounds later, {late}"
         given = f"{arena.memory_budget} of {format_bytes(device_limit(device))}"
         said = [
             ("devices", f"{self.mesh.shape['data']} × {device.device_kind}", "each holds the budget"),

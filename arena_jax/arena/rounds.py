@@ -124,9 +124,8 @@ class Rounds(Contest):
         self, name: str, memory: float, at: int, due: int | None = None, late: int = 0, overtaken: int = 0
     ) -> None:
         """Start looking for the batch size of a model's new share, in the background."""
-        due = at + self.arena.swap_after if due is None else due
+        due = at + self.arena.swap_rounds if due is None else due
         if name in self.pending:
-            self.deferred += 1
             overtaken = self.pending[name].overtaken + 1
             # Nobody waits for it any more, and others wait behind it.
             self.executables.give_up(name, self.pending[name].choice, keep=self.arena.late_swaps == "defer")
@@ -144,7 +143,7 @@ class Rounds(Contest):
             if not (last or at >= pending.due):
                 continue
             if not (self.ready(pending.choice) or self.must_wait(last)):
-                rounds = max(1, self.arena.swap_after)
+                rounds = max(1, self.arena.swap_rounds)
                 self.pending[name] = pending._replace(due=at + rounds, late=pending.late + rounds)
                 continue
             start = time.perf_counter()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_jax.amounts import parse_spend
 from arena_jax.arena.progress import learning_progress, resource_utilization_efficiency
 from arena_jax.document import Table
 from arena_jax.intervals import Interval, interval
@@ -165,10 +166,19 @@ def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
             notes.append(
                 f"NOT AT EQUAL DEVICE-SECONDS: {policy} took {mine:,.1f} device-seconds and static {its:,.1f} with "
                 f"seed {seed}, {100 * (mine / its - 1):+.1f} %; {len(apart)} of {len(paired)} pairs are more than "
-                f"{100 * SAME_COST:.0f} % apart. What follows compares runs of different cost; to equalise it, train "
-                f"all runs, static ones too, with --spend {max(1, round(its))}s."
+                f"{100 * SAME_COST:.0f} % apart."
             )
+    if notes:
+        notes.append(f"What follows compares runs of different cost; to equalise it, {_equalise(arms)}.")
     return Table(["policy", "seeds", *[title for title, _ in of_run.values()]], rows, numbers=2), numbers, notes
+
+
+def _equalise(arms: Arms) -> str:
+    arena = arms[CONTROL][0].config.arena
+    if arena is not None and arena.spend is not None and parse_spend(arena.spend).of == "seconds":
+        return f"give more than --spend {arena.spend}: each run's last round then is a smaller part of it"
+    longest = max(run.device_seconds for run in arms[CONTROL])
+    return f"train all runs, static ones too, with --spend {max(1, round(longest))}s"
 
 
 def device_seconds_table(arms: Arms) -> Table:

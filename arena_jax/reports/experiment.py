@@ -77,9 +77,8 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
     blocks: list[Block] = [
         Heading(f"{run.config.preset}: {', '.join(policies)} against static", 1),
         Paragraph(
-            f"{len(run.models)} models on {run.config.data.name}; each run {length}, all models together. ± and "
-            f"brackets: 95 % intervals of the mean over seeds (Student's t), {_counts(arms)}; those of shares end at 0 "
-            "and 100 %, where shares do."
+            f"{len(run.models)} models on {run.config.data.name}; each run {length}, all models together."
+            + (_intervals(arms) if max(map(len, seeds.values())) > 1 else "")
         ),
         *([Items(notes)] if notes else []),
         Heading("What was spent"),
@@ -117,6 +116,13 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
         "claims": claims.as_json(found),
     }
     return blocks, numbers
+
+
+def _intervals(arms: Arms) -> str:
+    return (
+        f" ± and brackets: 95 % intervals of the mean over seeds (Student's t), {_counts(arms)}; those of shares end at"
+        " 0 and 100 %, where shares do."
+    )
 
 
 def _counts(arms: Arms) -> str:

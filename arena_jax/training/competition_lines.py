@@ -68,8 +68,8 @@ def bits_note(models: Mapping[str, Record]) -> str:
         models: ``{name: what the first record says of it}``.
 
     Example:
-        >>> bits_note({"bert": {"task": "masked-lm", "left_out": ["capitals"]}, "gpt2": {"task": "causal-lm"}})
-        'bits/byte, pseudo: of hidden tokens given all others, no code length; of bert: of the text without capitals'
+        >>> bits_note({"bert": {"task": "causal-lm", "left_out": ["capitals"]}, "gpt2": {"task": "causal-lm"}})
+        'bits/byte, of bert: of the text as the tokenizer keeps it, without capitals'
         >>> bits_note({"gpt2": {"task": "causal-lm", "left_out": []}})
         ''
     """
@@ -78,7 +78,10 @@ def bits_note(models: Mapping[str, Record]) -> str:
     for name, about in models.items():
         if about.get("left_out"):  # runs of before it was recorded do not tell
             groups.setdefault(tuple(about["left_out"]), []).append(name)
-    said += [f"of {', '.join(names)}: of the text without {', '.join(lost)}" for lost, names in groups.items()]
+    said += [
+        f"of {', '.join(names)}: of the text as the tokenizer keeps it, without {', '.join(lost)}"
+        for lost, names in groups.items()
+    ]
     return f"bits/byte, {'; '.join(said)}" if said else ""
 
 

@@ -138,7 +138,9 @@ class Narrator:
             cells[name] = (number(metrics.get("loss"), 6), score_text(metrics, shown, 5), mark)
             for metric, value in metrics.items():
                 if metric not in ("loss", shown) and isinstance(value, int | float):
-                    others.setdefault(metric, []).append(f"{name} {score_text(metrics, metric)}")
+                    about = self.start.get("models", {}).get(name, {})
+                    mark = competition_lines.bits_mark(about) if metric == "bits_per_byte" else ""
+                    others.setdefault(metric, []).append(f"{name} {mark}{score_text(metrics, metric)}")
         rows = self._rows(record, cells, "", record.get("split", "validation"))
         rows += [f"{'':16}{words(metric)}: {' · '.join(told)}" for metric, told in others.items()]
         return rows
@@ -248,8 +250,11 @@ def summary(records: Sequence[Record]) -> list[str]:
     if end:
         seconds = end.get("seconds", 0)
         lines += ["", f"{end.get('reason', 'finished')} after {end['step']:,} steps in {duration(seconds)}:"]
-        lines[-1] += f" compiling {compiling:.1f} s, evaluating {evaluating:.1f} s"
-        lines[-1] += f", training and the rest {max(0, seconds - compiling - evaluating):.1f} s"
+        new_sizes = [r for r in records if r["kind"] == "compile" and r["program"].startswith("gradients of ")]
+        beside = sum(r["seconds"] for r in new_sizes if r["step"] > 0)
+        lines[-1] += f" compiling {compiling:.1f} s" + (f" ({beside:.1f} s of it beside training)" if beside else "")
+        lines[-1] += f", evaluating {evaluating:.1f} s"
+        lines[-1] += f", training and the rest {max(0, seconds - (compiling - beside) - evaluating):.1f} s"
     run = start.get("run")
     if run and end.get("reason", "finished") == "finished":
         lines.append(f"all of it is in {run}; take a model out: arena-jax export {run} {[*names, 'MODEL'][0]} FOLDER")

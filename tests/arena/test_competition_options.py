@@ -92,7 +92,7 @@ def test_a_size_that_is_not_compiled_when_it_is_due_is_deferred_and_nobody_waits
     text = narrate(read(run))
     assert f"gpt2: batch 8 → {swap['batch_size']} after round 11, {late} later than planned" in text
     # BERT kept its size: that its search was as late changed nothing.
-    assert "1 change of batch size came later than planned" in text
+    assert "1 batch size came later than planned" in text
 
 
 def test_what_the_next_reallocation_overtakes_is_told(tmp_path, told_in):
@@ -102,7 +102,7 @@ def test_what_the_next_reallocation_overtakes_is_told(tmp_path, told_in):
     (swap,) = records(run, "swap")
     assert (swap["step"], swap["model"], swap["late"]) == (5, "gpt2", 1)
     # Both searches of round 2 were given up, and GPT-2's next one was a round late.
-    assert "3 changes of batch size came later than planned, or not at all" in narrate(read(run))
+    assert "3 batch sizes came later than planned, or not at all" in narrate(read(run))
 
 
 def test_who_was_overtaken_is_looked_for_first(tmp_path, monkeypatch):
@@ -129,6 +129,13 @@ def test_who_was_overtaken_is_looked_for_first(tmp_path, monkeypatch):
     monkeypatch.setattr(competition._Competition, "swap", swap)
     competition.train(tiny({"swap_after": 0}, steps=8), tmp_path / "run", policy=to_first)
     assert asked == ["bert", "gpt2", "gpt2", "bert", "bert", "gpt2"]
+
+
+def test_new_sizes_come_before_the_next_reallocation():
+    assert [ArenaConfig(reallocate_every=rounds).swap_rounds for rounds in (1, 10, 100, 1000)] == [0, 2, 20, 20]
+    assert ArenaConfig(reallocate_every=10, swap_after=9).swap_rounds == 9
+    with pytest.raises(ArenaError, match=r"swap_after is 10 and .*reallocate_every 10: .* when their shares are gone"):
+        ArenaConfig(reallocate_every=10, swap_after=10)
 
 
 def test_who_asks_to_wait_gets_the_size_in_the_round_that_was_planned(tmp_path, monkeypatch):

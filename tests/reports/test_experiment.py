@@ -144,8 +144,8 @@ def test_bits_per_byte_say_what_they_are_not(tmp_path, monkeypatch):
     assert [row[8] for row in table.rows] == ["pseudo 1.000 ± 0.000"] * 2 + ["0.875 ± 0.318", "1.000 ± 0.000"]
     text = " ".join(report(folders, tmp_path / "report").split())
     assert (
-        "pseudo: of hidden tokens given all others, no code length; of bert: of the text without capitals, accents."
-        in text
+        "pseudo: of hidden tokens given all others, no code length; of bert: of the text as the tokenizer keeps it, "
+        "without capitals, accents." in text
     )
 
 
@@ -178,12 +178,12 @@ def test_what_was_spent_is_told_and_unequal_costs_are_called_so(arms, tmp_path):
     assert device_seconds_table(arms).rows == [("0", "100.0", "100.0"), ("1", "100.0", "100.0")]
     assert spent_table(gather(experiment(tmp_path / "near", seconds=101.9)))[2] == []
     folders = experiment(tmp_path / "far", seconds=120.0)
-    (note,) = spent_table(gather(folders))[2]
+    note, advice = spent_table(gather(folders))[2]
     assert note.startswith(
         "NOT AT EQUAL DEVICE-SECONDS: modelarena took 100.0 device-seconds and static 120.0 with seed 0, -16.7 %; "
         "2 of 2 pairs are more than 2 % apart."
     )
-    assert note.endswith("train all runs, static ones too, with --spend 120s.")
+    assert advice.endswith("to equalise it, train all runs, static ones too, with --spend 120s.")
     opening = report(folders, tmp_path / "report").split("What was spent")[0]
     assert "NOT AT EQUAL DEVICE-SECONDS" in opening
     told = json.loads((tmp_path / "report" / "report.json").read_text())["device_seconds"]
@@ -195,6 +195,7 @@ def test_the_opening_counts_seeds_and_shares_end_where_shares_do(tmp_path):
     assert "(Student's t), n = 2; those of shares end at 0 and 100 %" in " ".join(
         report(folders, tmp_path / "a").split()
     )
+    assert "brackets" not in report([folders[0], folders[1]], tmp_path / "one"), "one seed has no intervals"
     uneven = " ".join(report(folders[:3], tmp_path / "b").split())
     assert "n = 1 of modelarena, 2 of static, and in differences from static n = 1 of modelarena;" in uneven
     losses = {"bert": [3.0, 2.0, 2.0], "gpt2": [4.0, 3.0, 2.0]}
