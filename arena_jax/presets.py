@@ -84,7 +84,7 @@ def arena_small() -> RunConfig:
     Against its control a run is compared at the same seeds and the same device-seconds, which equal operations are not:
     `arena-jax train arena-small --spend 300s --seed S` and `arena-jax train arena-small --spend 300s --seed S --policy
     static` for two seeds or more, then `arena-jax report RUN…`; `benchmarks/arena.py` does it all.
-    Time: 6:18 on 2 idle cores, half a minute of it compiling (2026-11-21, AMD EPYC, nothing else running).
+    Time: 11:16 on 2 idle cores, 32 s of it compiling, 12 of these beside training (2026-11-21, AMD EPYC).
     """
     sizes: dict[str, Any] = {"num_layers": 2, "num_heads": 4, "vocab_size": 2048}
     narrow: dict[str, Any] = {"hidden_size": 96, "intermediate_size": 384, **sizes}

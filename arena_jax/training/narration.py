@@ -159,7 +159,7 @@ class Narrator:
         rows = competition_lines.leaderboard_rows(record, about)
         table = _columns(rows, right=range(len(rows[0]) - 1), rule=True)
         note = competition_lines.bits_note(about) if "bits/byte" in rows[0] else ""
-        return ["", *table, *([note] if note else []), competition_lines.winner_line(record)]
+        return ["", *table, *textwrap.wrap(note, WIDTH, subsequent_indent="  "), competition_lines.winner_line(record)]
 
     def _improved(self, name: str, value: Any, score: str) -> bool:
         if not isinstance(value, int | float) or math.isnan(value):
