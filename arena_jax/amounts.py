@@ -8,10 +8,22 @@ from typing import NamedTuple
 
 from arena_jax.errors import ArenaError
 
-_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _SECONDS = {"S": 1.0, "MIN": 60.0, "H": 3600.0}
 _FLOPS = {"GFLOP": 1e9, "TFLOP": 1e12, "PFLOP": 1e15}
+
+
+class Memory(NamedTuple):
+    """An amount of memory.
+
+    Attributes:
+        of: ``"bytes"``, or ``"fraction"`` of a device's limit.
+        amount: of these.
+    """
+
+    of: str
+    amount: float
 
 
 class Spend(NamedTuple):
@@ -26,34 +38,42 @@ class Spend(NamedTuple):
     amount: float
 
 
-def check_memory(text: str) -> None:
-    """Refuse what is no amount of memory, before there is a device to take a fraction of.
+def parse_memory(text: str | int | float) -> Memory:
+    """Read an amount of memory, before there is a device to take a fraction of; `arena_jax.arena.parse_bytes` does.
 
     Args:
-        text: ``"40GB"``, ``"512MiB"``, ``"90%"`` or ``"0.9"``; `arena_jax.arena.parse_bytes` says how much that is.
+        text: ``"40GB"``, ``"512MiB"``, ``"90%"``, ``"0.9"``, or a number: of bytes, or a fraction above 0 and up to 1.
+
+    Returns:
+        Bytes or a fraction.
 
     Raises:
-        ArenaError: for anything else.
+        ArenaError: it is not an amount of memory, or not a positive one.
 
     Example:
-        >>> check_memory("40GB"), check_memory("0.9")
-        (None, None)
-        >>> check_memory("lots")
+        >>> parse_memory("40GB"), parse_memory("90%")
+        (Memory(of='bytes', amount=40000000000.0), Memory(of='fraction', amount=0.9))
+        >>> parse_memory("lots")
         Traceback (most recent call last):
             ...
         arena_jax.errors.ArenaError: memory budget 'lots' is not an amount; write 40GB, 512MiB, 90% or 0.9
     """
-    found = _split(text)
-    if found is None or (found[1] != "%" and found[1] not in _BYTES):
+    found = _split(str(text))
+    if found is None or (found[1] != "%" and found[1] not in BYTES):
         raise ArenaError(f"memory budget {text!r} is not an amount; write 40GB, 512MiB, 90% or 0.9")
     amount, unit = found
-    fraction = unit == "" and "." in text and 0 < amount <= 1
-    if unit == "%" and not 0 < amount <= 100:
-        raise ArenaError(f"memory budget {text!r} is not between 0 and 100% of the device")
-    if not fraction and unit in ("", "B") and 1 < amount < 2**63 and not amount.is_integer():
+    if unit == "%" or (unit == "" and "." in str(text) and 0 < amount <= 1):
+        fraction = amount / 100 if unit == "%" else amount
+        if not 0 < fraction <= 1:
+            raise ArenaError(f"memory budget {text!r} is not between 0 and 100% of the device")
+        return Memory("fraction", fraction)
+    if unit in ("", "B") and 1 < amount < 2**63 and not amount.is_integer():
         raise ArenaError(f"memory budget {text!r} is no whole number of bytes; write a unit (1.5GB) or a part (0.9)")
-    if not fraction and amount * _BYTES.get(unit, 1) < 1 and unit != "%":
+    if amount * BYTES[unit] >= 2**63:
+        raise ArenaError(f"memory budget {text!r} is more than any device has")
+    if amount * BYTES[unit] < 1:
         raise ArenaError(f"memory budget {text!r} is nothing; it must be positive")
+    return Memory("bytes", amount * BYTES[unit])
 
 
 def parse_spend(text: str) -> Spend:

@@ -7,7 +7,7 @@ import re
 from dataclasses import MISSING, dataclass
 from typing import Any
 
-from arena_jax.amounts import check_memory, parse_spend
+from arena_jax.amounts import parse_memory, parse_spend
 from arena_jax.errors import ArenaError
 from arena_jax.fields import check, option, shown
 
@@ -373,7 +373,7 @@ class ArenaConfig:
 
     def __post_init__(self) -> None:
         check(self, "arena.")
-        check_memory(self.memory_budget)
+        parse_memory(self.memory_budget)
         if self.spend is not None:
             parse_spend(self.spend)
         if self.swap_after is not None and self.swap_after >= self.reallocate_every:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_jax.amounts import check_memory, parse_spend
+from arena_jax.amounts import parse_memory, parse_spend
 from arena_jax.arena import parse_bytes
 from arena_jax.config import ArenaConfig
 from arena_jax.errors import ArenaError
@@ -16,7 +16,7 @@ UNITS = st.sampled_from(["", "B", "kB", " MB", "GB", "TB", "KiB", "MiB", "GiB", 
 @given(NUMBERS, UNITS)
 def test_what_is_refused_early_is_what_the_device_would_refuse(number, unit):
     told = []
-    for read in (check_memory, parse_bytes):
+    for read in (parse_memory, parse_bytes):
         try:
             read(number + unit)
         except ArenaError as error:

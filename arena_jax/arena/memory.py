@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,11 +12,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from arena_jax.amounts import BYTES, parse_memory
 from arena_jax.compilation_cache import compiled
 from arena_jax.errors import ArenaError
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+from arena_jax.program_bytes import program_bytes
 
 
 class Estimate(NamedTuple):
@@ -81,19 +79,13 @@ def estimate(step: Callable[..., Any], *arguments: Any, **keywords: Any) -> Esti
     began = time.perf_counter()
     executable, _, cached = compiled(jitted.lower(*arguments, **keywords))
     seconds = time.perf_counter() - began
-    stats = executable.memory_analysis()
-    if stats is None:
+    needs = program_bytes(executable)
+    if needs is None:
         raise ArenaError(
             "memory.estimate: this backend does not tell what a compiled step needs; set batch sizes by hand"
         )
-    held, given, between, shared = (
-        stats.argument_size_in_bytes,
-        stats.output_size_in_bytes,
-        stats.temp_size_in_bytes,
-        stats.alias_size_in_bytes,
-    )
-    total, code = between + held + given - shared, stats.generated_code_size_in_bytes
-    return Estimate(held, given, between, shared, total, executable, seconds, cached, code)
+    given, outputs, temporaries, aliased, code = needs
+    return Estimate(given, outputs, temporaries, aliased, needs.total, executable, seconds, cached, code)
 
 
 class Fresh:
@@ -177,24 +169,8 @@ def parse_bytes(text: str | int | float, device: jax.Device | None = None) -> in
         >>> parse_bytes("50%") == parse_bytes(0.5) == device_limit() // 2
         True
     """
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e\+?[0-9]+)?)\s*(%|[a-z]*)", str(text).strip().lower())
-    unit = found.group(2).upper() if found else "?"
-    if found is None or (unit != "%" and unit not in _UNITS):
-        raise ArenaError(f"memory budget {text!r} is not an amount; write 40GB, 512MiB, 90% or 0.9")
-    amount = float(found.group(1))
-    whole = isinstance(text, int) or "." not in found.group(1)
-    if unit == "%" or (unit == "" and not whole and 0 < amount <= 1):
-        fraction = amount / 100 if unit == "%" else amount
-        if not 0 < fraction <= 1:
-            raise ArenaError(f"memory budget {text!r} is not between 0 and 100% of the device")
-        return int(fraction * device_limit(device))
-    if unit in ("", "B") and 1 < amount < 2**63 and not amount.is_integer():
-        raise ArenaError(f"memory budget {text!r} is no whole number of bytes; write a unit (1.5GB) or a part (0.9)")
-    if amount * _UNITS[unit] >= 2**63:
-        raise ArenaError(f"memory budget {text!r} is more than any device has")
-    if amount * _UNITS[unit] < 1:
-        raise ArenaError(f"memory budget {text!r} is nothing; it must be positive")
-    return int(amount * _UNITS[unit])
+    read = parse_memory(text)
+    return int(read.amount * device_limit(device) if read.of == "fraction" else read.amount)
 
 
 def format_bytes(count: float) -> str:
@@ -211,7 +187,7 @@ def format_bytes(count: float) -> str:
         ('40 GB', '1.23 MB', '12 B')
     """
     for unit in ("TB", "GB", "MB", "kB"):
-        if abs(count) >= (size := _UNITS[unit.upper()]):
+        if abs(count) >= (size := BYTES[unit.upper()]):
             return f"{count / size:.3g} {unit}" if abs(count) < 999.5 * size else f"{count / size:.0f} {unit}"
     return f"{count:.0f} B"
 

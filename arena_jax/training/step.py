@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from arena_jax import models as model_room
 from arena_jax.compilation_cache import compiled
 from arena_jax.errors import ArenaError
+from arena_jax.program_bytes import ProgramBytes, program_bytes
 from arena_jax.training.devices import make_mesh, place_batch, replicate, replicated
 from arena_jax.training.objectives import Objective, Result, objective_for
 from arena_jax.training.state import TrainState, model_key
@@ -310,13 +311,10 @@ class Step:
             out = replicated(self.mesh) if jax.process_count() > 1 else None
             lowered = jax.jit(function, donate_argnums=donate, out_shardings=out).lower(*arguments)
             program, _, cached = compiled(lowered)
-            memory: Any = program.memory_analysis()
-            # Not peak_memory_in_bytes: it was measured to be 15 times too low (DESIGN.md).
-            temporary = memory.temp_size_in_bytes
-            total = temporary + memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+            needs = program_bytes(program) or ProgramBytes()
             seconds = time.perf_counter() - start
-            code = memory.generated_code_size_in_bytes
-            self.compilations.append(Compilation(name, shapes, seconds, total, temporary, cached, code))
+            one = Compilation(name, shapes, seconds, needs.total, needs.temporaries, cached, needs.code)
+            self.compilations.append(one)
             self._executables[cache_key] = program
         return self._executables[cache_key]
 
