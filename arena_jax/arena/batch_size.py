@@ -275,10 +275,8 @@ class _Search:
 
     def full(self, size: float, tile: int) -> int | None:
         """The first place above a size that holds a multiple of a tile."""
-        if isinstance(self.ladder, range):
-            place = math.floor(size / tile + 1) * tile - 1
-            return place if place < len(self.ladder) else None
-        return next((place for place, one in enumerate(self.ladder) if one > size and one % tile == 0), None)
+        above = range(self.place_of(size) + 1, len(self.ladder))
+        return next((place for place in above if self.ladder[place] % tile == 0), None)
 
     def next(self, low: int, high: int) -> int:
         """Where a line says the answer is, or the middle where no line helps."""

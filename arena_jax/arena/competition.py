@@ -386,7 +386,6 @@ class _Competition(Rounds):
         for one in self.executables.remember(position["executables"], self.sizes):
             self.tell_program(at, one.program, one.seconds, one.bytes, one.cached, again=True)
         for name, pending in position["pending"].items():
-            late, overtaken = pending.get("late", 0), pending.get("overtaken", 0)
-            self.begin(name, pending["memory"], at, pending["due"], late, overtaken)
+            self.begin(name, at=at, **pending)
         # Training has not begun again yet; without the interruption they would have been compiled beside it.
         wait([one.choice for one in self.pending.values()])

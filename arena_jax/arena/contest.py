@@ -241,7 +241,7 @@ class Contest:
             ("budget", format_bytes(self.budget), f"{given}; per device"),
             ("resident", format_bytes(self.resident), "parameters, gradients and optimizer states of all models"),
             ("to divide", format_bytes(self.budget - self.resident), "by shares, for steps beside that, and for code"),
-            ("checkpoints", format_bytes(COPIES * tree_bytes(self.state)), self.checkpoint_memory()),
+            ("checkpoints", *self.checkpoint_memory()),
             ("policy", self.policy_name, f"asked every {arena.reallocate_every} rounds; new batch sizes {swap}"),
             (
                 "length",
@@ -252,14 +252,14 @@ class Contest:
         ]
         return [{"name": name, "value": value, "reason": reason} for name, value, reason in said]
 
-    def checkpoint_memory(self) -> str:
-        """Say where a checkpoint needs memory, and whether a CPU machine has it beside the budget."""
+    def checkpoint_memory(self) -> tuple[str, str]:
+        """Say how much memory a checkpoint needs and where, and whether a CPU machine has it beside the budget."""
         device = self.mesh.local_devices[0]
+        needs, limit = COPIES * tree_bytes(self.state), device_limit(device)
         told = "of the host's memory while one is written, beside the budget"
-        limit = device_limit(device)
-        if device.platform == "cpu" and self.budget + COPIES * tree_bytes(self.state) > limit:
+        if device.platform == "cpu" and self.budget + needs > limit:
             told += f": more than this machine's {format_bytes(limit)} in all, lower --memory-budget"
-        return told
+        return format_bytes(needs), told
 
     def accounted(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Add shares and accounts to what an interval says."""

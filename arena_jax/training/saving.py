@@ -219,8 +219,8 @@ class Saving:
         """How long the run has taken, all its sessions together.
 
         Returns:
-            "seconds" at work, and of these "compiling", what a resumed run makes again included. Work that was lost
-            with a killed session is not in them.
+            "seconds" at work, and of these "compiling", what a resumed run makes again at once included. Work that
+            was lost with a killed session is not in them.
         """
         return {"seconds": time.perf_counter() - self._began, "compiling": self._compiling}
 

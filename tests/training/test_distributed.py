@@ -254,20 +254,14 @@ def test_a_competition_of_two_processes_is_that_of_two_devices(place):
         late_swaps="wait",
         batch_sizes=(1, 2, 4),
     )
+    joint = config.load(place / "config.json")
     run = dataclasses.replace(
-        config.load(place / "config.json"),
+        joint,
         task="sequence-classification",
         models=tuple(ModelConfig(name, preset=f"{name}-tiny", **SIZES) for name in ("bert", "gpt2")),
         data=DataConfig(name="synthetic-sentiment", max_length=16, train_limit=400, validation_limit=64),
-        training=TrainingConfig(
-            steps=5,
-            batch_size=1,
-            evaluation_batch_size=4,
-            log_every=1,
-            evaluate_every=1,
-            checkpoint_every=None,
-            tensorboard=False,
-            figures=False,
+        training=dataclasses.replace(
+            joint.training, steps=5, batch_size=1, accumulation=1, evaluate_every=1, checkpoint_every=None
         ),
         arena=arena,
     )
