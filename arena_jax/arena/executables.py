@@ -61,8 +61,9 @@ class Executables:
 
     A search for the batch size that some memory allows compiles what it asks about in one background thread; training
     meanwhile calls what is already there. What a search has made is taken over by :meth:`adopt`, in the thread that
-    trains, so that what is alive changes at known moments only. Of each model at most ``keep`` programs stay alive; the
-    least recently chosen goes first, and what it needed is remembered, so that a later search need not ask again.
+    trains, so that what is alive changes at known moments only. Of each model at most ``keep`` programs stay alive:
+    what a search only asked about goes first, then the least recently chosen. What it needed is remembered, so that a
+    later search need not ask again.
 
     Use it as a context: leaving it waits for the compilation that runs and drops those that do not yet.
 
@@ -170,10 +171,7 @@ class Executables:
         alive = self._alive[name]
         # Alive before the run was interrupted: made again, but nothing new.
         again = {size for size in choice.compiled if size in alive and alive[size] is None}
-        alive |= {size: made.executable for size, made in choice.compiled.items()}
-        alive.pop(choice.batch, None)
-        alive[choice.batch] = choice.estimate.executable  # the most recent is the last
-        self._make_room(name, choice.compiled)
+        self._hold(name, choice, choice.batch)
         return self._told(name, choice, again)
 
     def give_up(self, name: str, search: Future[Choice], *, keep: bool) -> None:
@@ -196,24 +194,27 @@ class Executables:
             if search.exception() is None:
                 choice = search.result()
                 told += self._told(name, choice, set())
-                new = {size: one for size, one in choice.compiled.items() if size not in self._alive[name]}
-                # Next to the last, which is in force: older ones make way, or it would be made again and again.
-                held = list(self._alive[name].items())
-                self._alive[name] = dict([*held[:-1], *((s, one.executable) for s, one in new.items()), *held[-1:]])
-                self._make_room(name, new)
+                # What it chose counts as chosen just before the one in force, or it would be made again and again.
+                self._hold(name, choice, next(reversed(self._alive[name]), choice.batch))
         return told
 
-    def _make_room(self, name: str, made: Mapping[int, Estimate]) -> None:
-        self._known[name].update(made)
-        self._not_run[name].update(made)
-        alive = self._alive[name]
+    def _hold(self, name: str, choice: Choice, in_force: int) -> None:
+        """Put a search's programs among those alive, and let go of what there is no room for."""
+        known, held = self._known[name], self._alive[name]
+        known |= {**choice.compiled, choice.batch: choice.estimate}
+        self._not_run[name].update(choice.compiled)
+        # In the order in which they make way: what was only asked about first, what is in force never.
+        asked = [size for size in choice.compiled if size not in held]
+        older = [size for size in [*asked, *held] if size not in (choice.batch, in_force)]
+        programs = held | {size: known[size].executable for size in [*choice.compiled, choice.batch]}
+        alive = self._alive[name] = {size: programs[size] for size in [*older, choice.batch, in_force]}
         while len(alive) > self._keep:
             size = next(iter(alive))
             del alive[size]
             self._not_run[name].discard(size)
             self.evicted[name] += 1
-        for size in self._known[name].keys() - alive.keys():
-            self._known[name][size] = self._known[name][size]._replace(executable=None)  # type: ignore[arg-type]
+        for size in known.keys() - alive.keys():
+            known[size] = known[size]._replace(executable=None)  # type: ignore[arg-type]
 
     def _told(self, name: str, choice: Choice, again: set[int]) -> list[Compilation]:
         return [_compilation(name, size, made) for size, made in choice.compiled.items() if size not in again]

@@ -82,6 +82,18 @@ def test_an_evicted_size_is_compiled_again_when_it_is_chosen(programs, step):
     assert (choice.batch, choice.compiles, compiled) == (8, 0, []), "what is alive costs nothing"
 
 
+def test_what_was_only_asked_about_makes_way_first(programs):
+    for megabytes in (1, 3, 4):
+        find(programs, megabytes)
+    asked = memory.estimate(programs._jitted["m"], *programs.arguments("m", 8))
+    chosen = programs._known["m"][3]
+    programs.adopt("m", batch_size.Choice(3, chosen, {8: asked}, 1, "8 was asked about, and was too large"))
+    assert list(programs._alive["m"]) == [2, 1, 4, 3], "8 has gone; of the rest 2, asked about, would be the next"
+    choice, compiled = find(programs, 3)
+    assert (choice.compiles, compiled) == (0, [])
+    assert programs.needs("m", 8) > programs.needs("m", 4), "what it needs is known"
+
+
 def test_a_search_that_was_given_up_leaves_what_it_made(programs):
     first, second = (programs.find("m", megabytes * PER_EXAMPLE) for megabytes in (3, 6))
     programs.give_up("m", first, keep=True)
