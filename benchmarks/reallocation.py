@@ -25,22 +25,26 @@ What is measured, with the device made to finish after every step:
 - *slowed* is a step's time while something is compiled in the background, over its usual time. On a CPU compiling takes
   cores from training; that is no wait, and is told beside it;
 - *memory* is the process's own, over the last half of the reallocations. JAX keeps what it has traced for every size
-  that a model ever had (its caches are full in the end), so a run must be long enough to have had them all.
+  that a model ever had (its caches are full in the end), so a run must be long enough to have had them all. Beside it
+  stands what of glibc's heaps is in use: what compiling has freed is not given back, and is taken in steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import gc
 import statistics
 import sys
 import tempfile
 import time
+from array import array
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,25 +64,24 @@ MANY = ((0.62, 0.22, 0.10, 0.06), (0.40, 0.30, 0.18, 0.12), (0.50, 0.32, 0.13, 0
 FLAT = 0.02
 
 
-class Step(NamedTuple):
-    """One step: who stepped at which sizes, how long it took, and whether something was compiled meanwhile."""
-
-    who: tuple[tuple[str, int], ...]
-    seconds: float
-    compiling: bool
+# Who stepped at which sizes.
+Who = tuple[tuple[str, int], ...]
 
 
 class Watch:
     """What happens in one competition, noted from outside."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        # Seconds of the steps while nothing was compiled, and while something was; 8 bytes each, as memory is watched.
+        self.quiet: dict[Who, array[float]] = defaultdict(lambda: array("d"))
+        self.busy: dict[Who, array[float]] = defaultdict(lambda: array("d"))
         self.reallocations: list[float] = []  # seconds of each
         self.compiled_for: list[bool] = []  # whether something was compiled for each, or by another at the time
         self.asked: list[Future[Choice]] = []  # the searches of the last one
         self.warm_swaps: list[float] = []
         self.cold_swaps: list[float] = []
         self.resident: list[int] = []  # bytes of the process after each reallocation
+        self.in_use: list[int] = []  # bytes of the heaps that are in use, then
         self.alive = 0
         self.seconds = 0.0  # of the whole run, less what watching it took
 
@@ -114,7 +117,7 @@ class Watch:
                 busy = watch.compiling(self)
                 who = tuple((name, self.sizes[name]) for name in self.names if extra["active"][name])
                 now = time.perf_counter()
-                watch.steps.append(Step(who, now - self.since, self.busy or busy))
+                (watch.busy if self.busy or busy else watch.quiet)[who].append(now - self.since)
                 self.since, self.busy = now, busy
                 return result
 
@@ -149,6 +152,7 @@ class Watch:
             watch.asked = [pending.choice for pending in self.pending.values()]
             gc.collect()
             watch.resident.append(_resident())
+            watch.in_use.append(_in_use())
             watch.look(self)
             watch.seconds -= time.perf_counter() - start
 
@@ -173,30 +177,37 @@ class Watch:
 
     # ---- what is made of it ----
 
-    def usual(self) -> dict[Any, float]:
+    def steps(self) -> tuple[int, int]:
+        """How many there were, and how many of them while something was compiled."""
+        busy = sum(map(len, self.busy.values()))
+        return busy + sum(map(len, self.quiet.values())), busy
+
+    def usual(self) -> dict[Who, float]:
         """The median seconds of a step while nothing is compiled, by who stepped at which sizes."""
-        by: dict[Any, list[float]] = {}
-        for step in self.steps:
-            if not step.compiling:
-                by.setdefault(step.who, []).append(step.seconds)
-        return {who: statistics.median(seconds) for who, seconds in by.items() if len(seconds) >= 3}
+        return {who: statistics.median(seconds) for who, seconds in self.quiet.items() if len(seconds) >= 3}
+
+    def whole(self) -> float:
+        """The median seconds of the steps in which as many models stepped as ever did."""
+        who = [*self.quiet.items(), *self.busy.items()]
+        most = max(len(one) for one, _ in who)
+        return statistics.median(second for one, seconds in who if len(one) == most for second in seconds)
 
     def slowed(self) -> list[float]:
         """Of steps during which something was compiled: their time over their usual time."""
         usual = self.usual()
-        return [step.seconds / usual[step.who] for step in self.steps if step.compiling and step.who in usual]
+        return [second / usual[who] for who, seconds in self.busy.items() if who in usual for second in seconds]
 
-    def slope(self) -> tuple[float, float, float]:
-        """The line through the process's memory over its last half of reallocations.
 
-        Returns:
-            Bytes a reallocation, half its 95 % interval (independent errors), and the mean bytes.
-        """
-        last = np.array(self.resident[len(self.resident) // 2 :], float)
-        x = np.arange(len(last)) - (len(last) - 1) / 2
-        slope = float(x @ last / (x @ x))
-        error = last - last.mean() - slope * x
-        return slope, 1.96 * float(np.sqrt(error @ error / max(len(last) - 2, 1) / (x @ x))), float(last.mean())
+def slope(values: Sequence[int]) -> tuple[float, float, float]:
+    """The line through the last half of some values: its rise a step, half the 95 % interval of that, and their mean.
+
+    The interval takes their errors for independent.
+    """
+    last = np.array(values[len(values) // 2 :], float)
+    x = np.arange(len(last)) - (len(last) - 1) / 2
+    rise = float(x @ last / (x @ x))
+    error = last - last.mean() - rise * x
+    return rise, 1.96 * float(np.sqrt(error @ error / max(len(last) - 2, 1) / (x @ x))), float(last.mean())
 
 
 def configuration(kind: str, reallocations: int, quick: bool) -> RunConfig:
@@ -237,7 +248,7 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
     waited = max((r["waited"] for r in swaps), default=0.0)
     late = sorted(r["late"] for r in swaps) or [0]
     evicted = sum(one["evicted"] for one in [r for r in records if r["kind"] == "allocation"][-1]["models"].values())
-    whole = statistics.median(step.seconds for step in watch.steps if len(step.who) == max_stepping(watch))
+    whole, (steps, busy) = watch.whole(), watch.steps()
     watch.judge_last()
     timed = list(zip(watch.reallocations, watch.compiled_for, strict=True))
     warm, cold = ([seconds for seconds, compiled_for in timed if compiled_for == kind] for kind in (False, True))
@@ -248,12 +259,18 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
     stall = asking[-1] + warm_swaps[-1]
     half_way = records[-1]["step"] / 2
     new = len({r["program"] for r in compiled} - {r["program"] for r in compiled if r["step"] < half_way})
-    slope, half, mean = watch.slope()
-    grown, window = slope * len(watch.resident) / 2 / mean, len(watch.resident) // 2
+    window = len(watch.resident) // 2
+    rise, half, mean = slope(watch.resident)
+    grown = rise * window / mean
+    used, used_half, used_mean = slope(watch.in_use)
+    tenths = np.linspace(0, len(watch.resident) - 1, 11).astype(int)
+    curve, used_curve = (
+        ", ".join(f"{values[at] / 1e6:.0f}" for at in tenths) for values in (watch.resident, watch.in_use)
+    )
     slowed = watch.slowed() or [1.0]
     share = spent / watch.seconds
     rows = [
-        ["reallocations", len(watch.reallocations), f"{len(watch.steps)} steps in {watch.seconds:.0f} s"],
+        ["reallocations", len(watch.reallocations), f"{steps} steps in {watch.seconds:.0f} s"],
         [
             "programs alive of any model, most",
             watch.alive,
@@ -281,38 +298,51 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
         [
             "slowed while compiling",
             f"× {statistics.median(slowed):.2f} (worst step × {max(slowed):.1f})",
-            f"{sum(step.compiling for step in watch.steps)} steps of {len(watch.steps)}; no criterion",
+            f"{busy} steps of {steps}; no criterion",
         ],
         [
             f"memory over the last {window}",
-            f"{slope / 1e3:+.1f} ± {half / 1e3:.1f} kB a reallocation, of {mean / 1e6:.0f} MB",
+            f"{rise / 1e3:+.1f} ± {half / 1e3:.1f} kB a reallocation, of {mean / 1e6:.0f} MB",
             f"{100 * grown:+.2f} % in all, {verdict(grown, FLAT, at_least=False)}; {new} sizes then were new",
         ],
+        [
+            "of its heaps in use",
+            f"{used / 1e3:+.1f} ± {used_half / 1e3:.1f} kB a reallocation, of {used_mean / 1e6:.0f} MB",
+            f"{100 * used * window / used_mean:+.2f} % in all; no criterion",
+        ],
+        ["memory after each tenth, MB", curve, f"in use {used_curve}"],
         ["compiling", f"{len(compiled)} programs, {spent:.1f} s of {watch.seconds:.0f} s: {100 * share:.1f} %"],
     ]
     rows[-1].append(verdict(share, 0.05, at_least=False) if kind == "warm" else "no criterion: compiles all the time")
     return rows
 
 
-def max_stepping(watch: Watch) -> int:
-    """How many models step in a round's first turn."""
-    return max(len(step.who) for step in watch.steps)
-
-
 def of_records(run: Path) -> list[object]:
     """What compiling took in a run."""
     records = read(run)
-    compiled = [r["seconds"] for r in records if r["kind"] == "compile"]
+    programs = sum(r["kind"] == "compile" for r in records)
     end = next(r for r in reversed(records) if r["kind"] == "end")
-    seconds, spent = end["seconds"], end.get("compiling", sum(compiled))
+    seconds, spent = end["seconds"], end["compiling"]
     share = spent / seconds
     told = f"{spent:.1f} s of {seconds:.0f} s: {100 * share:.1f} %"
-    return [run.name, len(compiled), told, verdict(share, 0.05, at_least=False)]
+    return [run.name, programs, told, verdict(share, 0.05, at_least=False)]
 
 
 def _resident() -> int:
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmRSS"))
     return int(line.split()[1]) * 1024
+
+
+class _MallInfo(ctypes.Structure):
+    _fields_ = tuple((f"field{k}", ctypes.c_size_t) for k in range(10))
+
+
+def _in_use() -> int:
+    """Bytes that malloc has given out, by its own count (`mallinfo2` of glibc 2.33): in heaps, and mapped alone."""
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = _MallInfo
+    told = mallinfo()
+    return int(told.field4 + told.field7)  # hblkhd and uordblks
 
 
 def main() -> None:

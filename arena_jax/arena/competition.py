@@ -145,8 +145,8 @@ class _Competition(Rounds):
             if position:
                 self.restore(position, at)
             else:
+                self.admit_evaluation()  # before batch sizes are found, which leave room for its code
                 self.open_accounts()
-                self.admit_evaluation()
                 self.interval.go_on()
                 self.evaluate(0)
                 self.allot(0)
@@ -182,9 +182,10 @@ class _Competition(Rounds):
                 saving.finish(at)
             if not self.over(at):
                 raise interrupts.Stopped(self.folder, at, self.rounds)
-            self.tell_deferred(at)
+            deferred = self.deferred + sum(one.late > 0 for one in self.pending.values())
+            self.tell_deferred(at, deferred)
             self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))
-            self.emit("end", at, epoch=self.epoch(), **saving.clock(), reason="finished")
+            self.emit("end", at, epoch=self.epoch(), **saving.clock(), deferred=deferred, reason="finished")
 
     def save(self, saving: Saving, at: int) -> None:
         """Start writing a checkpoint."""
@@ -331,9 +332,8 @@ class _Competition(Rounds):
         for note in self.parts.notes:
             self.emit("note", 0, text=note)
 
-    def tell_deferred(self, at: int) -> None:
+    def tell_deferred(self, at: int, deferred: int) -> None:
         """Say whether the run hung on how fast programs were compiled."""
-        deferred = self.deferred + sum(one.late > 0 for one in self.pending.values())
         if deferred:
             sizes = "1 batch size" if deferred == 1 else f"{deferred} batch sizes"
             text = f"{sizes} came later than planned, or not at all, as programs were still compiled: another run may "
@@ -367,7 +367,7 @@ class _Competition(Rounds):
 
     def restore(self, position: Mapping[str, Any], at: int) -> None:
         """Go on from what :meth:`to_json` said: compile the sizes in force, and look for those on their way."""
-        begun = position.get("policy", self.policy_name)
+        begun = position["policy"]
         if begun != self.policy_name:
             raise ArenaError(
                 f"'{self.folder}' was begun with the policy '{begun}', not '{self.policy_name}': go on from Python "
@@ -379,10 +379,9 @@ class _Competition(Rounds):
         self.shares = np.array(position["shares"])
         self.sizes, self.first_rows = dict(position["sizes"]), dict(position["first_rows"])
         self.history = past.History(**{field: np.array(rows) for field, rows in position["history"].items()})
-        self.last_scores, self.deferred = position["last_scores"], position.get("deferred", 0)
+        self.last_scores, self.deferred = position["last_scores"], position["deferred"]
         self.executables.evicted.update(position["evicted"])
-        if "learned" in position:  # a checkpoint of before it was kept has none
-            self.executables.learn(position["learned"])
+        self.executables.learn(position["learned"])
         for one in self.executables.remember(position["executables"], self.sizes):
             self.tell_program(at, one.program, one.seconds, one.bytes, one.cached, again=True)
         for name, pending in position["pending"].items():

@@ -46,11 +46,20 @@ class Calibration(NamedTuple):
     raised: bool
 
 
+class _MustCompileError(Exception):
+    """A search wants to know what nobody has compiled yet."""
+
+
 class _Search(NamedTuple):
-    """What a search goes by, as it was when it was asked: model, sizes known and allowed, margin, where to begin."""
+    """What a search goes by, as it was when it was asked: model, sizes known and allowed, margin, where to begin.
+
+    ``before`` are searches for the same model that were dropped while they compiled; what they found is known, too.
+    """
 
     name: str
+    arguments: Callable[[int], Sequence[Any]]
     known: dict[int, Estimate | None]
+    before: tuple[Future[Choice], ...]
     margin: float
     sizes: tuple[int, ...]
     start: int | None
@@ -138,7 +147,7 @@ class Executables:
         return sum(self.other_code.values()) + (self._keep - 1) * sum(one or of_all for one in largest.values())
 
     def find(self, name: str, memory: float, *, refuse: bool = False, start: int | None = None) -> Future[Choice]:
-        """Look for the largest batch that an amount of memory allows: equation 7, in the background.
+        """Look for the largest batch that an amount of memory allows: equation 7. What it compiles, in the background.
 
         Args:
             name: the model.
@@ -151,8 +160,12 @@ class Executables:
             The choice to come. Its result raises ArenaError where nothing fits.
         """
         # What is known and what is allowed are those of this moment, so that the answer does not hang on the clock.
-        search = _Search(name, dict(self._known[name]), self.margins[name], self.sizes(name), start)
-        return self._thread.submit(self._search, search, memory, refuse)
+        arguments = functools.partial(self.arguments, name)
+        before = tuple(search for given_up, search in self._given_up if given_up == name)
+        search = _Search(
+            name, arguments, dict(self._known[name]), before, self.margins[name], self.sizes(name), start
+        )
+        return self._at_once(search, memory, refuse) or self._thread.submit(self._search, search, memory, refuse)
 
     def beside(self, task: Callable[[], object]) -> Future[object]:
         """Do something in the background, between two searches; what it raises is not looked at."""
@@ -259,8 +272,7 @@ class Executables:
         compiled = []
         for name, size in sizes.items():
             made = estimate(self._jitted[name], *self.arguments(name, size))
-            # A checkpoint of before code was counted tells five kinds of bytes: code is that of the size in force.
-            bytes_of = {int(key): dict(zip(_BYTES, one, strict=False)) for key, one in told[name]["known"].items()}
+            bytes_of = {int(key): dict(zip(_BYTES, one, strict=True)) for key, one in told[name]["known"].items()}
             empty = made._replace(executable=None)  # type: ignore[arg-type]
             self._known[name] = {one: empty._replace(**held) for one, held in bytes_of.items()}
             self._known[name][size] = made
@@ -330,7 +342,7 @@ class Executables:
         """Take over what :meth:`learned` said."""
         self.margins.update(told["margins"])
         self.ceilings.update({name: int(size) for name, size in told["ceilings"].items()})
-        self.other_code |= {name: int(code) for name, code in told.get("other_code", {}).items()}
+        self.other_code |= {name: int(code) for name, code in told["other_code"].items()}
 
     def __call__(self, name: str, size: int, params: Any, batch: Any, step: int) -> tuple[Any, dict[str, jax.Array]]:
         """Compute a model's gradient and metrics with a program that is alive; see `Step.measured_gradients`."""
@@ -367,14 +379,30 @@ class Executables:
         # A program's arguments and results hold this model's parameters and gradient, which are resident already.
         return 2 * tree_bytes(self._params[name])
 
+    def _at_once(self, wanted: _Search, memory: float, refuse: bool) -> Future[Choice] | None:
+        """Answer where nothing is to be compiled, so that it does not wait for another model's compilation."""
+
+        def unknown(size: int) -> Sequence[Any]:
+            raise _MustCompileError
+
+        answer: Future[Choice] = Future()
+        try:
+            answer.set_result(self._search(wanted._replace(arguments=unknown), memory, refuse))
+        except (_MustCompileError, ArenaError):
+            return None
+        return answer
+
     def _search(self, wanted: _Search, memory: float, refuse: bool) -> Choice:
         if self._closing.is_set():
             raise ArenaError(f"{wanted.name}: the competition ended before its new batch size was compiled")
+        for one in wanted.before:
+            if one.done() and not one.exception():
+                wanted.known.update(one.result().compiled)
         again: dict[int, Estimate] = {}
         choice = self._choose(wanted, memory, refuse)
         while choice.estimate.executable is None:  # known from before, and evicted since
             try:
-                made = estimate(self._jitted[wanted.name], *self.arguments(wanted.name, choice.batch))
+                made = estimate(self._jitted[wanted.name], *wanted.arguments(choice.batch))
                 wanted.known[choice.batch] = again[choice.batch] = made
             except jax.errors.JaxRuntimeError as error:
                 if not ran_out(error):
@@ -397,7 +425,7 @@ class Executables:
         name = wanted.name
         return largest_batch(
             self._jitted[name],
-            lambda size: self.arguments(name, size),
+            wanted.arguments,
             self._budget,
             resident=self._budget - int(memory) - self._own(name),
             name=name,

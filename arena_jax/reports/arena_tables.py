@@ -146,6 +146,7 @@ def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
         "wall": ("seconds in all", lambda run: run.wall),
         "compiling": ("compiling s", lambda run: run.compiling),
         "evaluating": ("evaluating s", lambda run: run.evaluating),
+        "deferred": ("sizes late", lambda run: float(run.deferred)),
     }
     forms = dict.fromkeys(of_run, ",.0f") | {"device_seconds": ",.1f", "tflop": ",.3g"}
     rows, numbers, notes = [], {}, []

@@ -52,6 +52,7 @@ class Run:
         wall: seconds on the clock, of which ``compiling`` and ``evaluating`` by name.
         compiling: seconds, most of them beside training.
         evaluating: seconds.
+        deferred: batch sizes that came later than planned, or not at all, as programs were still compiled.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ class Run:
     wall: float
     compiling: float
     evaluating: float
+    deferred: int
 
     @property
     def device_seconds(self) -> float:
@@ -185,8 +187,9 @@ def read_run(folder: Path) -> Run:
         batch=np.array([batch[name] for name in names], float),
         rounds=end["step"],
         wall=end["seconds"],
-        compiling=end.get("compiling", sum(record["seconds"] for record in kinds.get("compile", []))),
+        compiling=end["compiling"],
         evaluating=sum(record["seconds"] for record in evaluations),
+        deferred=end["deferred"],
     )
 
 

@@ -71,6 +71,12 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
     unpaired = sorted({f"{policy} {s}" for policy in seeds for s in set(seeds[policy]) ^ set(seeds[CONTROL])})
     if unpaired:
         notes.append(f"Without a partner in static or from it, and in no difference: seeds {', '.join(unpaired)}.")
+    late = [one.deferred > 0 for runs in arms.values() for one in runs]
+    if any(late):
+        notes.append(
+            f"In {sum(late)} of {len(late)} runs batch sizes came later than planned, or not at all, as programs were "
+            "still compiled: they hang on how fast this machine compiles; with --late-swaps wait they do not."
+        )
     arena = run.config.arena
     length = f"{run.config.training.steps} rounds" if run.config.training.steps else str(arena and arena.spend)
     about_bits = bits_note(run.models)

@@ -76,7 +76,7 @@ def bits_note(models: Mapping[str, Record]) -> str:
     said = ["pseudo: of hidden tokens given all others, no code length"] if any(map(bits_mark, models.values())) else []
     groups: dict[tuple[str, ...], list[str]] = {}
     for name, about in models.items():
-        if about.get("left_out"):  # runs of before it was recorded do not tell
+        if about.get("left_out"):
             groups.setdefault(tuple(about["left_out"]), []).append(name)
     said += [
         f"of {', '.join(names)}: of the text as the tokenizer keeps it, without {', '.join(lost)}"

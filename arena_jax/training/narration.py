@@ -245,7 +245,7 @@ def summary(records: Sequence[Record]) -> list[str]:
     lines = _columns([heading, *rows], right=range(1, len(heading)), rule=True) if rows else []
     health = fault_lines.health_lines(records)
     lines += ["", *health] if health else []
-    compiling = end.get("compiling", sum(r["seconds"] for r in records if r["kind"] == "compile"))
+    compiling = end.get("compiling", 0)
     evaluating = sum(r.get("seconds", 0) for r in evaluations)
     if end:
         seconds = end.get("seconds", 0)

@@ -28,7 +28,8 @@ calibration of a competition on a GPU, a batch size's first run: model, size, es
 leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",
             "bits_per_byte", and the account}}, the best first
 end         epoch, seconds (of all sessions), compiling (of these, what a resumed run had to make again at once
-            included, which has no compile record), reason ("finished" or "interrupted")
+            included, which has no compile record), reason ("finished" or "interrupted"); of a competition also
+            deferred (batch sizes that came later than planned, or not at all, as programs were still compiled)
 =========== =========================================================================================================
 """
 

@@ -123,7 +123,6 @@ class Saving:
             Counter(r["program"] for r in read(folder) if r["kind"] == "compile") if resume else Counter[str]()
         )
         self._saved = at if position else None
-        # A checkpoint of before they were kept has neither: both then count from here on.
         self._began = began - position.get("seconds", 0.0)
         self._compiling = position.get("compiling", 0.0)
         self._unsaved = "there was no room for the records"

@@ -1,6 +1,7 @@
 """What can be asked of a competition: clocks that decide, many sizes, several devices, sharing, too large a score."""
 
 import dataclasses
+import signal
 import threading
 from concurrent.futures import Future
 
@@ -13,7 +14,7 @@ from arena_jax.arena import competition
 from arena_jax.arena.executables import Executables
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from arena_jax.errors import ArenaError
-from arena_jax.training import loop
+from arena_jax.training import interrupts, loop
 from arena_jax.training.narration import narrate
 from arena_jax.training.records import read
 
@@ -103,6 +104,26 @@ def test_what_the_next_reallocation_overtakes_is_told(tmp_path, told_in):
     assert (swap["step"], swap["model"], swap["late"]) == (5, "gpt2", 1)
     # Both searches of round 2 were given up, and GPT-2's next one was a round late.
     assert "3 batch sizes came later than planned, or not at all" in narrate(read(run))
+
+
+def test_a_stopped_run_takes_up_a_late_size_where_it_was(tmp_path, told_in, monkeypatch):
+    told_in.append(12)
+    played = competition._Competition.play
+
+    def play_and_stop(self, at):
+        played(self, at)
+        if at == 9:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(competition._Competition, "play", play_and_stop)
+    config = tiny({"swap_after": 2, "reallocate_every": 7}, steps=13, evaluate_every=13)
+    with pytest.raises(interrupts.Stopped, match="stopped after step 10"):
+        competition.train(config, tmp_path / "run", policy=to_first)
+    monkeypatch.undo()
+    run = competition.train(config, tmp_path / "run", policy=to_first, resume=True)
+    (swap,) = records(run, "swap")
+    assert (swap["step"], swap["model"], swap["late"]) == (11, "gpt2", 2), "due in round 9, and put off to 11"
+    assert records(run, "end")[0]["deferred"] == 1
 
 
 def test_who_was_overtaken_is_looked_for_first(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import gc
+import threading
 import types
 import weakref
 
@@ -85,13 +86,25 @@ def test_an_evicted_size_is_compiled_again_when_it_is_chosen(programs, step):
 def test_what_was_only_asked_about_makes_way_first(programs):
     for megabytes in (1, 3, 4):
         find(programs, megabytes)
-    asked = memory.estimate(programs._jitted["m"], *programs.arguments("m", 8))
+    asked = executables.estimate(programs._jitted["m"], *programs.arguments("m", 8))
     chosen = programs._known["m"][3]
     programs.adopt("m", batch_size.Choice(3, chosen, {8: asked}, 1, "8 was asked about, and was too large"))
     assert list(programs._alive["m"]) == [2, 1, 4, 3], "8 has gone; of the rest 2, asked about, would be the next"
     choice, compiled = find(programs, 3)
     assert (choice.compiles, compiled) == (0, [])
     assert programs.needs("m", 8) > programs.needs("m", 4), "what it needs is known"
+
+
+def test_what_is_known_is_answered_while_another_program_is_compiled(programs):
+    find(programs, 3)
+    compiled = threading.Event()
+    programs.beside(compiled.wait)
+    known, unknown = (programs.find("m", megabytes * PER_EXAMPLE) for megabytes in (3, 8))
+    assert known.done()
+    assert (known.result().batch, known.result().compiles) == (3, 0)
+    assert not unknown.done()
+    compiled.set()
+    assert unknown.result().batch == 8
 
 
 def test_a_search_that_was_given_up_leaves_what_it_made(programs):
@@ -116,6 +129,28 @@ def test_a_search_that_was_given_up_leaves_what_it_made(programs):
     assert len(programs.left_over()) == 1
     assert list(programs._alive["m"]) == [*in_force[1:3], 1, in_force[3]], "what is in force does not make way for it"
     assert find(programs, 1)[0].compiles == 0, "it is not made again and again"
+
+
+def test_a_search_knows_what_the_one_before_it_made_that_was_given_up(programs, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(jitted, *arguments):
+        begun.set()
+        assert go_on.wait(timeout=60)
+        return as_if(jitted, *arguments)
+
+    as_if = batch_size.estimate
+    monkeypatch.setattr(batch_size, "estimate", slow)
+    first = programs.find("m", 3 * PER_EXAMPLE)
+    assert begun.wait(timeout=60)
+    programs.give_up("m", first, keep=True)
+    second = programs.find("m", 3 * PER_EXAMPLE)
+    go_on.set()
+    assert (second.result().batch, second.result().compiles) == (3, 0)
+    assert len(first.result().compiled) > 0
+    assert programs.adopt("m", second.result()) == []
+    assert len(programs.left_over()) == len(first.result().compiled), "told once, by who made them"
+    assert list(programs._alive["m"])[-1] == 3
 
 
 def test_an_evicted_program_is_gone_from_memory(programs):
@@ -209,10 +244,6 @@ def test_the_code_of_programs_that_may_be_alive_is_in_the_account(programs, monk
     programs.remember(told[0], {"m": 4})
     programs.learn(told[1])
     assert programs.pool == pool, "a run that goes on has the same"
-    before = {"m": {**told[0]["m"], "known": {size: one[:5] for size, one in told[0]["m"]["known"].items()}}}
-    programs.remember(before, {"m": 4})
-    programs.learn({"margins": {}, "ceilings": {}})
-    assert programs.code == (2 + 3 * 3) * PER_EXAMPLE, "of an older checkpoint: as large as the one in force"
 
 
 def test_the_first_run_of_a_program_measures_its_margin(programs, step):

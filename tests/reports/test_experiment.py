@@ -27,7 +27,9 @@ MODELS = {
 STRAIGHT = [0.0, 0.5, 1.0]
 
 
-def write_run(folder, policy, seed, losses, shares, *, fractions=STRAIGHT, dealt=None, seconds=100.0, **changes):
+def write_run(
+    folder, policy, seed, losses, shares, *, fractions=STRAIGHT, dealt=None, seconds=100.0, late=0, **changes
+):
     """Write a finished run of arena-small.
 
     losses: {model: one per evaluation}; shares: {model: one per allocation}, dealt at the evaluations but the last.
@@ -64,7 +66,10 @@ def write_run(folder, policy, seed, losses, shares, *, fractions=STRAIGHT, dealt
             row = {name: {"share": values[dealt.index(fraction)], "batch_size": 8} for name, values in shares.items()}
             records.append({"kind": "allocation", "fraction": fraction, "models": row})
     records.append({"kind": "swap", "model": next(iter(losses)), "batch_size": 4 + seed})
-    records += [{"kind": "leaderboard"}, {"kind": "end", "seconds": 200.0, "reason": "finished"}]
+    records += [
+        {"kind": "leaderboard"},
+        {"kind": "end", "seconds": 200.0, "compiling": 2.0, "deferred": late, "reason": "finished"},
+    ]
     lines = [json.dumps({"step": 10, "time": 0.0, **record}) for record in records]
     (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
     return folder
@@ -174,7 +179,7 @@ def test_what_was_spent_is_told_and_unequal_costs_are_called_so(arms, tmp_path):
     assert numbers["static"]["device_seconds"].mean == pytest.approx(100)
     assert (numbers["static"]["compiling"].mean, numbers["static"]["evaluating"].mean) == (2, 3)
     assert notes == []
-    assert spent_table(arms)[0].rows[1] == ("static", "0, 1", "100.0", "2", "40", "10", "200", "2", "3")
+    assert spent_table(arms)[0].rows[1] == ("static", "0, 1", "100.0", "2", "40", "10", "200", "2", "3", "0")
     assert device_seconds_table(arms).rows == [("0", "100.0", "100.0"), ("1", "100.0", "100.0")]
     assert spent_table(gather(experiment(tmp_path / "near", seconds=101.9)))[2] == []
     folders = experiment(tmp_path / "far", seconds=120.0)
@@ -188,6 +193,14 @@ def test_what_was_spent_is_told_and_unequal_costs_are_called_so(arms, tmp_path):
     assert "NOT AT EQUAL DEVICE-SECONDS" in opening
     told = json.loads((tmp_path / "report" / "report.json").read_text())["device_seconds"]
     assert told["static"] == pytest.approx({"0": 120.0, "1": 120.0})
+
+
+def test_runs_that_hang_on_how_fast_programs_were_compiled_are_called_so(arms, tmp_path):
+    assert "later than planned" not in report([run.folder for runs in arms.values() for run in runs], tmp_path / "a")
+    text = report(experiment(tmp_path, late=3), tmp_path / "b")
+    opening, rest = " ".join(text.split()).split("What was spent")
+    assert "In 2 of 4 runs batch sizes came later than planned" in opening
+    assert "sizes late" in rest
 
 
 def test_the_opening_counts_seeds_and_shares_end_where_shares_do(tmp_path):

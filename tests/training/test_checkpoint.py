@@ -134,14 +134,14 @@ def test_the_newest_whole_one_is_used_and_the_damaged_put_aside(damaged):
 
 def test_another_format_is_not_read(damaged, monkeypatch):
     with monkeypatch.context() as later:
-        later.setattr(checkpoint_files, "FORMAT", 2)
+        later.setattr(checkpoint_files, "FORMAT", 3)
         checkpoints = Checkpoints(damaged, writing=True)
         checkpoints.save(3, state(3), {})
         checkpoints.wait()
-    assert "format 2, this arena-jax reads format 1" not in (checkpoints.trouble() or "")
+    assert "format 3, this arena-jax reads format 2" not in (checkpoints.trouble() or "")
     checkpoints = Checkpoints(damaged, writing=True)
     assert checkpoints.load(state())[1]["step"] == 2
-    assert checkpoints.damaged[0].reason == "it has format 2, this arena-jax reads format 1"
+    assert checkpoints.damaged[0].reason == "it has format 3, this arena-jax reads format 2"
     assert checkpoints.set_aside()[0].path.name == "3.other-format"
 
 
