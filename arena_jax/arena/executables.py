@@ -162,9 +162,7 @@ class Executables:
         # What is known and what is allowed are those of this moment, so that the answer does not hang on the clock.
         arguments = functools.partial(self.arguments, name)
         before = tuple(search for given_up, search in self._given_up if given_up == name)
-        search = _Search(
-            name, arguments, dict(self._known[name]), before, self.margins[name], self.sizes(name), start
-        )
+        search = _Search(name, arguments, dict(self._known[name]), before, self.margins[name], self.sizes(name), start)
         return self._at_once(search, memory, refuse) or self._thread.submit(self._search, search, memory, refuse)
 
     def beside(self, task: Callable[[], object]) -> Future[object]:
