@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/arena-jax train joint-synthetic
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -rs
 
 parity: $(VENV)/.installed-dev
 	$(BIN)/python -m parity

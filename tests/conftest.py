@@ -23,6 +23,16 @@ hypothesis.settings.load_profile("repeatable")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# Files of few tests that take long. Those who share the suite take whole files; one of these at the end would leave the
+# other waiting.
+LONG = ("test_chaos.py", "test_distributed.py", "test_step.py", "test_faults.py", "test_reallocation.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def arena_data() -> Path:
     """The folder of real data sets, named by ARENA_DATA."""

@@ -196,14 +196,20 @@ def test_evaluation_is_the_same_every_time_and_splits_into_batches(joint):
     assert float(masked[0]) == float(masked[1])
 
 
-@pytest.mark.parametrize("sick", [np.nan, np.inf])
-def test_a_sick_model_harms_nobody(made, sick):
-    """NaN in one model, everything of the MultiModelOptimizer on: the others are, bit for bit, as if it were absent."""
+@pytest.fixture(scope="module")
+def pair(made):
+    """Two models with everything of the MultiModelOptimizer on, and their batches."""
     names = ("gpt2", "roberta")
     subset, objectives = {n: made[n] for n in names}, {n: make_objectives()[n] for n in names}
-    batches = {n: make_batches()[n] for n in names}
     optimizer = transforms.multi_model_adamw(optax.constant_schedule(0.1), window=2, sync_every=1)
     step = training.make_step(subset, optimizer, objectives, skip_nonfinite=True)
+    return step, {n: make_batches()[n] for n in names}
+
+
+@pytest.mark.parametrize("sick", [np.nan, np.inf])
+def test_a_sick_model_harms_nobody(pair, sick):
+    """NaN in one model: the others are, bit for bit, as if it were absent."""
+    step, batches = pair
     healthy = step.init()
     params = dict(healthy.params)
     params["gpt2"] = jax.tree.map(lambda p: p.at[(0,) * p.ndim].set(sick), params["gpt2"])
