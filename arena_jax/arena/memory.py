@@ -36,6 +36,7 @@ class Estimate(NamedTuple):
         code: the program itself with its constants, which is no part of the total: it lies on the device as long as
             the executable lives, whether it runs or not. The CPU's compiler tells none, though a live program takes
             host memory there, too: gradients of `arena-small` 13 to 37 MB, most of it the compiler's own records.
+            Nor does it tell arrays that a step closes over: give them as arguments.
     """
 
     arguments: int

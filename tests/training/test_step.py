@@ -214,7 +214,9 @@ def test_a_sick_model_harms_nobody(pair, sick):
     params = dict(healthy.params)
     params["gpt2"] = jax.tree.map(lambda p: p.at[(0,) * p.ndim].set(sick), params["gpt2"])
     before = jax.tree.map(np.asarray, params["gpt2"])
-    state, metrics = step(healthy._replace(params=params), batches)
+    # One program for both: who is active is an argument.
+    both = dict.fromkeys(batches, jnp.asarray(True))
+    state, metrics = step(healthy._replace(params=params), batches, active=both)
     assert (float(metrics["gpt2"]["skipped"]), float(metrics["roberta"]["skipped"])) == (1.0, 0.0)
     jax.tree.map(np.testing.assert_array_equal, state.params["gpt2"], before)
 
