@@ -161,7 +161,9 @@ class Watch:
 
     def compiling(self, run: Any) -> bool:
         """Whether a search is under way that has not been answered."""
-        return any(not pending.choice.done() for pending in run.pending.values())
+        searches = [pending.choice for pending in run.pending.values()]
+        searches += [search for _, search in run.executables._given_up]  # dropped, and still compiling
+        return any(not search.done() for search in searches)
 
     def look(self, run: Any) -> None:
         """Note the most programs that any model has."""
@@ -308,7 +310,7 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
         [
             "of its heaps in use",
             f"{used / 1e3:+.1f} ± {used_half / 1e3:.1f} kB a reallocation, of {used_mean / 1e6:.0f} MB",
-            f"{100 * used * window / used_mean:+.2f} % in all; no criterion",
+            f"{100 * used * window / max(used_mean, 1):+.2f} % in all; no criterion",
         ],
         ["memory after each tenth, MB", curve, f"in use {used_curve}"],
         ["compiling", f"{len(compiled)} programs, {spent:.1f} s of {watch.seconds:.0f} s: {100 * share:.1f} %"],
@@ -338,8 +340,10 @@ class _MallInfo(ctypes.Structure):
 
 
 def _in_use() -> int:
-    """Bytes that malloc has given out, by its own count (`mallinfo2` of glibc 2.33): in heaps, and mapped alone."""
-    mallinfo = ctypes.CDLL(None).mallinfo2
+    """Bytes that malloc has given out, by its own count: in heaps, and mapped alone; 0 before glibc 2.33."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
     mallinfo.restype = _MallInfo
     told = mallinfo()
     return int(told.field4 + told.field7)  # hblkhd and uordblks

@@ -13,7 +13,9 @@ from arena_jax.errors import ArenaError
 from arena_jax.out_of_memory import ran_out
 from arena_jax.training.devices import replicated
 from arena_jax.training.evaluation import first_batch
-from arena_jax.training.step import Step
+from arena_jax.training.step import Compilation, Step
+
+_SMALLER = "lower --evaluation-batch-size"
 
 
 def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margin: float) -> Estimate:
@@ -53,15 +55,8 @@ def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margi
 
 
 def compile_evaluations(
-    step: Step,
-    params: Mapping[str, Any],
-    rows: Mapping[str, Any],
-    batch_size: int,
-    *,
-    resident: int,
-    budget: int,
-    margin: float,
-) -> None:
+    step: Step, params: Mapping[str, Any], rows: Mapping[str, Any], batch_size: int
+) -> dict[str, Compilation]:
     """Compile what scores the models; the step keeps the programs.
 
     Args:
@@ -69,22 +64,52 @@ def compile_evaluations(
         params: ``{model: parameter tree}``.
         rows: ``{model: validation rows}``.
         batch_size: examples at a time.
-        resident: bytes per device that are taken whatever runs, the models' parameters and other code among them.
+
+    Returns:
+        ``{model: what was compiled}``.
+
+    Raises:
+        ArenaError: the device does not hold one of them; nothing has been run.
+    """
+    made = {}
+    for name in step.names:
+        try:
+            made[name] = step.compile_evaluation(name, params[name], first_batch(step, rows[name], batch_size))
+        except jax.errors.JaxRuntimeError as error:
+            raise _refused(error, _scoring(name, batch_size), _SMALLER) from error
+    return made
+
+
+def admit_evaluations(
+    made: Mapping[str, Compilation],
+    params: Mapping[str, Any],
+    batch_size: int,
+    *,
+    resident: int,
+    budget: int,
+    margin: float,
+) -> None:
+    """Hold to the budget what scores the models.
+
+    Args:
+        made: from :func:`compile_evaluations`.
+        params: ``{model: parameter tree}``.
+        batch_size: examples at a time.
+        resident: bytes per device that are taken whatever runs: the models' parameters and all programs among them.
         budget: bytes per device.
         margin: added to estimates, as a part of them.
 
     Raises:
-        ArenaError: the budget, or the device, does not hold one of them; nothing has been run.
+        ArenaError: the budget does not hold one of them; nothing has been run.
     """
-    for name in step.names:
-        what, advice = f"{name}: to score batches of {batch_size}", "lower --evaluation-batch-size"
-        try:
-            made = step.compile_evaluation(name, params[name], first_batch(step, rows[name], batch_size))
-        except jax.errors.JaxRuntimeError as error:
-            raise _refused(error, what, advice) from error
+    for name, program in made.items():
         own = tree_bytes(params[name])  # given to the program, and resident already
-        resident += made.code  # that of the models before is alive, too
-        _admit(f"{what} takes", resident + (made.bytes - own) * (1 + margin), budget, advice)
+        need = resident + (program.bytes - own) * (1 + margin)
+        _admit(f"{_scoring(name, batch_size)} takes", need, budget, _SMALLER)
+
+
+def _scoring(name: str, batch_size: int) -> str:
+    return f"{name}: to score batches of {batch_size}"
 
 
 def _admit(what: str, need: float, budget: int, advice: str) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 
 from arena_jax.arena import history as past
 from arena_jax.arena import policies
-from arena_jax.arena.admission import compile_evaluations, compile_update
+from arena_jax.arena.admission import admit_evaluations, compile_evaluations, compile_update
 from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.contest import Pending, check_repeatable
 from arena_jax.arena.leaderboard import leaderboard
@@ -145,8 +145,9 @@ class _Competition(Rounds):
             if position:
                 self.restore(position, at)
             else:
-                self.admit_evaluation()  # before batch sizes are found, which leave room for its code
+                evaluations = self.compile_evaluations()  # first: batch sizes leave room for their code
                 self.open_accounts()
+                self.admit(evaluations)
                 self.interval.go_on()
                 self.evaluate(0)
                 self.allot(0)
@@ -265,6 +266,14 @@ class _Competition(Rounds):
         program = "update of all models"
         self.tell_compiled(at, [Compilation(program, (), need.seconds, need.total, need.temporaries, need.cached)])
 
+    def compile_evaluations(self) -> dict[str, Compilation]:
+        """Compile what scores the models."""
+        size = self.config.training.evaluation_batch_size
+        made = compile_evaluations(self.step, self.state.params, self.parts.validation, size)
+        self.executables.other_code |= {one.program: one.code for one in made.values()}
+        self.tell_compiled(0, self.step.compilations)
+        return made
+
     def open_accounts(self) -> None:
         """Find the first batch sizes, lines 3 and 12: equal shares."""
         # The effective batch that is wanted is a first guess; models that compete are mostly of one kind, so the next
@@ -282,19 +291,16 @@ class _Competition(Rounds):
             self.tell_compiled(0, self.executables.adopt(name, choice))
             self.emit("note", 0, text=choice.reason)
 
-    def admit_evaluation(self) -> None:
-        """Refuse an evaluation that the budget does not hold, before it runs."""
-        compile_evaluations(
-            self.step,
+    def admit(self, evaluations: Mapping[str, Compilation]) -> None:
+        """Refuse an evaluation that the budget does not hold beside all programs, before it runs."""
+        admit_evaluations(
+            evaluations,
             self.state.params,
-            self.parts.validation,
             self.config.training.evaluation_batch_size,
             resident=self.budget - self.executables.pool,
             budget=self.budget,
             margin=self.arena.memory_margin,
         )
-        self.executables.other_code |= {one.program: one.code for one in self.step.compilations}
-        self.tell_compiled(0, self.step.compilations)
 
     # ---- what is told ----
 

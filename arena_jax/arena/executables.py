@@ -198,14 +198,14 @@ class Executables:
             self._given_up.append((name, search))
 
     def left_over(self) -> list[Compilation]:
-        """Take over what dropped searches have made: programs where there is room, what they need in any case."""
+        """Take over what dropped searches have made, as if it had been chosen just before what is in force."""
         told = []
         for name, search in [one for one in self._given_up if one[1].done()]:
             self._given_up.remove((name, search))
             if search.exception() is None:
                 choice = search.result()
                 told += self._told(name, choice, set())
-                # What it chose counts as chosen just before the one in force, or it would be made again and again.
+                # Otherwise it would be made again and again.
                 self._hold(name, choice, next(reversed(self._alive[name]), choice.batch))
         return told
 
@@ -213,7 +213,7 @@ class Executables:
         """Put a search's programs among those alive, and let go of what there is no room for."""
         known, held = self._known[name], self._alive[name]
         known |= {**choice.compiled, choice.batch: choice.estimate}
-        self._not_run[name].update(choice.compiled)
+        self._not_run[name].update(choice.compiled, {choice.batch} - held.keys())
         # In the order in which they make way: what was only asked about first, what is in force never.
         asked = [size for size in choice.compiled if size not in held]
         older = [size for size in [*asked, *held] if size not in (choice.batch, in_force)]
@@ -231,7 +231,7 @@ class Executables:
         return [_compilation(name, size, made) for size, made in choice.compiled.items() if size not in again]
 
     def compile(self, name: str, size: int) -> list[Compilation]:
-        """Make the program of a given size now, if it is not there.
+        """Make the program of a given size now, if it is not there; it is the one in force from now on.
 
         Args:
             name: the model.
@@ -241,7 +241,7 @@ class Executables:
             What was compiled, for the records.
         """
         if self._alive[name].get(size) is not None:
-            return []
+            return self.adopt(name, Choice(size, self._known[name][size], {}, 0, "asked for"))
         made = estimate(self._jitted[name], *self.arguments(name, size))
         return self.adopt(name, Choice(size, made, {size: made}, 1, "asked for"))
 
@@ -396,18 +396,25 @@ class Executables:
         for one in wanted.before:
             if one.done() and not one.exception():
                 wanted.known.update(one.result().compiled)
-        again: dict[int, Estimate] = {}
-        choice = self._choose(wanted, memory, refuse)
-        while choice.estimate.executable is None:  # known from before, and evicted since
+        made: dict[int, Estimate] = {}
+        compiles = 0
+        while True:
+            choice = self._choose(wanted, memory, refuse)
+            made |= choice.compiled
+            wanted.known.update(choice.compiled)
+            size, compiles = choice.batch, compiles + choice.compiles
+            if choice.estimate.executable is not None:
+                return choice._replace(compiled=made, compiles=compiles)
+            compiles += 1  # known from before, and evicted since
             try:
-                made = estimate(self._jitted[wanted.name], *wanted.arguments(choice.batch))
-                wanted.known[choice.batch] = again[choice.batch] = made
+                wanted.known[size] = made[size] = estimate(self._jitted[wanted.name], *wanted.arguments(size))
             except jax.errors.JaxRuntimeError as error:
                 if not ran_out(error):
                     raise
-                wanted.known[choice.batch] = None
-            choice = self._choose(wanted, memory, refuse)
-        return choice._replace(compiled={**again, **choice.compiled}, compiles=choice.compiles + len(again))
+                wanted.known[size] = None
+                continue
+            if made[size].whole == choice.estimate.whole:
+                return choice._replace(estimate=made[size], compiled=made, compiles=compiles)
 
     def _choose(self, wanted: _Search, memory: float, refuse: bool) -> Choice:
         try:

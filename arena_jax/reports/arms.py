@@ -158,8 +158,8 @@ def read_run(folder: Path) -> Run:
         at = records[-1]["step"] if records else 0
         raise ArenaError(f"'{folder}' is not finished (round {at}): arena-jax resume {folder}")
     start, end, evaluations = kinds["start"][0], kinds["end"][-1], kinds["evaluation"]
-    if any("accounts" not in record for record in evaluations):
-        raise ArenaError(f"'{folder}' was written by an older version, without accounts in its evaluations: run again")
+    if "deferred" not in end or any("accounts" not in record for record in evaluations):
+        raise ArenaError(f"'{folder}' was written by an older version, whose records tell less: run it again")
     models, allocations = start["models"], kinds["allocation"]
     names = list(models)
     accounts = [record["accounts"] for record in evaluations]

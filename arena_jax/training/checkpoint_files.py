@@ -24,8 +24,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-# Raised when older code could no longer read what is written.
-FORMAT = 2  # 1 counted operations otherwise
+# Raised when code of before could not read what is written, or read otherwise what was.
+FORMAT = 2
 _CONTENTS, _ARRAYS, _PLAIN = "contents.json", "arrays", "arrays.bytes"
 _SLACK = 2**10  # bytes that an array takes on disk beside its own
 _CHUNK = 2**24  # bytes of a file read at a time

@@ -98,7 +98,7 @@ def test_what_was_only_asked_about_makes_way_first(programs):
 def test_what_is_known_is_answered_while_another_program_is_compiled(programs):
     find(programs, 3)
     compiled = threading.Event()
-    programs.beside(compiled.wait)
+    programs.beside(lambda: compiled.wait(timeout=60))
     known, unknown = (programs.find("m", megabytes * PER_EXAMPLE) for megabytes in (3, 8))
     assert known.done()
     assert (known.result().batch, known.result().compiles) == (3, 0)
@@ -151,6 +151,44 @@ def test_a_search_knows_what_the_one_before_it_made_that_was_given_up(programs, 
     assert programs.adopt("m", second.result()) == []
     assert len(programs.left_over()) == len(first.result().compiled), "told once, by who made them"
     assert list(programs._alive["m"])[-1] == 3
+
+
+def test_what_a_model_steps_down_to_is_in_force(programs):
+    """Out of memory with a search under way, whose program takes the place of another: not of the smaller size's."""
+    for megabytes in (1, 2, 4, 6):
+        find(programs, megabytes)
+    programs.adopt("m", find(programs, 4)[0])
+    find(programs, 6)
+    dropped = programs.find("m", 3 * PER_EXAMPLE)
+    assert programs.ran_out("m", 6) == 4
+    assert programs.compile("m", 4) == []
+    dropped.result()
+    programs.give_up("m", dropped, keep=True)
+    assert len(programs.left_over()) == 1
+    assert list(programs._alive["m"])[-2:] == [3, 4]
+
+
+def test_no_search_compiles_a_size_twice(programs, monkeypatch):
+    """One that asks about new sizes, and then takes one that was evicted, makes this one alone."""
+    made = []
+
+    def counted(jitted, *arguments):
+        made.append(arguments[1]["input_ids"].shape[1])
+        return as_if(jitted, *arguments)
+
+    as_if = batch_size.estimate
+    for module in (executables, batch_size):
+        monkeypatch.setattr(module, "estimate", counted)
+    find(programs, 3)
+    programs._known["m"] = {
+        2: programs._known["m"][3]._replace(executable=None, total=programs._own("m") + 2 * PER_EXAMPLE)
+    }
+    programs._alive["m"] = {}
+    made.clear()
+    choice, compiled = find(programs, 2)
+    assert choice.batch == 2
+    assert len(made) == len(set(made)) == len(compiled) == choice.compiles
+    assert set(made) == {2, 3}, "the next size was asked about, too"
 
 
 def test_an_evicted_program_is_gone_from_memory(programs):

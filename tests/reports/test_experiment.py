@@ -195,6 +195,16 @@ def test_what_was_spent_is_told_and_unequal_costs_are_called_so(arms, tmp_path):
     assert told["static"] == pytest.approx({"0": 120.0, "1": 120.0})
 
 
+@pytest.mark.parametrize("lacks", ["deferred", "accounts"])
+def test_a_run_of_an_older_version_is_refused_in_a_line(lacks, tmp_path):
+    folders = experiment(tmp_path)
+    path = folders[0] / "records.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("\n".join(json.dumps({k: v for k, v in line.items() if k != lacks}) for line in lines) + "\n")
+    with pytest.raises(ArenaError, match="was written by an older version"):
+        gather(folders)
+
+
 def test_runs_that_hang_on_how_fast_programs_were_compiled_are_called_so(arms, tmp_path):
     assert "later than planned" not in report([run.folder for runs in arms.values() for run in runs], tmp_path / "a")
     text = report(experiment(tmp_path, late=3), tmp_path / "b")
