@@ -148,7 +148,7 @@ def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
         "evaluating": ("evaluating s", lambda run: run.evaluating),
         "deferred": ("sizes late", lambda run: float(run.deferred)),
     }
-    forms = dict.fromkeys(of_run, ",.0f") | {"device_seconds": ",.1f", "tflop": ",.3g", "deferred": ",.0f"}
+    forms = dict.fromkeys(of_run, ",.0f") | {"device_seconds": ",.1f", "tflop": ",.3g"}
     rows, numbers, notes = [], {}, []
     for policy, runs in arms.items():
         told = {key: interval([take(run) for run in runs]) for key, (_, take) in of_run.items()}
