@@ -74,7 +74,7 @@ class Watch:
     def __init__(self) -> None:
         # Seconds of the steps while nothing was compiled, and while something was; 8 bytes each, as memory is watched.
         self.quiet: dict[Who, array[float]] = defaultdict(lambda: array("d"))
-        self.busy: dict[Who, array[float]] = defaultdict(lambda: array("d"))
+        self.disturbed: dict[Who, array[float]] = defaultdict(lambda: array("d"))
         self.reallocations: list[float] = []  # seconds of each
         self.compiled_for: list[bool] = []  # whether something was compiled for each, or by another at the time
         self.asked: list[Future[Choice]] = []  # the searches of the last one
@@ -117,7 +117,7 @@ class Watch:
                 busy = watch.compiling(self)
                 who = tuple((name, self.sizes[name]) for name in self.names if extra["active"][name])
                 now = time.perf_counter()
-                (watch.busy if self.busy or busy else watch.quiet)[who].append(now - self.since)
+                (watch.disturbed if self.busy or busy else watch.quiet)[who].append(now - self.since)
                 self.since, self.busy = now, busy
                 return result
 
@@ -181,8 +181,8 @@ class Watch:
 
     def steps(self) -> tuple[int, int]:
         """How many there were, and how many of them while something was compiled."""
-        busy = sum(map(len, self.busy.values()))
-        return busy + sum(map(len, self.quiet.values())), busy
+        quiet, disturbed = (sum(map(len, some.values())) for some in (self.quiet, self.disturbed))
+        return quiet + disturbed, disturbed
 
     def usual(self) -> dict[Who, float]:
         """The median seconds of a step while nothing is compiled, by who stepped at which sizes."""
@@ -190,14 +190,14 @@ class Watch:
 
     def whole(self) -> float:
         """The median seconds of the steps in which as many models stepped as ever did."""
-        who = [*self.quiet.items(), *self.busy.items()]
+        who = [*self.quiet.items(), *self.disturbed.items()]
         most = max(len(one) for one, _ in who)
         return statistics.median(second for one, seconds in who if len(one) == most for second in seconds)
 
     def slowed(self) -> list[float]:
         """Of steps during which something was compiled: their time over their usual time."""
         usual = self.usual()
-        return [second / usual[who] for who, seconds in self.busy.items() if who in usual for second in seconds]
+        return [second / usual[who] for who, seconds in self.disturbed.items() if who in usual for second in seconds]
 
 
 def slope(values: Sequence[int]) -> tuple[float, float, float]:
@@ -250,7 +250,7 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
     waited = max((r["waited"] for r in swaps), default=0.0)
     late = sorted(r["late"] for r in swaps) or [0]
     evicted = sum(one["evicted"] for one in [r for r in records if r["kind"] == "allocation"][-1]["models"].values())
-    whole, (steps, busy) = watch.whole(), watch.steps()
+    whole, (steps, disturbed) = watch.whole(), watch.steps()
     watch.judge_last()
     timed = list(zip(watch.reallocations, watch.compiled_for, strict=True))
     warm, cold = ([seconds for seconds, compiled_for in timed if compiled_for == kind] for kind in (False, True))
@@ -300,7 +300,7 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
         [
             "slowed while compiling",
             f"× {statistics.median(slowed):.2f} (worst step × {max(slowed):.1f})",
-            f"{busy} steps of {steps}; no criterion",
+            f"{disturbed} steps of {steps}; no criterion",
         ],
         [
             f"memory over the last {window}",

@@ -271,7 +271,7 @@ class _Competition(Rounds):
         size = self.config.training.evaluation_batch_size
         made = compile_evaluations(self.step, self.state.params, self.parts.validation, size)
         self.executables.other_code |= {one.program: one.code for one in made.values()}
-        self.tell_compiled(0, self.step.compilations)
+        self.tell_compiled(0, list(made.values()))
         return made
 
     def open_accounts(self) -> None:

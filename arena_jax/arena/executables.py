@@ -413,7 +413,7 @@ class Executables:
                     raise
                 wanted.known[size] = None
                 continue
-            if made[size].whole == choice.estimate.whole:
+            if made[size].whole == choice.estimate.whole:  # as it was said to: what was chosen stands, and its reason
                 return choice._replace(estimate=made[size], compiled=made, compiles=compiles)
 
     def _choose(self, wanted: _Search, memory: float, refuse: bool) -> Choice:

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-# Raised when code of before could not read what is written, or read otherwise what was.
+# Raised when versions before and after could not read each other's checkpoints, or would misunderstand them.
 FORMAT = 2
 _CONTENTS, _ARRAYS, _PLAIN = "contents.json", "arrays", "arrays.bytes"
 _SLACK = 2**10  # bytes that an array takes on disk beside its own
