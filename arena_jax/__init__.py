@@ -1,6 +1,6 @@
 """Train several different transformers as one JAX program, and prove every number against PyTorch.
 
-The rooms are imported when they are first used, so that ``arena_jax.transforms`` needs jax and optax alone.
+Packages are imported when they are first used, so that ``arena_jax.transforms`` needs jax and optax alone.
 """
 
 from __future__ import annotations
@@ -8,16 +8,29 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 __version__ = "0.1.0"
 
-_ROOMS = ("transforms", "models", "data", "training", "arena", "game", "reports", "presets", "config")
-__all__ = ["ArenaError", *_ROOMS]
+# In the order in which they may know one another: each imports only those before it.
+_PACKAGES = (
+    "config",
+    "transforms",
+    "models",
+    "data",
+    "runtime",
+    "runs",
+    "training",
+    "equilibria",
+    "arena",
+    "game",
+    "reports",
+)
+__all__ = ["ArenaError", *_PACKAGES]
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return importlib.import_module(f"arena_jax.{name}")
     raise AttributeError(f"module 'arena_jax' has no attribute '{name}'")
 

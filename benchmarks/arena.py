@@ -23,13 +23,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from arena_jax import presets
-from arena_jax.config import load
-from arena_jax.errors import ArenaError
-from arena_jax.sections import POLICIES
-from arena_jax.training.records import read
+from arena_jax.config import load, presets
+from arena_jax.config.errors import ArenaError
+from arena_jax.config.sections import POLICIES
+from arena_jax.runs.records import read
 
-COMMAND = (sys.executable, "-c", "import sys; from arena_jax.cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-c", "import sys; from arena_jax.cli.main import main; sys.exit(main())")
 
 
 def environment(output: Path) -> dict[str, str]:

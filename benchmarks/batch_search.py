@@ -25,8 +25,8 @@ from unittest import mock
 import numpy as np
 from measure import machine, table
 
-from arena_jax.arena import batch_size
-from arena_jax.arena.memory import Estimate
+from arena_jax.runtime import batch_search
+from arena_jax.runtime.memory import Estimate
 
 LADDERS = (
     (1, 2, 4, 8, 12, 16, 24, 32, 48),
@@ -79,9 +79,9 @@ def search(random: np.random.Generator, kind: str, need: Need) -> tuple[int, int
         whole = int(total[size - 1])
         return Estimate(int(fixed), 0, whole - int(fixed), 0, whole, None, 0.0)  # type: ignore[arg-type]
 
-    with mock.patch.object(batch_size, "estimate", compiled):
+    with mock.patch.object(batch_search, "estimate", compiled):
         ladder = None if kind == "any size" else sizes
-        choice = batch_size.largest_batch(print, lambda size: (size,), budget, sizes=ladder, start=start)
+        choice = batch_search.largest_batch(print, lambda size: (size,), budget, sizes=ladder, start=start)
     return choice.batch, max(size for size in sizes if total[size - 1] <= budget), choice.compiles
 
 

@@ -31,11 +31,11 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax import config, presets
-from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
-from arena_jax.training import checkpoint_files
-from arena_jax.training.checkpoint import Checkpoints
-from arena_jax.training.records import FILE, read
+from arena_jax import config
+from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig, presets
+from arena_jax.runs import checkpoint_files
+from arena_jax.runs.checkpoints import Checkpoints
+from arena_jax.runs.records import FILE, read
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 MOMENTS = {
@@ -88,7 +88,7 @@ class Run:
         begun = (self.folder / "config.json").exists()
         words = ["resume", str(self.folder)] if begun else ["train", "--config", str(self.given)]
         words += [] if begun else ["--output", str(self.folder)]
-        code = "import sys; from arena_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from arena_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
         output = open(self.folder.with_suffix(".out"), "ab")  # noqa: SIM115 - the child has it
         return subprocess.Popen(
             [sys.executable, "-c", code, *words], stdout=output, stderr=subprocess.STDOUT, env=self.environment

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from arena_jax.training.checkpoint import Checkpoints
+from arena_jax.runs.checkpoints import Checkpoints
 from benchmarks.measure import machine, table, verdict
 
 LIMIT = 0.03

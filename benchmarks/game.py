@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from scipy import integrate, optimize, special
 
-from arena_jax import game, models
+from arena_jax import equilibria, game, models
 from arena_jax.game import scaling
 from arena_jax.training.objectives import objective_for
 
@@ -44,7 +44,7 @@ def one_thread() -> contextlib.AbstractContextManager[Any]:
 
 def zero_sum(rng: np.random.Generator) -> tuple[str, dict[str, Callable[[], Any]]]:
     payoff = rng.normal(size=(64, 64))
-    runs: dict[str, Callable[[], Any]] = {"arena_jax": lambda: game.zero_sum(payoff)}
+    runs: dict[str, Callable[[], Any]] = {"arena_jax": lambda: equilibria.zero_sum(payoff)}
     if nashpy := optional("nashpy"):
         runs["nashpy"] = lambda: nashpy.Game(payoff).linear_program()
     return "zero-sum game, 64 × 64", runs
@@ -52,7 +52,7 @@ def zero_sum(rng: np.random.Generator) -> tuple[str, dict[str, Callable[[], Any]
 
 def alpha_rank(rng: np.random.Generator) -> tuple[str, dict[str, Callable[[], Any]]]:
     tables = [rng.normal(size=(3,) * 6) for _ in range(6)]
-    runs: dict[str, Callable[[], Any]] = {"arena_jax": lambda: game.alpha_rank(tables)}
+    runs: dict[str, Callable[[], Any]] = {"arena_jax": lambda: equilibria.alpha_rank(tables)}
     if spiel := optional("open_spiel.python.egt.alpharank"):
         runs["open_spiel"] = lambda: spiel.compute(tables, m=50, alpha=0.1)
     return "α-rank, 6 players × 3 actions (729 profiles)", runs
@@ -70,7 +70,7 @@ def replicator(rng: np.random.Generator) -> tuple[str, dict[str, Callable[[], An
         for start in starts:
             integrate.solve_ivp(slope, (0, 50), start, method="DOP853", rtol=1e-9, atol=1e-12)
 
-    ours = lambda: game.replicator(payoff, starts, [0.0, 50.0])  # noqa: E731
+    ours = lambda: equilibria.replicator(payoff, starts, [0.0, 50.0])  # noqa: E731
     return "replicator, 10 strategies, 64 starts, T = 50", {"arena_jax": ours, "scipy DOP853": reference}
 
 

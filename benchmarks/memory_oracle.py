@@ -46,9 +46,9 @@ import optax
 from measure import machine, table, verdict
 
 from arena_jax import models, training
-from arena_jax.arena.batch_size import largest_batch
-from arena_jax.arena.memory import calibrate, estimate, format_bytes
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
+from arena_jax.runtime.batch_search import largest_batch
+from arena_jax.runtime.memory import calibrate, estimate, format_bytes
 
 SMALL = {"hidden_size": 128, "num_layers": 4, "num_heads": 4, "intermediate_size": 512, "vocab_size": 4096}
 FAMILIES = {"bert": "bert-base", "roberta": "roberta-base", "gpt2": "gpt2"}

@@ -26,7 +26,7 @@ from scipy import stats
 
 from arena_jax import data, game, models, training
 from arena_jax.data.files import read_documents
-from arena_jax.intervals import interval
+from arena_jax.reports.confidence import interval
 from arena_jax.training.objectives import objective_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

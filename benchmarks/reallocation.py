@@ -50,13 +50,12 @@ import jax
 import numpy as np
 from measure import machine, table, verdict
 
-from arena_jax import presets
 from arena_jax.arena import competition
-from arena_jax.arena.batch_size import Choice
 from arena_jax.arena.executables import Executables
-from arena_jax.config import DataConfig, RunConfig
-from arena_jax.training import interrupts
-from arena_jax.training.records import read
+from arena_jax.config import DataConfig, RunConfig, presets
+from arena_jax.runs import signals
+from arena_jax.runs.records import read
+from arena_jax.runtime.batch_search import Choice
 
 FOUR = ((0.55, 0.25, 0.13, 0.07),)
 # Shares that do not repeat for long: many sizes of each model, few of them alive.
@@ -99,7 +98,7 @@ class Watch:
         start = time.perf_counter()
         try:
             return competition.train(config, folder, policy=policy)
-        except interrupts.Stopped:
+        except signals.Stopped:
             return folder
         finally:
             competition._Competition = original  # type: ignore[misc]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import arena_jax
-from arena_jax import ArenaError, config, presets
-from arena_jax.cli import main, options
-from arena_jax.config import ModelConfig
-from arena_jax.fields import hints
+from arena_jax import ArenaError, config
+from arena_jax.cli.main import main, options
+from arena_jax.config import ModelConfig, presets
+from arena_jax.config.fields import hints
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def loop(monkeypatch):
         return config.load(Path(run) / "config.json")
 
     fake = types.SimpleNamespace(train=train, evaluate=evaluate, export=export, load_run=load_run, calls=calls)
-    monkeypatch.setitem(sys.modules, "arena_jax.training.loop", fake)
-    monkeypatch.setattr("arena_jax.training.loop", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "arena_jax.training.train", fake)
+    monkeypatch.setattr("arena_jax.training.train", fake, raising=False)
     monkeypatch.setitem(sys.modules, "arena_jax.arena.competition", fake)
     monkeypatch.setattr("arena_jax.arena.competition", fake, raising=False)
     return fake
@@ -205,7 +205,7 @@ def test_interruptions_and_errors_have_their_exit_codes(error, code, loop, capsy
 
 
 def test_a_run_that_was_asked_to_stop_says_how_to_go_on(loop, capsys, monkeypatch):
-    interrupts = pytest.importorskip("arena_jax.training.interrupts")
+    interrupts = pytest.importorskip("arena_jax.runs.signals")
 
     def stop(*_, **__):
         raise interrupts.Stopped(Path("runs/x-1"), 3, 9)
@@ -260,7 +260,7 @@ def test_the_version(capsys):
 def test_nothing_heavy_is_imported_before_it_is_needed():
     """Seconds would be measured on a machine that is busy; modules are the cause and can be counted."""
     code = (
-        "import sys\nfrom arena_jax.cli import main\n"
+        "import sys\nfrom arena_jax.cli.main import main\n"
         "try:\n    main(['train', 'joint-sst2', '--help'])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'jax', 'numpy', 'flax', 'transformers', 'matplotlib', 'rich'} & set(sys.modules)))"
     )
@@ -270,7 +270,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
 
 def test_a_reader_that_has_read_enough_is_no_error():
     """As `arena-jax presets | head -1`."""
-    code = "import sys; from arena_jax.cli import main; sys.exit(main(['presets']))"
+    code = "import sys; from arena_jax.cli.main import main; sys.exit(main(['presets']))"
     with subprocess.Popen([sys.executable, "-uc", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

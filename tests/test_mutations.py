@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from arena_jax import config, models, presets
+from arena_jax import config, models
 from arena_jax.cli import options
+from arena_jax.config import presets
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import Batches, encode, load, train_tokenizer
-from arena_jax.errors import ArenaError
 
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 MANY = 334

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from arena_jax import models
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import load, load_tokenizer, train_tokenizer
-from arena_jax.errors import ArenaError
 
 ROOT = Path(__file__).parents[1]
 

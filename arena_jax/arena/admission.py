@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from arena_jax.arena.memory import Estimate, estimate, format_bytes, tree_bytes
-from arena_jax.errors import ArenaError
-from arena_jax.out_of_memory import ran_out
-from arena_jax.training.devices import replicated
+from arena_jax.config.errors import ArenaError
+from arena_jax.runtime.devices import replicated
+from arena_jax.runtime.memory import Estimate, estimate, format_bytes, tree_bytes
+from arena_jax.runtime.out_of_memory import ran_out
 from arena_jax.training.evaluation import first_batch
 from arena_jax.training.step import Compilation, Step
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from arena_jax.arena.progress import as_floats
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.config.errors import ArenaError, nearest
 
 Variant = Literal["paper", "published-code"]
 

@@ -37,20 +37,22 @@ from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.rounds import Rounds
 from arena_jax.arena.spending import Spending
 from arena_jax.config import RunConfig
-from arena_jax.errors import ArenaError
-from arena_jax.training import interrupts, processes
-from arena_jax.training.checkpoint import Checkpoints
-from arena_jax.training.devices import replicated
-from arena_jax.training.display import Display
+from arena_jax.config.errors import ArenaError
+from arena_jax.runs import signals
+from arena_jax.runs.checkpoints import Checkpoints
+from arena_jax.runs.console import Display
+from arena_jax.runs.divergence import Health
+from arena_jax.runs.environment import surroundings
+from arena_jax.runs.folder import open_folder
+from arena_jax.runs.lock import Lock
+from arena_jax.runs.records import open_records, read
+from arena_jax.runs.session import Saving, begin, has_ended
+from arena_jax.runtime import processes
+from arena_jax.runtime.devices import replicated
+from arena_jax.training.build import described
 from arena_jax.training.evaluation import mean_loss, score
-from arena_jax.training.health import Health
-from arena_jax.training.interval import Interval
-from arena_jax.training.lock import Lock
-from arena_jax.training.records import open_records, read
-from arena_jax.training.run_folder import described, open_folder
-from arena_jax.training.saving import Saving, begin, has_ended
+from arena_jax.training.metric_window import Interval
 from arena_jax.training.step import Compilation
-from arena_jax.training.surroundings import surroundings
 
 
 def train(
@@ -72,7 +74,7 @@ def train(
             run must be given it again.
 
     Returns:
-        The run's folder, as `arena_jax.training.loop.train` writes it; its records also hold ``allocation``, ``swap``
+        The run's folder, as `arena_jax.training.train.train` writes it; its records also hold ``allocation``, ``swap``
         and ``leaderboard``.
 
     Raises:
@@ -90,7 +92,7 @@ def train(
         processes.watched(folder),
         Lock(folder),
         Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints, writing=True) as checkpoints,
-        interrupts.Stop() as stop,
+        signals.Stop() as stop,
     ):
         _Competition(config, config.arena, folder, policy).run(checkpoints, stop, resume=resume)
     if wanted.figures and processes.first():
@@ -105,7 +107,7 @@ class _Competition(Rounds):
 
     # ---- the run ----
 
-    def run(self, checkpoints: Checkpoints, stop: interrupts.Stop, *, resume: bool) -> None:
+    def run(self, checkpoints: Checkpoints, stop: signals.Stop, *, resume: bool) -> None:
         """Lines 2 to 36."""
         wanted = self.config.training
         self.state, position = begin(checkpoints, self.state, self.config, resume=resume)
@@ -182,7 +184,7 @@ class _Competition(Rounds):
             with processes.together():
                 saving.finish(at)
             if not self.over(at):
-                raise interrupts.Stopped(self.folder, at, self.rounds)
+                raise signals.Stopped(self.folder, at, self.rounds)
             deferred = self.deferred + sum(one.late > 0 for one in self.pending.values())
             self.tell_deferred(at, deferred)
             self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))

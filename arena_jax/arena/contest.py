@@ -12,25 +12,24 @@ import jax
 import numpy as np
 
 from arena_jax import data, models
-from arena_jax.amounts import parse_spend
 from arena_jax.arena import history as past
 from arena_jax.arena import policies
 from arena_jax.arena.allocation import accumulation_steps
-from arena_jax.arena.batch_size import Choice
 from arena_jax.arena.executables import Executables
-from arena_jax.arena.memory import device_limit, format_bytes, parse_bytes, tree_bytes
 from arena_jax.arena.pace import Pace
 from arena_jax.arena.rates import learning_rate
 from arena_jax.arena.spending import Spending
 from arena_jax.config import ArenaConfig, RunConfig
-from arena_jax.errors import ArenaError
-from arena_jax.training import processes
-from arena_jax.training.build import Parts
-from arena_jax.training.checkpoint import COPIES
-from arena_jax.training.devices import make_mesh
+from arena_jax.config.errors import ArenaError
+from arena_jax.config.units import parse_spend
+from arena_jax.runs.checkpoints import COPIES
+from arena_jax.runtime import processes
+from arena_jax.runtime.batch_search import Choice
+from arena_jax.runtime.devices import make_mesh
+from arena_jax.runtime.memory import device_limit, format_bytes, parse_bytes, tree_bytes
+from arena_jax.training.build import Parts, build_parts
 from arena_jax.training.objectives import head_positions
 from arena_jax.training.optimizer import make_optimizer
-from arena_jax.training.run_folder import build_parts
 from arena_jax.training.step import make_step
 
 

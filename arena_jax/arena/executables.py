@@ -13,12 +13,12 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from arena_jax.arena.batch_size import Choice, largest_batch
-from arena_jax.arena.memory import Estimate, Fresh, calibrate, estimate, tree_bytes
-from arena_jax.errors import ArenaError
-from arena_jax.out_of_memory import ran_out
-from arena_jax.training import processes
-from arena_jax.training.devices import replicated
+from arena_jax.config.errors import ArenaError
+from arena_jax.runtime import processes
+from arena_jax.runtime.batch_search import Choice, largest_batch
+from arena_jax.runtime.devices import replicated
+from arena_jax.runtime.memory import Estimate, Fresh, calibrate, estimate, tree_bytes
+from arena_jax.runtime.out_of_memory import ran_out
 from arena_jax.training.step import Compilation, Step
 
 # A model that ran out of memory in spite of its margin is given this much more room by later searches.

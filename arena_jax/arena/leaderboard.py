@@ -24,7 +24,7 @@ def leaderboard(
     Losses of different kinds (next token or masked tokens, different tokenizers) are ranked as the paper ranks them;
     bits per byte stand beside, which do not depend on how a tokenizer divides the text. They do on what it leaves out
     (an uncased BERT's are of a text without capitals and accents), and masked models' are of the hidden tokens alone:
-    where they are printed, `arena_jax.training.competition_lines.bits_note` says both.
+    where they are printed, `arena_jax.runs.competition_lines.bits_note` says both.
 
     Args:
         names: of the models, in the history's order.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from arena_jax.arena.simulate import Curves
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.config.errors import ArenaError, nearest
 
 BUDGET = 100.0  # device-seconds of every planted case: 25 for each of the four models if nobody is preferred
 _POINTS = 401

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 
 def as_floats(values: ArrayLike) -> jax.Array:

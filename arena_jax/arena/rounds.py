@@ -11,14 +11,14 @@ import jax
 import numpy as np
 
 from arena_jax.arena.allocation import steps_per_round
-from arena_jax.arena.batch_size import Choice
 from arena_jax.arena.contest import Contest, Pending
-from arena_jax.errors import ArenaError
-from arena_jax.out_of_memory import ran_out
-from arena_jax.training import processes
-from arena_jax.training.devices import own_rows, place_batch
-from arena_jax.training.health import Health
-from arena_jax.training.interval import Interval
+from arena_jax.config.errors import ArenaError
+from arena_jax.runs.divergence import Health
+from arena_jax.runtime import processes
+from arena_jax.runtime.batch_search import Choice
+from arena_jax.runtime.devices import own_rows, place_batch
+from arena_jax.runtime.out_of_memory import ran_out
+from arena_jax.training.metric_window import Interval
 from arena_jax.training.step import Compilation
 
 

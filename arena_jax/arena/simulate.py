@@ -14,7 +14,7 @@ from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.history import History
 from arena_jax.arena.policies import Policy
 from arena_jax.arena.progress import as_floats
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 Spending = Literal["seconds", "rounds"]
 

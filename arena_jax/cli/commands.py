@@ -11,9 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-from arena_jax import config, presets
+from arena_jax import config
 from arena_jax.cli import options
-from arena_jax.errors import ArenaError
+from arena_jax.config import presets
+from arena_jax.config.errors import ArenaError
 
 INTERRUPTED = 128 + 2  # what a shell reports for a program that Ctrl-C ended
 
@@ -42,29 +43,30 @@ def train(arguments: argparse.Namespace) -> int:
 
 def resume(arguments: argparse.Namespace) -> int:
     """`arena-jax resume`: go on where a run stopped."""
-    from arena_jax.training import loop
+    from arena_jax.training import train
 
     folder = Path(arguments.run)
     join_processes(arguments)
-    return _train(loop.load_run(folder), folder, resume=True, cache=arguments.compilation_cache)
+    return _train(train.load_run(folder), folder, resume=True, cache=arguments.compilation_cache)
 
 
 def _train(run: config.RunConfig, folder: Path | None, *, resume: bool, cache: str | None) -> int:
-    from arena_jax.training import interrupts, loop
+    from arena_jax.runs import signals
+    from arena_jax.training import train
 
     if cache:
-        from arena_jax.compilation_cache import use_compilation_cache
+        from arena_jax.runtime.compilation_cache import use_compilation_cache
 
         use_compilation_cache(cache)
-    begin = loop.train
+    begin = train.train
     if run.arena:
         from arena_jax.arena import competition
 
         begin = competition.train
     try:
         begin(run, folder, resume=resume)
-    except interrupts.Stopped as stopped:
-        from arena_jax.training import processes
+    except signals.Stopped as stopped:
+        from arena_jax.runtime import processes
 
         if processes.first():
             print(stopped)
@@ -79,7 +81,7 @@ def join_processes(arguments: argparse.Namespace) -> None:
         return
     count = options.parse(arguments.process_count or "none", int | None, "--process-count")
     index = options.parse(arguments.process_index or "none", int | None, "--process-index")
-    from arena_jax.training import processes
+    from arena_jax.runtime import processes
 
     processes.start(arguments.coordinator, count, index)
 
@@ -87,17 +89,17 @@ def join_processes(arguments: argparse.Namespace) -> None:
 def leave_processes(code: int, *, failed: bool) -> None:
     """End this process' part in a run of several, if it has one."""
     # Looked up, as importing it would import JAX.
-    processes = sys.modules.get("arena_jax.training.processes")
+    processes = sys.modules.get("arena_jax.runtime.processes")
     if processes is not None:
         processes.leave(code, failed=failed)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """`arena-jax evaluate`: score a run's models on a data set."""
-    from arena_jax.training import loop
-    from arena_jax.training.narration import scores_table
+    from arena_jax.runs.log_lines import scores_table
+    from arena_jax.training import train
 
-    scores = loop.evaluate(Path(arguments.run), arguments.data, arguments.split, arguments.checkpoint)
+    scores = train.evaluate(Path(arguments.run), arguments.data, arguments.split, arguments.checkpoint)
     if arguments.json:
         print(json.dumps(scores, indent=2))
     else:
@@ -107,9 +109,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """`arena-jax export`: write one model as a Hugging Face folder."""
-    from arena_jax.training import loop
+    from arena_jax.training import train
 
-    loop.export(Path(arguments.run), arguments.model, Path(arguments.directory), arguments.checkpoint)
+    train.export(Path(arguments.run), arguments.model, Path(arguments.directory), arguments.checkpoint)
     print(f"{arguments.model} is in {arguments.directory}")
     return 0
 

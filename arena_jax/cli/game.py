@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.cli import game_scale, game_surgery
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 MEASURES = ("banzhaf", "leave-one-out", "shapley", "sensitivity", "second-order", "aumann-shapley")  # of all players
 
@@ -122,7 +122,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     """`arena-jax game evaluate`."""
     from arena_jax import data
     from arena_jax.game import domains, subject, summaries
-    from arena_jax.training.competition_lines import bits_note
+    from arena_jax.runs.competition_lines import bits_note
 
     # Before the model, which takes longer to read.
     papers = summaries.load_papers(arguments.summaries, arguments.papers) if arguments.summaries else None

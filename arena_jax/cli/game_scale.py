@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.cli.commands import INTERRUPTED
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 
 def add_parser(actions: Any) -> argparse.ArgumentParser:
@@ -33,9 +33,9 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
 
 def _scale(arguments: argparse.Namespace) -> int:
     from arena_jax.game import study
-    from arena_jax.reports import study_figures
-    from arena_jax.training.interrupts import Stop
-    from arena_jax.training.lock import Lock
+    from arena_jax.reports import scaling_study, study_figures
+    from arena_jax.runs.lock import Lock
+    from arena_jax.runs.signals import Stop
 
     folder = Path(arguments.folder)
     kept = folder / "plan.json"
@@ -72,9 +72,9 @@ def _scale(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(f"stopped; go on with: arena-jax game scale {folder}")
             return INTERRUPTED
-        found = study.results(running)
-        paths = study.save(found, folder)
+        found = scaling_study.results(running)
+        paths = scaling_study.save(found, folder)
         paths.append(study_figures.draw(found, folder))
-    print(study.markdown(found))
+    print(scaling_study.markdown(found))
     print(f"written: {', '.join(str(path) for path in paths)}")
     return 0

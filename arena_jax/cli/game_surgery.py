@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 
 def prune(arguments: argparse.Namespace) -> int:
@@ -67,13 +67,13 @@ def grow(arguments: argparse.Namespace) -> int:
 
 def _subject(arguments: argparse.Namespace) -> Any:
     """The model, once all that is asked for is known to make sense."""
-    from arena_jax.game import _checks
+    from arena_jax.equilibria.arguments import count, seed_number
     from arena_jax.game.subject import load_subject
-    from arena_jax.models.hf_save import check_folder
+    from arena_jax.models.huggingface.save import check_folder
 
     check_folder(arguments.output, arguments.target)
-    _checks.count(arguments.sequences, "--sequences", "how many rows are looked at")
-    _checks.seed_number(arguments.seed)
+    count(arguments.sequences, "--sequences", "how many rows are looked at")
+    seed_number(arguments.seed)
     return load_subject(
         arguments.target, dataset=arguments.data, model=arguments.model, max_length=arguments.max_length
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
-from arena_jax.errors import ArenaError, nearest
-from arena_jax.fields import hints, optional, plain
-from arena_jax.sections import FORMS, MODEL_PRESETS
+from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.fields import hints, optional, plain
+from arena_jax.config.sections import FORMS, MODEL_PRESETS
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data.encoded import Batch, Encoded
-from arena_jax.errors import ArenaError
 
 
 class Padding(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, QUESTIONS, TAGGING, Dataset, data_task
 from arena_jax.data.encode_classification import encode_classification
 from arena_jax.data.encode_language import encode_language
@@ -11,7 +12,6 @@ from arena_jax.data.encode_questions import encode_questions
 from arena_jax.data.encode_tagging import encode_tagging
 from arena_jax.data.encoded import Encoded
 from arena_jax.data.tokenizer import Tokenizer
-from arena_jax.errors import ArenaError
 
 
 def encode(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import QUESTIONS, Dataset
 from arena_jax.data.encoded import Encoded, Ragged, padded_lengths, token_columns
 from arena_jax.data.tokenizer import Tokenizer, encodings
-from arena_jax.errors import ArenaError
 
 
 def encode_questions(

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import Dataset
 from arena_jax.data.tokenizer import Tokenizer
-from arena_jax.errors import ArenaError
 
 Batch = dict[str, np.ndarray]
 
@@ -226,7 +226,7 @@ def check_fits(max_length: int, vocab_size: int, *, positions: int, embeddings: 
         >>> check_fits(512, 9, positions=64, embeddings=9, model="tiny")
         Traceback (most recent call last):
             ...
-        arena_jax.errors.ArenaError: model 'tiny' takes 64 tokens, but rows may have 512: set max_length to at most 64
+        arena_jax.ArenaError: model 'tiny' takes 64 tokens, but rows may have 512: set max_length to at most 64
     """
     if max_length > positions:
         raise ArenaError(

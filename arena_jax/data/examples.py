@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, QUESTIONS, TAGGING
 from arena_jax.data.files import Table
-from arena_jax.errors import ArenaError, nearest
 
 # What each part is usually called, in the order in which it is looked for.
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -60,7 +60,7 @@ def check_parts(task: str, columns: Mapping[str, str]) -> None:
         >>> check_parts("sequence-classification", {"txt": "sentence"})
         Traceback (most recent call last):
             ...
-        arena_jax.errors.ArenaError: sequence-classification has no part 'txt' for a column; did you mean 'text'?
+        arena_jax.ArenaError: sequence-classification has no part 'txt' for a column; did you mean 'text'?
     """
     for part in columns:
         if part not in PARTS[task]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.config.errors import ArenaError, nearest
 
 TABLES = (".tsv", ".csv", ".jsonl", ".ndjson", ".json")
 TEXTS = (".txt", ".text", ".raw", ".tokens")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from arena_jax.config.errors import ArenaError
+from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
 from arena_jax.data.files import Table, split_documents
-from arena_jax.errors import ArenaError
-from arena_jax.hub import near_here, stay_offline_if_unreachable
 
 # name: (id, subset, revision). WNUT-17's own repository holds a script, which is never run; its Parquet copy does.
 KNOWN: dict[str, tuple[str, str | None, str | None]] = {

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, QUESTIONS, TAGGING, Dataset, data_task, held_out
 from arena_jax.data.examples import check_parts, examples_of, find_columns, guess_task
 from arena_jax.data.files import TABLES, TAGGED, TEXTS, Table, read_documents, read_table, read_tagged
 from arena_jax.data.hub import KNOWN, hub_tables, saved_tables
 from arena_jax.data.stdlib_text import python_docs
 from arena_jax.data.synthetic import synthetic_sentiment
-from arena_jax.errors import ArenaError, nearest
 
 BUILT_IN = {"synthetic-sentiment": CLASSIFICATION, "python-docs": LANGUAGE}
 SPLITS = ("train", "validation", "test", "all")

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.data.dataset import LANGUAGE, Dataset, held_out
-from arena_jax.errors import ArenaError, nearest
 
 # Tests are not documentation, installed packages differ between machines, and vendored code is not Python's own.
 _SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.data.dataset import CLASSIFICATION, Dataset
-from arena_jax.errors import ArenaError, nearest
 
 _SUBJECTS = ("this movie", "this film", "the movie", "the film", "the story", "the acting", "the plot")
 _ADJECTIVES = (

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arena_jax.errors import ArenaError
-from arena_jax.hub import near_here, stay_offline_if_unreachable
+from arena_jax.config.errors import ArenaError
+from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
 
 if TYPE_CHECKING:
     import tokenizers

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.data.dataset import Dataset, texts_of
 from arena_jax.data.tokenizer import SHARED_PAD, SPECIAL, Tokenizer, describe
-from arena_jax.errors import ArenaError, nearest
 
 if TYPE_CHECKING:
     import tokenizers

@@ -28,12 +28,8 @@ from arena_jax.game.ablation import AblationGame
 from arena_jax.game.analysis import GameAnalysis, analyze_subject
 from arena_jax.game.budget import BudgetEquilibrium, budget_equilibrium
 from arena_jax.game.coalitions import Values, coalitions, with_names
-from arena_jax.game.dynamics import Basins, basins, replicator
 from arena_jax.game.flops import player_flops
 from arena_jax.game.gradients import attention_entropy, aumann_shapley, second_order, sensitivity
-from arena_jax.game.growth import add_heads, insert_block, split_heads, widen
-from arena_jax.game.logit import logit_equilibrium
-from arena_jax.game.nash import ZeroSum, bimatrix_equilibria, nash_gap, symmetric_equilibria, zero_sum
 from arena_jax.game.noise import Bootstrap, bootstrap, select_equilibrium
 from arena_jax.game.observe import Observed, observe
 from arena_jax.game.payoffs import (
@@ -49,20 +45,13 @@ from arena_jax.game.players import Part, Player, PlayerTable, component_of, fine
 from arena_jax.game.population import Population, train_population
 from arena_jax.game.protocol import Protocol, learn_protocol
 from arena_jax.game.pruning import choose, prune
-from arena_jax.game.ranking import alpha_rank
 from arena_jax.game.report import EquilibriumReport, analyze
-from arena_jax.game.stability import (
-    Stability,
-    cyclic_ratio,
-    evolutionarily_stable_strategies,
-    is_evolutionarily_stable,
-    jacobian_eigenvalues,
-)
 from arena_jax.game.subject import Subject, load_subject
-from arena_jax.game.surgery import Surgery
 from arena_jax.game.utilities import METHODS, measure
 from arena_jax.game.windows import Windows, train_windows
 from arena_jax.game.worth import banzhaf, interactions, leave_one_out, shapley
+from arena_jax.models.growth import add_heads, insert_block, split_heads, widen
+from arena_jax.models.surgery import Surgery
 
 __all__ = [
     # a model's parts as players
@@ -114,25 +103,9 @@ __all__ = [
     "Population",
     "train_population",
     # equilibria
-    "nash_gap",
-    "symmetric_equilibria",
-    "bimatrix_equilibria",
-    "ZeroSum",
-    "zero_sum",
     "BudgetEquilibrium",
     "budget_equilibrium",
-    "logit_equilibrium",
     "select_equilibrium",
-    # stability and dynamics
-    "Stability",
-    "is_evolutionarily_stable",
-    "evolutionarily_stable_strategies",
-    "cyclic_ratio",
-    "jacobian_eigenvalues",
-    "Basins",
-    "basins",
-    "replicator",
-    "alpha_rank",
     # all of it
     "Bootstrap",
     "bootstrap",

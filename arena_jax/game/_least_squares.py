@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from arena_jax.game._checks import Array
+from arena_jax.equilibria.arguments import Array
 
 # (s, p) parameters -> residuals (s, m) and a function that gives their derivatives (s, m, p) when they are needed
 Model = Callable[[Array], tuple[Array, Callable[[], Array]]]

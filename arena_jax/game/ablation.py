@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from arena_jax import models
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array
 from arena_jax.game.observe import Observed, observe
 from arena_jax.game.players import PlayerTable, fine_players
 from arena_jax.game.prefixes import Plan, plan, shared_sums

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import seed_number
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import seed_number
 from arena_jax.game.ablation import AblationGame
 from arena_jax.game.coalitions import Values
 from arena_jax.game.flops import player_flops

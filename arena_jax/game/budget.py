@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array
-from arena_jax.game.nash import nash_gap
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array
+from arena_jax.equilibria.nash import nash_gap
 from arena_jax.game.payoffs import potential_payoff
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, ask, count, real_numbers
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array, ask, count, real_numbers
 
 Value = Callable[[Any], Any]
 EXACT_LIMIT = 16

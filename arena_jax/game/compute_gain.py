@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, certainty, finite_array, random
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array, certainty, finite_array, random
 from arena_jax.game._least_squares import minimise
 
 

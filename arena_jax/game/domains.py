@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from arena_jax import data, models
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.game.subject import Subject
 from arena_jax.training.squad import answer_scores
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import ask, count, finite_array, one_number, real_number
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import ask, count, finite_array, one_number, real_number
 from arena_jax.game.coalitions import Values
 
 Gates = jax.Array

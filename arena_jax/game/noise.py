@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, ask, certainty, finite_array, random, square
-from arena_jax.game.dynamics import replicator
-from arena_jax.game.nash import ENUMERATION_LIMIT, on_support, symmetric_equilibria
-from arena_jax.game.stability import cyclic_ratio, is_evolutionarily_stable
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array, ask, certainty, finite_array, random, square
+from arena_jax.equilibria.dynamics import replicator
+from arena_jax.equilibria.nash import ENUMERATION_LIMIT, on_support, symmetric_equilibria
+from arena_jax.equilibria.stability import cyclic_ratio, is_evolutionarily_stable
 
 CALLED_FROM = 0.9  # a member of the support is named as such only if so many resamples agree
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import (
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import (
     Array,
     ask,
     count,

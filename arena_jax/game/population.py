@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, ask, count, finite_array, random, real_number
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array, ask, count, finite_array, random, real_number
 
 State = TypeVar("State")
 

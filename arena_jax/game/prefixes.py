@@ -11,8 +11,8 @@ import numpy as np
 from flax import nnx
 
 from arena_jax import models
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array
 from arena_jax.models.heads import apply_head
 from arena_jax.models.transformer import attention_pattern
 from arena_jax.training.objectives import Objective

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, ask, count, finite_array, labels, real_number
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array, ask, count, finite_array, labels, real_number
 
 Payoff = Callable[[Array, int], float]
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, count, real_number
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array, count, real_number
 from arena_jax.game.coalitions import Values
 from arena_jax.game.flops import player_flops
-from arena_jax.game.growth import _halves
 from arena_jax.game.players import HEAD, PlayerTable
-from arena_jax.game.surgery import PARAMS, Surgery, rewire
+from arena_jax.models.growth import _halves
+from arena_jax.models.surgery import PARAMS, Surgery, rewire
 
 
 def choose(

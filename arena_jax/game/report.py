@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.game._checks import Array, finite_array, labels, square
-from arena_jax.game.dynamics import Basins, basins, replicator
-from arena_jax.game.logit import logit_equilibrium
-from arena_jax.game.nash import ENUMERATION_LIMIT, nash_gap, symmetric_equilibria
+from arena_jax.equilibria.arguments import Array, finite_array, labels, square
+from arena_jax.equilibria.dynamics import Basins, basins, replicator
+from arena_jax.equilibria.logit import logit_equilibrium
+from arena_jax.equilibria.nash import ENUMERATION_LIMIT, nash_gap, symmetric_equilibria
+from arena_jax.equilibria.ranking import alpha_rank
+from arena_jax.equilibria.stability import Stability, cyclic_ratio, is_evolutionarily_stable, jacobian_eigenvalues
 from arena_jax.game.noise import CALLED_FROM, Bootstrap, bootstrap, select_equilibrium
-from arena_jax.game.ranking import alpha_rank
-from arena_jax.game.stability import Stability, cyclic_ratio, is_evolutionarily_stable, jacobian_eigenvalues
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, certainty, count, finite_array, random, real_number
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array, certainty, count, finite_array, random, real_number
 from arena_jax.game._least_squares import minimise
 from arena_jax.game.compute_gain import ComputeGain, compute_equivalent_gain
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from arena_jax import data, models
 from arena_jax.config import DataConfig
-from arena_jax.errors import ArenaError, nearest
-from arena_jax.game import _checks
+from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.equilibria import arguments
 from arena_jax.training.objectives import Objective, objective_for
 
 
@@ -44,7 +44,7 @@ class Subject(NamedTuple):
         Raises:
             ArenaError: a count below 1.
         """
-        count = _checks.count(count, "the number of sequences", "how many rows are looked at")
+        count = arguments.count(count, "the number of sequences", "how many rows are looked at")
         size = min(size, count, len(rows))
         whole = max(1, min(count, len(rows)) // size) * size
         chosen = np.unique(np.linspace(0, len(rows) - 1, whole).astype(np.int64))
@@ -131,17 +131,18 @@ def _from_folder(folder: Path, dataset: str | None, max_length: int, language: b
 
 
 def _from_run(folder: Path, dataset: str | None, name: str | None, language: bool) -> Subject:
-    from arena_jax.training import loop
+    from arena_jax.runs.folder import load_run
     from arena_jax.training.build import encode, load_split
+    from arena_jax.training.train import restore
 
-    config = loop.load_run(folder)
+    config = load_run(folder)
     names = [model.name for model in config.models]
     name = names[0] if name is None else name
     if name not in names:
         raise ArenaError(f"the run has no model '{name}'; {nearest(name, names)}")
     if language:
         check_language(config.task, folder.name)
-    parts, step, state = loop.restore(folder, config)
+    parts, step, state = restore(folder, config)
     model = models.merge(step.structures[name], state.params[name])
     tokenizer = parts.tokenizers[name]
     train, validation = parts.train[name], parts.validation[name]

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from arena_jax import data, models
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import count
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import count
 
 PROMPT = "\nTL;DR:"
 METRICS = ("rouge1", "rouge2", "rougeL", "bleu")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.game.ablation import AblationGame
 from arena_jax.game.coalitions import Values, with_names
 from arena_jax.game.gradients import aumann_shapley, second_order

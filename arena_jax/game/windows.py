@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 from arena_jax import models
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array
 from arena_jax.game.coalitions import coalitions
 from arena_jax.game.payoffs import directed_payoff, potential_payoff
 from arena_jax.game.players import PlayerTable, component_of

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array, count, random, real_number
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array, count, random, real_number
 from arena_jax.game.coalitions import EXACT_LIMIT, Oracle, Value, Values, coalitions, table, unseen
 
 ROUNDING = 1e-6  # of the values: samples this near agree

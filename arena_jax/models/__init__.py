@@ -4,9 +4,9 @@ from arena_jax.models.config import TASKS, TransformerConfig
 from arena_jax.models.create import create
 from arena_jax.models.flops import forward_flops, row_flops, training_flops
 from arena_jax.models.gates import Gated, Gates
-from arena_jax.models.hf_config import config_from_hf, config_to_hf
-from arena_jax.models.hf_load import from_pretrained, read_config
-from arena_jax.models.hf_save import save_pretrained
+from arena_jax.models.huggingface.config import config_from_hf, config_to_hf
+from arena_jax.models.huggingface.load import from_pretrained, read_config
+from arena_jax.models.huggingface.save import save_pretrained
 from arena_jax.models.presets import PRESETS, preset
 from arena_jax.models.transformer import Transformer, merge, split
 

@@ -8,7 +8,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
 from arena_jax.models.gates import gate
 from arena_jax.models.initial import Initial

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.initial import Initial
 from arena_jax.models.presets import preset
@@ -50,7 +50,7 @@ def as_config(config: TransformerConfig | str | Any) -> TransformerConfig:
     if isinstance(config, str):
         return preset(config)
     if hasattr(config, "to_dict") and hasattr(config, "model_type"):
-        from arena_jax.models.hf_config import config_from_hf
+        from arena_jax.models.huggingface.config import config_from_hf
 
         return config_from_hf(config)
     raise ArenaError(f"a model configuration, preset name or transformers configuration is needed, not {config!r}")

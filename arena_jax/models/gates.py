@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
 
 if TYPE_CHECKING:

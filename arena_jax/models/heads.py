@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
 from arena_jax.models.initial import Initial
 from arena_jax.models.layers import LayerNorm, Linear, activation, dropout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.models.config import TransformerConfig
 
 _BASE = {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072}
@@ -75,7 +75,7 @@ def preset(name: str, **overrides: Any) -> TransformerConfig:
         >>> preset("bert-tyni")
         Traceback (most recent call last):
             ...
-        arena_jax.errors.ArenaError: unknown model preset 'bert-tyni'; did you mean 'bert-tiny'?
+        arena_jax.ArenaError: unknown model preset 'bert-tyni'; did you mean 'bert-tiny'?
     """
     if name not in PRESETS:
         raise ArenaError(f"unknown model preset {name!r}; {nearest(str(name), PRESETS)}")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.models import heads
 from arena_jax.models.block import Block
 from arena_jax.models.config import TransformerConfig, check_task

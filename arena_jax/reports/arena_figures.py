@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.document import Picture
 from arena_jax.reports.arena_tables import progress_at
 from arena_jax.reports.arms import CONTROL, Arms, Run
+from arena_jax.reports.document import Picture
 from arena_jax.reports.figures import STYLE, cycle
 
 _GRID = np.linspace(0, 1, 401)

@@ -11,8 +11,8 @@ import numpy as np
 
 from arena_jax import config as configuration
 from arena_jax.config import RunConfig
-from arena_jax.errors import ArenaError
-from arena_jax.training.records import read
+from arena_jax.config.errors import ArenaError
+from arena_jax.runs.records import read
 
 CONTROL = "static"
 # What may differ between the runs of a report: these between policies only, those below between any two.

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arena_jax.intervals import Interval, interval
 from arena_jax.reports.arena_tables import PHASES, efficiency, gains, progress_at, ratios
 from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
+from arena_jax.reports.confidence import Interval, interval
 
 HELD, FAILED, OPEN, UNKNOWN = "held", "did not hold", "not shown", "not judged"
 SPREAD = 0.05  # shares this far apart have moved apart

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arena_jax import document
-from arena_jax.document import Block, Heading, Items, Paragraph
-from arena_jax.errors import ArenaError
-from arena_jax.intervals import Interval
-from arena_jax.reports import claims
+from arena_jax.config.errors import ArenaError
+from arena_jax.reports import claims, document
 from arena_jax.reports.arena_figures import draw_figures
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import CONTROL, Arms, gather, pairs
-from arena_jax.training.competition_lines import bits_note
+from arena_jax.reports.confidence import Interval
+from arena_jax.reports.document import Block, Heading, Items, Paragraph
+from arena_jax.runs.competition_lines import bits_note
 
 
 def report(folders: Sequence[str | Path], output: str | Path) -> str:

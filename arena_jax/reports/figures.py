@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arena_jax.errors import ArenaError
-from arena_jax.training.narration import score_of, words
-from arena_jax.training.records import read
+from arena_jax.config.errors import ArenaError
+from arena_jax.runs.log_lines import score_of, words
+from arena_jax.runs.records import read
 
 # Okabe and Ito's colours, told apart with any colour vision; the pale yellow is left out: it vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

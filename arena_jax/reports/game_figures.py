@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.reports.figures import COLOURS, STYLE
 
 KINDS = {"head": ("heads", COLOURS[0]), "neurons": ("feed-forward groups", COLOURS[1])}
@@ -187,7 +187,7 @@ def update(axes: Any, content: Record) -> None:
 
 def simplex(axes: Any, content: Record) -> None:
     """Replicator paths of the three types with the largest shares, in the shared step budget."""
-    from arena_jax.game import replicator
+    from arena_jax.equilibria import replicator
 
     found = content["update"]["potential"]
     warmest = max(found["logit"], key=float)

@@ -1,6 +1,5 @@
 """Training: objectives, the jitted multi-model step, its state, devices, checkpoints, and the loop."""
 
-from arena_jax.training.devices import make_mesh, place_batch, replicated
 from arena_jax.training.objectives import (
     MaskedBatch,
     Objective,
@@ -34,7 +33,4 @@ __all__ = [
     "tagging",
     "span",
     "negative_log_likelihood",
-    "make_mesh",
-    "place_batch",
-    "replicated",
 ]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from arena_jax import data, models
 from arena_jax.config import DataConfig, ModelConfig, RunConfig
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
+from arena_jax.runtime import processes
 from arena_jax.training.objectives import Objective, objective_for
 
 
@@ -167,3 +171,40 @@ def encode(model: Any, name: str, config: RunConfig, dataset: data.Dataset, toke
             "start from a checkpoint without this head, or use data with the same labels"
         )
     return rows
+
+
+def build_parts(config: RunConfig, folder: Path) -> Parts:
+    """Build what a run is made of, on every process; process 0 writes the tokenizers it trained, all use the same."""
+    own = folder / "tokenizers"
+    there = processes.on_first(lambda: all((own / model.name).is_dir() for model in config.models))
+    with processes.together():
+        # A tokenizer is the same whoever trains it on the same data.
+        parts = build(config, own if there or processes.first() else None)
+    # Weights are not compared: process 0 hands them to all.
+    rows = {name: (rows.fingerprint, parts.validation[name].fingerprint) for name, rows in parts.train.items()}
+    processes.agree(zlib.crc32(json.dumps(rows, sort_keys=True).encode()), "the data")
+    return parts
+
+
+def process() -> dict[str, int]:
+    """Which process of how many this is, as :class:`arena_jax.data.Batches` takes it."""
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+
+def described(parts: Parts) -> dict[str, dict[str, Any]]:
+    """What the first record says of each model."""
+    told = {}
+    for name, model in parts.models.items():
+        _, params = models.split(model)
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        shape = model.config
+        size = f"{shape.num_layers} layers × {shape.hidden_size}, {shape.num_heads} heads"
+        told[name] = {
+            "family": shape.family,
+            "task": model.task,
+            "size": f"{shape.family}, {size}",
+            "parameters": count,
+            "vocabulary": f"{shape.vocab_size:,} tokens",
+            "left_out": list(parts.tokenizers[name].left_out),
+        }
+    return told

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from arena_jax import data
+from arena_jax.runtime.devices import own_rows
 from arena_jax.training import metrics
-from arena_jax.training.devices import own_rows
 from arena_jax.training.step import Step
 
 

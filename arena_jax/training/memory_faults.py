@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from arena_jax.errors import ArenaError
-from arena_jax.training.saving import Saving
+from arena_jax.config.errors import ArenaError
+from arena_jax.runs.session import Saving
 from arena_jax.training.step import Step
 
 

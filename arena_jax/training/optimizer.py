@@ -11,7 +11,7 @@ import optax
 
 from arena_jax import transforms
 from arena_jax.config import OptimizerConfig, RunConfig
-from arena_jax.training.given_rates import GivenRatesState, given_rates
+from arena_jax.transforms.scale_by_given_rate import GivenRatesState, given_rates
 
 _CORRESPONDENCES = {
     "by_kind": transforms.by_kind,
@@ -87,7 +87,7 @@ def make_optimizer(config: RunConfig, total_steps: int) -> Optimizer:
         An :class:`Optimizer`. With one learning rate for all models and the paper's form it is
         :func:`arena_jax.transforms.multi_model_adamw`. In a competition, where nobody knows how many steps a model will
         take, learning rates come with each update as ``rates={model: scalar}``
-        (:func:`arena_jax.training.given_rates.given_rates`).
+        (:func:`arena_jax.transforms.scale_by_given_rate.given_rates`).
     """
     wanted = config.optimizer.resolved()
     published = wanted.form == "published"

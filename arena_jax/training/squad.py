@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data.encoded import Encoded
-from arena_jax.errors import ArenaError
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -12,10 +12,10 @@ import optax
 from jax.sharding import Mesh
 
 from arena_jax import models as model_room
-from arena_jax.compilation_cache import compiled
-from arena_jax.errors import ArenaError
-from arena_jax.program_bytes import ProgramBytes, program_bytes
-from arena_jax.training.devices import make_mesh, place_batch, replicate, replicated
+from arena_jax.config.errors import ArenaError
+from arena_jax.runtime.compilation_cache import compiled
+from arena_jax.runtime.devices import make_mesh, place_batch, replicate, replicated
+from arena_jax.runtime.program_bytes import ProgramBytes, program_bytes
 from arena_jax.training.objectives import Objective, Result, objective_for
 from arena_jax.training.state import TrainState, model_key
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.transforms.trees import Name, branches
 
 Scalar = Any  # a Python number or a traced scalar
@@ -30,7 +30,7 @@ def check_names(given: Any, models: Iterable[Name], what: str) -> None:
         >>> check_names({"robrta": 1.0}, ["bert", "roberta"], "weights")
         Traceback (most recent call last):
             ...
-        arena_jax.errors.ArenaError: weights: there is no model 'robrta'; did you mean 'roberta'?
+        arena_jax.ArenaError: weights: there is no model 'robrta'; did you mean 'roberta'?
     """
     models = tuple(models)
     if not isinstance(given, Mapping):
@@ -63,7 +63,7 @@ def constant_weights(weights: Mapping[Name, float] | None, what: str) -> dict[Na
         >>> constant_weights({"bert": -1.0}, "share_gradients")
         Traceback (most recent call last):
             ...
-        arena_jax.errors.ArenaError: share_gradients: the weight of 'bert' is -1.0; weights are finite and at least 0
+        arena_jax.ArenaError: share_gradients: the weight of 'bert' is -1.0; weights are finite and at least 0
     """
     if weights is None:
         return None

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.transforms.trees import Leaf, Name, Path, read
 
 Frozen = Sequence[str] | Callable[[Name, Path], bool]

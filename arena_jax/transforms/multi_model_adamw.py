@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import optax
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.transforms.arguments import is_count, is_real
 from arena_jax.transforms.clip_by_model_norm import clip_by_model_norm
 from arena_jax.transforms.correspondence import Correspondence, by_kind

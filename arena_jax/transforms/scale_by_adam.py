@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.transforms.arguments import is_real
 
 

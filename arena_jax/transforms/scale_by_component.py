@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.transforms.by_model import current_active, silence_idle
 from arena_jax.transforms.trees import Name, Path, is_float, models_of, read
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.transforms.arguments import is_count, is_real
 from arena_jax.transforms.by_model import check_names, current_active, silence
 from arena_jax.transforms.trees import Name, branches, is_float

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.transforms.arguments import is_count, is_real
 from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence, silence_idle
 from arena_jax.transforms.correspondence import Correspondence, by_kind

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 Name = Hashable
 Path = tuple[Name, ...]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from arena_jax import arena
-from arena_jax.arena.batch_size import largest_batch
 from arena_jax.arena.history import extend, start
-from arena_jax.arena.memory import Estimate
+from arena_jax.runtime.batch_search import largest_batch
+from arena_jax.runtime.memory import Estimate
 from parity.case import precision
 from parity.measure import Measurement, compare, exactly
 from parity.reference import model_arena as reference

@@ -86,7 +86,7 @@ MUTANTS = (
     ),
     fault(
         "batch may exceed the budget",
-        "arena.batch_size:_Search.__init__",
+        "runtime.batch_search:_Search.__init__",
         "allowance * (1 + 1e-12)",
         "allowance * 1.05",
         "batch sizes/all/paper/float64",

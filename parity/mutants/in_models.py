@@ -10,7 +10,7 @@ BERT_CLASS, ROBERTA_CLASS, GPT2_CLASS = (
 )
 BERT_WEIGHTS, GPT2_WEIGHTS = "weights/bert/masked-lm/float32", "weights/gpt2/causal-lm/float32"
 GPT2_SHARDS = "weights/gpt2/causal-lm, in several files/float32"
-RULES, SAVE, LAYERS, HEADS = "models.hf_rules", "models.hf_save", "models.layers", "models.heads"
+RULES, SAVE, LAYERS, HEADS = "models.huggingface.rules", "models.huggingface.save", "models.layers", "models.heads"
 TRANSFORMER, PATTERN = "models.transformer", "models.transformer:attention_pattern"
 BLOCK, ATTENTION, SCALE = "models.block:Block", "models.attention:Attention.mix", "models.attention:Attention.scale"
 

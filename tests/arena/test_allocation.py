@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from arena_jax.arena import accumulation_steps, allocate, steps_per_round
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 MODELS = 4
 FLOOR = 0.05

@@ -12,9 +12,10 @@ import optax
 import pytest
 
 from arena_jax import models, training
-from arena_jax.arena import batch_size, executables, memory
+from arena_jax.arena import executables
 from arena_jax.arena.executables import Executables
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
+from arena_jax.runtime import batch_search, devices, memory
 
 SIZES = (1, 2, 3, 4, 6, 8)
 BUDGET = 100_000_000
@@ -39,7 +40,7 @@ def programs(step, monkeypatch):
         rows = arguments[1]["input_ids"].shape[1]
         return made._replace(total=programs._own("m") + rows * PER_EXAMPLE, temporaries=rows * PER_EXAMPLE)
 
-    for module in (executables, batch_size):
+    for module in (executables, batch_search):
         monkeypatch.setattr(module, "estimate", as_if)
     example = {"input_ids": np.ones((1, 8), np.int32), "attention_mask": np.ones((1, 8), np.int32)}
     programs = Executables(
@@ -63,7 +64,7 @@ def find(programs, megabytes, **options):
 
 def run(programs, step, size):
     batch = {"input_ids": np.ones((size, 8), np.int32), "attention_mask": np.ones((size, 8), np.int32)}
-    placed = training.devices.place_batch(batch, step.mesh)
+    placed = devices.place_batch(batch, step.mesh)
     return programs("m", size, step.init().params["m"], placed, 0)
 
 
@@ -88,7 +89,7 @@ def test_what_was_only_asked_about_makes_way_first(programs):
         find(programs, megabytes)
     asked = executables.estimate(programs._jitted["m"], *programs.arguments("m", 8))
     chosen = programs._known["m"][3]
-    programs.adopt("m", batch_size.Choice(3, chosen, {8: asked}, 1, "8 was asked about, and was too large"))
+    programs.adopt("m", batch_search.Choice(3, chosen, {8: asked}, 1, "8 was asked about, and was too large"))
     assert list(programs._alive["m"]) == [2, 1, 4, 3], "8 has gone; of the rest 2, asked about, would be the next"
     choice, compiled = find(programs, 3)
     assert (choice.compiles, compiled) == (0, [])
@@ -139,8 +140,8 @@ def test_a_search_knows_what_the_one_before_it_made_that_was_given_up(programs, 
         assert go_on.wait(timeout=60)
         return as_if(jitted, *arguments)
 
-    as_if = batch_size.estimate
-    monkeypatch.setattr(batch_size, "estimate", slow)
+    as_if = batch_search.estimate
+    monkeypatch.setattr(batch_search, "estimate", slow)
     first = programs.find("m", 3 * PER_EXAMPLE)
     assert begun.wait(timeout=60)
     programs.give_up("m", first, keep=True)
@@ -176,8 +177,8 @@ def test_no_search_compiles_a_size_twice(programs, monkeypatch):
         made.append(arguments[1]["input_ids"].shape[1])
         return as_if(jitted, *arguments)
 
-    as_if = batch_size.estimate
-    for module in (executables, batch_size):
+    as_if = batch_search.estimate
+    for module in (executables, batch_search):
         monkeypatch.setattr(module, "estimate", counted)
     find(programs, 3)
     programs._known["m"] = {
@@ -208,14 +209,14 @@ def test_the_compilers_refusal_means_too_large_also_when_compiled_again(programs
     for megabytes in (6, 1, 2, 3, 4):
         find(programs, megabytes)
     assert 6 not in programs._alive["m"], "evicted, and about to be compiled again"
-    honest = batch_size.estimate
+    honest = batch_search.estimate
 
     def out_of_memory_above_4(jitted, *arguments):
         if arguments[1]["input_ids"].shape[1] > 4:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes")
         return honest(jitted, *arguments)
 
-    for module in (executables, batch_size):
+    for module in (executables, batch_search):
         monkeypatch.setattr(module, "estimate", out_of_memory_above_4)
     assert find(programs, 6)[0].batch == 4
     assert find(programs, 50)[0].batch == 4
@@ -223,7 +224,7 @@ def test_the_compilers_refusal_means_too_large_also_when_compiled_again(programs
     def broken(jitted, *arguments):
         raise jax.errors.JaxRuntimeError("INTERNAL: ptxas failed")
 
-    for module in (executables, batch_size):
+    for module in (executables, batch_search):
         monkeypatch.setattr(module, "estimate", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="ptxas"):
         find(programs, 50)
@@ -260,13 +261,13 @@ def test_a_size_that_ran_out_is_not_chosen_again(programs, step):
 
 def test_the_code_of_programs_that_may_be_alive_is_in_the_account(programs, monkeypatch):
     """As a GPU's compiler tells it: here a million bytes a program, and half a million more of each example's."""
-    known = batch_size.estimate
+    known = batch_search.estimate
 
     def with_code(jitted, *arguments):
         made = known(jitted, *arguments)
         return made._replace(code=PER_EXAMPLE + (made.total - programs._own("m")) // 2)
 
-    for module in (executables, batch_size):
+    for module in (executables, batch_search):
         monkeypatch.setattr(module, "estimate", with_code)
     programs.other_code["update"] = 2 * PER_EXAMPLE
     assert programs.pool == BUDGET - (2 + 3 * 2) * PER_EXAMPLE, "before anything is known: three like the largest"

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from arena_jax.arena import competition, executables
-from arena_jax.errors import ArenaError
-from arena_jax.training import loop
-from arena_jax.training.records import read
+from arena_jax.config.errors import ArenaError
+from arena_jax.runs.records import read
+from arena_jax.training import train
 from tests.arena.test_competition import tiny, to_first, without_times
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -113,7 +113,7 @@ def test_a_sick_model_goes_back_and_is_frozen_if_that_does_not_help(tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             competition.train(config, stopped)
     competition.train(config, stopped, resume=True)
-    states = [loop.restore(path, loop.load_run(path))[2] for path in (run, stopped)]
+    states = [train.restore(path, train.load_run(path))[2] for path in (run, stopped)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     assert without_times(stopped) == without_times(run)

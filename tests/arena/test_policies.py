@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from arena_jax.arena import POLICIES, History, decide, history, policy
 from arena_jax.arena import forecast as forecasts
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 ROWS, MODELS = 7, 4
 EQUAL = np.full(MODELS, 1 / MODELS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from arena_jax.arena import efficiency_by_phase, learning_progress, resource_utilization_efficiency
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 ROWS, MODELS = 9, 3
 anything = hnp.arrays(np.float64, (ROWS, MODELS), elements=st.floats(width=32, allow_nan=True, allow_infinity=True))

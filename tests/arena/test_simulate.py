@@ -7,7 +7,7 @@ import pytest
 
 from arena_jax.arena import DEFAULT_POLICY, planted, policy
 from arena_jax.arena.simulate import Curves, best_fixed, bootstrap, simulate
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 SECONDS = jnp.linspace(0, 100, 401)
 STRAIGHT = Curves(SECONDS, jnp.stack([0.01 * SECONDS, 0.03 * SECONDS])[None] - 5)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import Batches, Dataset, encode, load, train_tokenizer
-from arena_jax.errors import ArenaError
 
 SQUAD = {"data": [{"paragraphs": [{"context": "a b c", "qas": [{"id": "1", "question": "?", "answers": []}]}]}]}
 

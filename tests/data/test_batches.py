@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import (
     Batches,
     Dataset,
@@ -14,7 +15,6 @@ from arena_jax.data import (
     synthetic_sentiment,
     train_tokenizer,
 )
-from arena_jax.errors import ArenaError
 
 ROWS = 37
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import Dataset, check_fits, encode, load_tokenizer, synthetic_sentiment, train_tokenizer
 from arena_jax.data.encoded import padded_lengths
-from arena_jax.errors import ArenaError
 
 
 def texts(values, pairs=None):

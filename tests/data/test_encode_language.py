@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import Dataset, encode, load_tokenizer, python_docs, train_tokenizer
-from arena_jax.errors import ArenaError
 
 CASES = [("bert", "masked-lm"), ("bert", "causal-lm"), ("roberta", "masked-lm"), ("gpt2", "causal-lm")]
 

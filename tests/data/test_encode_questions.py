@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import Dataset, encode, load_tokenizer, train_tokenizer
-from arena_jax.errors import ArenaError
 
 FAMILIES = ("bert", "roberta", "gpt2")
 

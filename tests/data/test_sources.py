@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import Dataset, load
 from arena_jax.data.files import read_documents, split_documents
-from arena_jax.errors import ArenaError
 
 SPLIT_SIZES = [
     # Counts as the SOURCE.md files beside the data state them.

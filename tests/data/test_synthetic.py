@@ -2,10 +2,10 @@ from collections import Counter
 
 import pytest
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import Dataset, synthetic_sentiment
 from arena_jax.data.dataset import held_out
 from arena_jax.data.synthetic import _ADJECTIVES, _VERBS
-from arena_jax.errors import ArenaError
 
 
 def test_the_papers_sizes_balanced_and_without_overlap():

@@ -7,8 +7,8 @@ import sys
 import pytest
 from tokenizers import normalizers
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import load_tokenizer, python_docs, synthetic_sentiment, train_tokenizer
-from arena_jax.errors import ArenaError
 
 FAMILIES = ("bert", "roberta", "gpt2")
 TEXTS = ("This movie is really good!", "Wörter, 😀 emoji\tand\n  spaces", "")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from arena_jax import game
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 WEIGHTS = np.random.default_rng(0).normal(size=(5, 5))
 

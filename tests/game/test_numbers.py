@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from arena_jax import game, models
-from arena_jax.errors import ArenaError
+from arena_jax import equilibria, game, models
+from arena_jax.config.errors import ArenaError
 from arena_jax.game import scaling
 
 CONFIG = models.preset("gpt2-tiny")
@@ -50,11 +50,11 @@ ASKED = {
     "per_flop": lambda x: game.choose(FOUND, TABLE, share=0.2, per_flop=x),
     "gone": lambda x: game.prune(TABLE, [x]),
     "heads": lambda x: game.split_heads(CONFIG, [x, x]),
-    "population": lambda x: game.alpha_rank(HAWK_DOVE, x),
-    "intensity": lambda x: game.alpha_rank(HAWK_DOVE, 50, x),
-    "max_step": lambda x: game.replicator(HAWK_DOVE, [0.5, 0.5], [0, 1.0], max_step=x),
-    "starts": lambda x: game.basins(HAWK_DOVE, starts=x),
-    "tolerance": lambda x: game.basins(HAWK_DOVE, tolerance=x),
+    "population": lambda x: equilibria.alpha_rank(HAWK_DOVE, x),
+    "intensity": lambda x: equilibria.alpha_rank(HAWK_DOVE, 50, x),
+    "max_step": lambda x: equilibria.replicator(HAWK_DOVE, [0.5, 0.5], [0, 1.0], max_step=x),
+    "starts": lambda x: equilibria.basins(HAWK_DOVE, starts=x),
+    "tolerance": lambda x: equilibria.basins(HAWK_DOVE, tolerance=x),
     "temperatures": lambda x: game.analyze(HAWK_DOVE, temperatures=[x], starts=5),
     "actions": lambda x: protocol(actions=[1, x]),
     "rounds": lambda x: protocol(rounds=x),

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
-from arena_jax import game
-from arena_jax.errors import ArenaError
+from arena_jax import equilibria, game
+from arena_jax.config.errors import ArenaError
 
 
 def quadratic_table(b, c):
@@ -67,7 +67,7 @@ def test_potential_and_directed_payoffs():
     payoff = game.potential_payoff(b, c, 2.0)
     np.testing.assert_allclose(payoff @ x, b - 2.0 * c @ x)
     assert (
-        game.cyclic_ratio(
+        equilibria.cyclic_ratio(
             game.potential_payoff(np.arange(5.0), np.cov(np.random.default_rng(0).normal(size=(5, 9))), 1.0)
         )
         < 1e-12
@@ -102,10 +102,10 @@ def test_budget_equilibrium_is_where_the_replicator_ends():
     b, c = rng.normal(size=6), root @ root.T
     found = game.budget_equilibrium(b, c, 0.5)
     payoff = game.potential_payoff(b, c, 0.5)
-    end = game.replicator(payoff, np.full(6, 1 / 6), [0, 400], max_step=0.02)[-1]
+    end = equilibria.replicator(payoff, np.full(6, 1 / 6), [0, 400], max_step=0.02)[-1]
     np.testing.assert_allclose(found.shares, end, atol=1e-6)
-    assert game.is_evolutionarily_stable(payoff, found.shares)
-    np.testing.assert_allclose(game.symmetric_equilibria(payoff), [found.shares], atol=1e-8)
+    assert equilibria.is_evolutionarily_stable(payoff, found.shares)
+    np.testing.assert_allclose(equilibria.symmetric_equilibria(payoff), [found.shares], atol=1e-8)
 
 
 def test_budget_water_filling():
@@ -138,7 +138,7 @@ def test_protocol_game():
     tables = game.protocol_payoffs(losses)
     best = np.unravel_index(losses.argmin(), losses.shape)
     assert game.pure_equilibria(tables)[0] == best
-    assert game.alpha_rank(tables, intensity=5.0).argmax() == losses.argmin()
+    assert equilibria.alpha_rank(tables, intensity=5.0).argmax() == losses.argmin()
     own = np.zeros((3, 3, 3, 3))
     own[0, 2] = 100.0  # the first player always wants its third action
     assert all(profile[0] == 2 for profile in game.pure_equilibria(game.protocol_payoffs(losses, own, 1.0)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.game.population import train_population
 from arena_jax.game.protocol import learn_protocol
 

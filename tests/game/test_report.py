@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arena_jax import game
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 HAWK_DOVE = np.array([[-0.5, 2], [0, 1]])
 RPS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], float)

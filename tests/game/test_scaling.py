@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 from arena_jax.game import scaling
 
 N, D = np.meshgrid(np.logspace(7.6, 10.2, 9), np.logspace(9.5, 11.8, 9))

@@ -14,13 +14,14 @@ import optax
 import pytest
 
 from arena_jax import cli, models
-from arena_jax.errors import ArenaError
-from arena_jax.game.study import ARMS, COMPONENTS, Plan, Size, Study, architecture, markdown, results, save
+from arena_jax.config.errors import ArenaError
+from arena_jax.game.study import ARMS, COMPONENTS, Plan, Size, Study, architecture
 from arena_jax.game.study.corpus import LENGTH, Corpus, load_corpus
 from arena_jax.game.study.ledger import Ledger
 from arena_jax.game.study.trainer import ROWS, Trainer
 from arena_jax.reports import study_figures
-from arena_jax.training.lock import Lock
+from arena_jax.reports.scaling_study import markdown, results, save
+from arena_jax.runs.lock import Lock
 
 SIZES = (Size(16, 1, 2), Size(24, 2, 2), Size(32, 2, 4))
 PLAN = Plan(data="python-docs", sizes=SIZES, tokens=(50_000, 60_000, 70_000), seeds=(3, 3, 3), law_seeds=1)

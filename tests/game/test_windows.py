@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from arena_jax import ArenaError, game, models
+from arena_jax import ArenaError, equilibria, game, models
 from arena_jax.training.objectives import objective_for
 
 STEPS = 2
@@ -67,12 +67,14 @@ def test_derivatives_predict_the_gains_of_small_steps(played):
     solo = played.gains[:, 1 << np.arange(6)]
     assert np.abs(quadratic - solo).max() < 0.1 * np.abs(solo).max()
     np.testing.assert_allclose(played.curvature, np.swapaxes(played.curvature, 1, 2), atol=1e-7)
-    assert all(game.cyclic_ratio(payoff) < 1e-6 for payoff in played.potential)  # a potential game by construction
+    assert all(
+        equilibria.cyclic_ratio(payoff) < 1e-6 for payoff in played.potential
+    )  # a potential game by construction
 
 
 def test_directed_game_is_directed(played):
     assert played.directed.shape == (3, 6, 6)
-    assert all(game.cyclic_ratio(payoff) > 0.01 for payoff in played.directed)
+    assert all(equilibria.cyclic_ratio(payoff) > 0.01 for payoff in played.directed)
 
 
 def test_bad_input(setting):

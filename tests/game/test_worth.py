@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from arena_jax import game, models
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 
 def table_game(table):

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 reference = pytest.importorskip("perturbed", reason="needs torch")
 
 from arena_jax import ArenaError, models  # noqa: E402
-from arena_jax.models.hf_save import to_tensors  # noqa: E402
+from arena_jax.models.huggingface.save import to_tensors  # noqa: E402
 
 PAIRS = sorted(reference.CLASSES)
 # In units of the logits' standard deviation; worst measured over this file (AMD EPYC, AVX-512): 3.2e-6, 4.4e-15.

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 perturbed = pytest.importorskip("perturbed", reason="needs torch")
 
 from arena_jax import ArenaError, models  # noqa: E402
-from arena_jax.models import hf_config  # noqa: E402
+from arena_jax.models.huggingface import config as hf_config  # noqa: E402
 
 torch, transformers = perturbed.torch, perturbed.transformers
 PAIRS = sorted(perturbed.CLASSES)
@@ -335,7 +335,7 @@ def test_transformers_object_and_names(tmp_path):
 @pytest.mark.parametrize(("family", "task"), [p for p in PAIRS if p[1] in ("masked-lm", "sequence-classification")])
 def test_initial_weights_are_drawn_as_by_transformers(family, task):
     """Mean and deviation of every tensor, and which are constant."""
-    from arena_jax.models.hf_save import to_tensors
+    from arena_jax.models.huggingface.save import to_tensors
 
     options = {"num_labels": 5, "initializer_range": 0.3, "pad_token_id": 4}
     config = perturbed.CONFIGS[family](**options)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from arena_jax import models
-from arena_jax.models import hf_save
+from arena_jax.models.huggingface import save as saving
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 40}
 # The process ends itself, as by kill -9, at the n-th of the calls that change a folder.
 KILLED = """
 import os, sys, shutil
 from arena_jax import models
-from arena_jax.models import hf_save
+from arena_jax.models.huggingface import save as saving
 folder, number = sys.argv[1], int(sys.argv[2])
 calls = 0
 def dying(original):
@@ -27,9 +27,9 @@ def dying(original):
             os.kill(os.getpid(), 9)
         return original(*arguments, **options)
     return call
-hf_save._write_safetensors = dying(hf_save._write_safetensors)
-hf_save._link = dying(hf_save._link)
-hf_save._exchange = dying(hf_save._exchange)
+saving._write_safetensors = dying(saving._write_safetensors)
+saving._link = dying(saving._link)
+saving._exchange = dying(saving._exchange)
 shutil.rmtree = dying(shutil.rmtree)
 shutil.copymode = dying(shutil.copymode)
 models.save_pretrained(models.create(models.preset("gpt2-tiny", **%r), task="causal-lm", seed=2), folder)
@@ -57,7 +57,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("exchange", [True, False])
 def test_what_is_not_ours_stays_and_nothing_is_left_beside(folder, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(hf_save, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(saving, "_exchange", lambda one, other: False)
     models.save_pretrained(make(2), folder)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors", "notes"]
     assert (folder / "notes" / "a").read_text() == "mine too"

@@ -347,7 +347,7 @@ def test_mistakes_are_told(make, said):
 )
 def test_public_sizes(name, millions):
     """Parameters of the base model in millions, as `transformers` counts BertModel, RobertaModel and GPT2Model."""
-    from arena_jax.models.hf_load import shapes_of
+    from arena_jax.models.huggingface.load import shapes_of
 
     task = "causal-lm" if name.startswith("gpt2") else "question-answering"
     shapes = shapes_of(models.preset(name), task)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from arena_jax import cli, config, presets
-from arena_jax.errors import ArenaError
-from arena_jax.intervals import interval
+from arena_jax import cli, config
+from arena_jax.config import presets
+from arena_jax.config.errors import ArenaError
 from arena_jax.reports import arena_figures, report
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import gather
 from arena_jax.reports.claims import CLAIMS, judge
+from arena_jax.reports.confidence import interval
 
 MODELS = {
     "bert": {"task": "masked-lm", "parameters": 100},

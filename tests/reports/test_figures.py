@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from arena_jax import ArenaError
 from arena_jax.reports import draw
 from arena_jax.reports.figures import COLOURS, model_names, panel, series
-from arena_jax.training.records import FILE, Records
+from arena_jax.runs.records import FILE, Records
 
 
 def a_run(models=("bert", "gpt2"), metric="accuracy"):

@@ -8,8 +8,8 @@ import sys
 
 import jax
 
-from arena_jax.cli import main
-from arena_jax.training import processes
+from arena_jax.cli.main import main
+from arena_jax.runtime import processes
 from arena_jax.training.step import Step
 
 

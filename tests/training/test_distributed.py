@@ -16,9 +16,9 @@ import pytest
 
 from arena_jax import config
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
-from arena_jax.errors import ArenaError
-from arena_jax.training import processes
-from arena_jax.training.records import read
+from arena_jax.config.errors import ArenaError
+from arena_jax.runs.records import read
+from arena_jax.runtime import processes
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 NEVER = "0 0 0"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.data import Dataset, encode, train_tokenizer
-from arena_jax.errors import ArenaError
 from arena_jax.training import metrics
 
 TAGS = ["O", "B-per", "I-per", "B-loc", "I-loc", "I-creative-work", "B-creative-work", "E-per", "S-loc", "E-loc"]

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from arena_jax import models, training, transforms
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 SIZES = {
     "vocab_size": 61,

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from arena_jax import transforms as tx
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 CORRESPONDENCES = {"kind": tx.by_kind, "role": tx.by_role, "layer": tx.by_layer}
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from arena_jax import transforms as tx
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 LABELS = {"embeddings": "emb", "blocks": {"query": "qk", "up": "ffn"}, "scale": "ln"}
 RATE, DECAY = 3e-3, 0.1

@@ -12,7 +12,7 @@ from arena_jax.arena.policies.predictive import Predictive
 from arena_jax.arena.policies.protocol import Policy, decide, prepare
 from arena_jax.arena.policies.static import Static
 from arena_jax.arena.policies.successive_halving import SuccessiveHalving
-from arena_jax.errors import ArenaError, nearest
+from arena_jax.config.errors import ArenaError, nearest
 
 POLICIES: dict[str, type] = {
     "static": Static,

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from arena_jax.arena.history import History, pad
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 
 class Policy(Protocol):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arena_jax.game._checks import Array
+from arena_jax.equilibria.arguments import Array
 from arena_jax.game.players import HEAD, NEURONS
 from arena_jax.game.study.trainer import LENGTH, ROWS, Trained, Trainer
 from arena_jax.game.worth import banzhaf

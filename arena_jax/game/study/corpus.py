@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from arena_jax import data
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array
 
 LENGTH = 128  # bytes per row
 

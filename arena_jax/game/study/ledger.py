@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from arena_jax.errors import ArenaError
+from arena_jax.config.errors import ArenaError
 
 
 class Ledger:

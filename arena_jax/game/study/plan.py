@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arena_jax.errors import ArenaError, nearest
-from arena_jax.game._checks import count, real_number
+from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.equilibria.arguments import count, real_number
 from arena_jax.game.study.corpus import LENGTH
 from arena_jax.game.study.trainer import ROWS, SEGMENTS, Size
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arena_jax import models
-from arena_jax.game._checks import Array
+from arena_jax.equilibria.arguments import Array
 from arena_jax.game.budget import budget_equilibrium
 from arena_jax.game.players import type_players
 from arena_jax.game.population import train_population

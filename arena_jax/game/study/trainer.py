@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 from arena_jax import models
-from arena_jax.errors import ArenaError
-from arena_jax.game._checks import Array
+from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import Array
 from arena_jax.game.flops import player_flops
 from arena_jax.game.players import HEAD, NEURONS, TYPES, PlayerTable, component_of, fine_players
 from arena_jax.game.study.corpus import LENGTH, Corpus

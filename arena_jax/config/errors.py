@@ -1,0 +1,49 @@
+"""The one error type that people are meant to read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ArenaError(ValueError):
+    """A mistake in what was asked for, told in one line: what, where, and what to do.
+
+    The command line prints the message alone and exits with code 2; a traceback is shown only with ``--debug``.
+
+    Example:
+        >>> raise ArenaError("unknown preset 'joint-sst3'; the nearest is 'joint-sst2'")
+        Traceback (most recent call last):
+            ...
+        arena_jax.ArenaError: unknown preset 'joint-sst3'; the nearest is 'joint-sst2'
+    """
+
+    def __init__(self, message: object = "") -> None:
+        # What comes from a file or a command line may hold line ends, or commands to a terminal.
+        text = str(message)
+        shown = (c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
+        super().__init__(text if text.isprintable() else "".join(shown))
+
+
+ArenaError.__module__ = "arena_jax"  # where people import it from, and what a traceback shows
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant, or list what there is.
+
+    Args:
+        name: what was given.
+        known: the names that exist.
+
+    Returns:
+        A clause for the end of an error message.
+
+    Example:
+        >>> nearest("robrta", ["bert", "gpt2", "roberta"])
+        "did you mean 'roberta'?"
+        >>> nearest("x", ["b", "a"])
+        'known: a, b'
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean '{close[0]}'?" if close else "known: " + (", ".join(names) or "none")

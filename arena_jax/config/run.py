@@ -1,0 +1,205 @@
+"""The configuration of a run: frozen, checked when it is built, and written to JSON and read back exactly.
+
+Every field is declared once, with its unit and its meaning; the command line's options are generated from here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.fields import build, check, plain, shown
+from arena_jax.config.sections import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
+
+__all__ = [
+    "RunConfig",
+    "ModelConfig",
+    "DataConfig",
+    "OptimizerConfig",
+    "TrainingConfig",
+    "ArenaConfig",
+    "TASKS",
+    "load",
+    "save",
+    "to_dict",
+    "from_dict",
+    "differences",
+]
+
+TASKS = ("sequence-classification", "language-model", "token-classification", "question-answering")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run. Everything that decides its numbers is in here.
+
+    Raises:
+        ArenaError: where a field, or two fields together, make no sense.
+
+    Example:
+        >>> from arena_jax.config import presets
+        >>> run = presets.joint_synthetic()
+        >>> [model.name for model in run.models]
+        ['bert', 'gpt2', 'roberta']
+        >>> from_dict(to_dict(run)) == run
+        True
+    """
+
+    preset: str = field(metadata={"help": "where the configuration came from; names the run's folder"})
+    task: str = field(metadata={"help": "what is learnt", "choices": TASKS})
+    models: tuple[ModelConfig, ...] = field(metadata={"help": "the models that train together"})
+    data: DataConfig = field(metadata={"help": "what is learnt from"})
+    optimizer: OptimizerConfig = field(metadata={"help": "how all of them are updated"})
+    training: TrainingConfig = field(metadata={"help": "how long, and what is written"})
+    arena: ArenaConfig | None = field(default=None, metadata={"help": "how models compete; none: they train together"})
+
+    def __post_init__(self) -> None:
+        check(self, "")
+        if not self.models:
+            raise ArenaError("models is empty: name at least one, e.g. --models bert=bert-tiny")
+        names = [model.name.lower() for model in self.models]
+        for i, name in enumerate(names):
+            # Models have folders of their own, and some file systems do not tell Bert from bert.
+            if name in names[:i]:
+                raise ArenaError(f"two models are called '{self.models[i].name}': give each a name of its own")
+        if self.arena:
+            self._check_competition(self.arena)
+            return
+        if self.training.steps is None and self.training.epochs is None:
+            raise ArenaError("training: give either steps or epochs; neither is given")
+        for model in self.models:
+            if model.accumulation and self.training.batch_size % model.accumulation:
+                raise ArenaError(
+                    f"model '{model.name}': training.batch_size {self.training.batch_size} does not divide into"
+                    f" accumulation {model.accumulation} equal parts; change one"
+                )
+
+    def _check_competition(self, arena: ArenaConfig) -> None:
+        if self.training.epochs or (self.training.steps is None and arena.spend is None):
+            raise ArenaError("a competition is so many rounds long: give training.steps (rounds) instead of epochs")
+        if self.training.steps and arena.spend:
+            raise ArenaError("a competition has one length: give either training.steps (rounds) or arena.spend")
+        if self.training.evaluate_every is None:
+            raise ArenaError("a competition needs scores: give training.evaluate_every (rounds)")
+        if self.data.lengths:
+            raise ArenaError("a competition compiles one length per model: remove data.lengths")
+
+    def model(self, name: str) -> ModelConfig:
+        """Return the model of that name."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise ArenaError(f"this run has no model '{name}'; {nearest(name, [m.name for m in self.models])}")
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Turn a configuration into dictionaries, lists, texts and numbers, as JSON holds them."""
+    result: dict[str, Any] = plain(config)
+    return result
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """Build a configuration from what `to_dict` returns.
+
+    Raises:
+        ArenaError: for an unknown field (with the nearest name), a missing one, or a wrong value.
+
+    Example:
+        >>> from_dict({"preset": "mine", "taks": "language-model"})
+        Traceback (most recent call last):
+            ...
+        arena_jax.ArenaError: unknown field 'taks'; did you mean 'task'?
+    """
+    run: RunConfig = build(RunConfig, values)
+    return run
+
+
+def save(config: RunConfig, path: str | Path) -> None:
+    """Write a configuration as JSON, complete or not at all.
+
+    Raises:
+        ArenaError: where the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise ArenaError(f"cannot write the configuration to {path}: {error.strerror or error}") from error
+
+
+def load(path: str | Path) -> RunConfig:
+    """Read a configuration that `save` wrote or a person edited.
+
+    Raises:
+        ArenaError: where the file cannot be read, is not JSON, or holds a wrong field; the message names the file.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ArenaError(f"cannot read the configuration {path}: {error.strerror or error}") from error
+    except ValueError as error:  # not UTF-8, or a NUL in the path
+        raise ArenaError(f"cannot read the configuration {path}: it is not UTF-8 text") from error
+    try:
+        values = json.loads(text, object_pairs_hook=_no_doubles)
+    except ArenaError as error:
+        raise ArenaError(f"{path}: {error}") from None
+    except json.JSONDecodeError as error:
+        raise ArenaError(f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    except (RecursionError, ValueError):  # nested or long beyond what Python reads
+        raise ArenaError(f"{path} is not a configuration: it is nested too deeply or holds a huge number") from None
+    if not isinstance(values, dict):
+        raise ArenaError(f"{path} is not a configuration: it must hold one JSON object")
+    if "model_type" in values:
+        raise ArenaError(f"'{Path(path).parent}' is a Hugging Face model, not a run; give the folder of a run")
+    try:
+        return from_dict(values)
+    except ArenaError as error:
+        raise ArenaError(f"{path}: {error}") from None
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for i, (name, _) in enumerate(pairs):
+        if any(name == other for other, _ in pairs[:i]):
+            raise ArenaError(f"the field '{name}' stands twice; keep one")
+    return dict(pairs)
+
+
+def differences(a: RunConfig, b: RunConfig) -> list[str]:
+    """List the fields in which two configurations differ, models compared by name.
+
+    Returns:
+        One text per field, "where: value in a → value in b".
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from arena_jax.config import presets
+        >>> run = presets.joint_synthetic()
+        >>> other = replace(run, training=replace(run.training, seed=7))
+        >>> differences(run, other)
+        ['training.seed: 0 → 7']
+    """
+    old, new = _flat(to_dict(a)), _flat(to_dict(b))
+    return [
+        f"{where}: {old.get(where, 'absent')} → {new.get(where, 'absent')}"
+        for where in dict.fromkeys([*old, *new])
+        if old.get(where, "absent") != new.get(where, "absent")
+    ]
+
+
+def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "models":
+            value = {model["name"]: model for model in value}
+        if isinstance(value, dict) and name != "columns":
+            flat.update(_flat(value, f"{where}{name}."))
+        else:
+            flat[where + name] = shown(value)
+    return flat

@@ -1,0 +1,390 @@
+"""The sections of a run's configuration: models, data, optimizer, training, arena."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import MISSING, dataclass
+from typing import Any
+
+from arena_jax.config.errors import ArenaError
+from arena_jax.config.fields import check, option, shown
+from arena_jax.config.units import parse_memory, parse_spend
+
+# Written out because arena_jax.models imports jax, which `arena-jax --help` must not wait for; a test compares the two.
+MODEL_PRESETS = (
+    "bert-tiny",
+    "bert-base",
+    "bert-large",
+    "roberta-tiny",
+    "roberta-base",
+    "roberta-large",
+    "gpt2-tiny",
+    "gpt2",
+    "gpt2-medium",
+    "gpt2-large",
+    "gpt2-xl",
+)
+
+# Written out for the same reason; a test compares.
+POLICIES = ("predictive", "modelarena", "successive-halving", "multi-objective", "static")
+
+# What a form of the MultiModelOptimizer means for the fields that are left open (None).
+# "paper" is Algorithms 1 to 3 to the letter, "published" what the authors' code does instead.
+FORMS: dict[str, dict[str, Any]] = {
+    "default": {
+        "max_gradient_norm": 1.0,
+        "share_alpha": 0.2,
+        "share_reduce": "mean",
+        "correspondence": "by_role",
+        "synchronize_beta": 0.1,
+        "convergence_signed": True,
+    },
+    "paper": {
+        "max_gradient_norm": 0.0,
+        "share_alpha": 0.2,
+        "share_reduce": "sum",
+        "correspondence": "by_kind",
+        "synchronize_beta": 0.1,
+        "convergence_signed": False,
+    },
+    "published": {
+        "max_gradient_norm": 0.0,
+        "share_alpha": 0.2,
+        "share_reduce": "sum",
+        "correspondence": "by_kind",
+        "synchronize_beta": 0.0,
+        "convergence_signed": False,
+    },
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model of a run: a size by name or a checkpoint, and what is changed about it.
+
+    Example:
+        >>> ModelConfig("bert", preset="bert-tiny", weight=1.2).family
+        'bert'
+    """
+
+    name: str = option(MISSING, "what the run calls this model (letters, digits, - and _)")
+    preset: str | None = option(None, "size by name, started from random weights", choices=MODEL_PRESETS)
+    checkpoint: str | None = option(None, "Hugging Face folder or hub id to start from, instead of a preset")
+    hidden_size: int | None = option(
+        None, "width of the hidden vectors; the preset's if not given", unit="features", low=1
+    )
+    num_layers: int | None = option(None, "number of blocks; the preset's if not given", unit="layers", low=1)
+    num_heads: int | None = option(None, "attention heads per block; the preset's if not given", unit="heads", low=1)
+    intermediate_size: int | None = option(
+        None, "width inside the feed-forward part; the preset's if not given", unit="features", low=1
+    )
+    max_positions: int | None = option(
+        None, "longest input the model can take; the preset's if not given", unit="tokens", low=4
+    )
+    dropout: float | None = option(
+        None,
+        "probability of dropping a value in training; the preset's if not given",
+        unit="probability",
+        low=0,
+        below=1,
+    )
+    accumulation: int | None = option(
+        None,
+        "parts this model's batch is computed in, in a competition at least; the run's if not given",
+        unit="microbatches",
+        low=1,
+    )
+    weight: float = option(
+        1.0, "say of this model in sharing and synchronisation, relative to the others", unit="relative", above=0
+    )
+    learning_rate: float | None = option(
+        None, "peak learning rate of this model; the run's if not given", unit="per step", above=0
+    )
+    tokenizer: str | None = option(
+        None, "Hugging Face tokenizer (folder or hub id); one is trained on the data if not given"
+    )
+    vocab_size: int = option(
+        4096, "largest vocabulary of a tokenizer trained on the data", unit="tokens", low=300, high=1_000_000
+    )
+
+    def __post_init__(self) -> None:
+        where = f"model {shown(self.name)}: "
+        check(self, where)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name):
+            raise ArenaError(f"{where}a name has 1 to 40 letters, digits, - or _, e.g. 'bert-small'")
+        if (self.preset is None) == (self.checkpoint is None):
+            raise ArenaError(f"{where}give either a preset (e.g. bert-tiny) or a checkpoint, one of the two")
+        sizes = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions")
+        changed = [size for size in sizes if getattr(self, size) is not None]
+        if self.checkpoint is not None and changed:
+            raise ArenaError(
+                f"{where}{changed[0]} cannot be changed: the checkpoint's weights fix it; remove the field"
+            )
+        if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
+            raise ArenaError(
+                f"{where}hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; change one"
+            )
+
+    @property
+    def family(self) -> str | None:
+        """The architecture, "bert", "roberta" or "gpt2"; None for a checkpoint, whose config.json says it."""
+        return None if self.preset is None else self.preset.split("-")[0]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is learnt from: a data set, its columns, and the lengths its examples are cut and padded to."""
+
+    name: str = option(MISSING, "built-in data set, known data set, file, folder or hub id", flag="data")
+    subset: str | None = option(None, "name of the configuration inside a hub data set")
+    columns: tuple[tuple[str, str], ...] = option(
+        (), "which column plays which part, e.g. text=sentence,label=label; guessed for known data"
+    )
+    max_length: int = option(
+        128, "longest input; what is cut off is counted and reported", unit="tokens", low=4, high=1_000_000
+    )
+    lengths: tuple[int, ...] = option(
+        (),
+        "padded lengths below max-length, e.g. 16,32 (each costs one compilation); none: max-length only",
+        unit="tokens",
+        low=4,
+    )
+    validation_fraction: float = option(
+        0.1,
+        "part of the training split held out where the data has no validation split",
+        unit="fraction",
+        above=0,
+        below=1,
+    )
+    train_limit: int | None = option(
+        None, "use only this many training examples; all if not given", unit="examples", low=1
+    )
+    validation_limit: int | None = option(
+        None, "score only this many examples; all if not given", unit="examples", low=1
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "data.")
+        if list(self.lengths) != sorted(set(self.lengths)):
+            raise ArenaError(f"data.lengths is {shown(self.lengths)}: lengths must rise, e.g. 16,32,64")
+        if self.lengths and self.lengths[-1] > self.max_length:
+            raise ArenaError(
+                f"data.lengths reaches {self.lengths[-1]}, above data.max_length {self.max_length}; raise max_length"
+            )
+
+    @property
+    def padded_lengths(self) -> tuple[int, ...]:
+        """Every length a batch may have, in tokens; the last is `max_length`."""
+        return tuple(sorted({*self.lengths, self.max_length}))
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The MultiModelOptimizer: AdamW, and what the models do together.
+
+    Fields that are left open (None) take the value of the form; `resolved` fills them in.
+
+    Example:
+        >>> OptimizerConfig(form="paper").resolved().share_reduce
+        'sum'
+        >>> OptimizerConfig(form="paper", share_reduce="mean").resolved().share_reduce
+        'mean'
+    """
+
+    form: str = option(
+        "default",
+        "default: what measurements here support; paper: Algorithms 1 to 3 to the letter;"
+        " published: what the authors' code does",
+        choices=tuple(FORMS),
+    )
+    learning_rate: float = option(1e-3, "peak learning rate", unit="per step", above=0)
+    b1: float = option(0.9, "decay of the mean of the gradients", unit="per step", low=0, below=1)
+    b2: float = option(0.999, "decay of the mean of their squares", unit="per step", low=0, below=1)
+    epsilon: float = option(1e-8, "added to the root in Adam's denominator", unit="gradient", above=0)
+    weight_decay: float = option(0.01, "decoupled weight decay, times the learning rate", unit="per step", low=0)
+    amsgrad: bool = option(False, "use the largest mean of squares so far")
+    max_gradient_norm: float | None = option(
+        None, "clip each model's gradient to this norm, before sharing; 0: no clipping", unit="gradient norm", low=0
+    )
+    warmup_steps: int = option(100, "steps over which the learning rate rises from 0", unit="steps", low=0)
+    decay: str = option(
+        "cosine", "how the learning rate falls to 0 after warm-up", choices=("cosine", "linear", "constant")
+    )
+    share_alpha: float | None = option(
+        None, "part of each gradient taken from the pool of all models; 0: no sharing", unit="fraction", low=0, high=1
+    )
+    share_every: int = option(1, "share gradients every so many steps", unit="steps", low=1)
+    share_reduce: str | None = option(None, "how gradients are pooled", choices=("sum", "mean"))
+    correspondence: str | None = option(
+        None, "which parameters belong together", choices=("by_kind", "by_role", "by_layer")
+    )
+    synchronize_beta: float | None = option(
+        None,
+        "part of each parameter taken from the models' average; 0: no synchronisation",
+        unit="fraction",
+        low=0,
+        high=1,
+    )
+    synchronize_every: int = option(10, "synchronise parameters every so many steps", unit="steps", low=1)
+    convergence_window: int = option(
+        100, "losses a model's trend is fitted to; 0: one learning rate for all", unit="steps", low=0, high=1_000_000
+    )
+    convergence_decay: float = option(0.9, "smoothing of the convergence rate", unit="per estimate", low=0, below=1)
+    convergence_every: int = option(1, "estimate the convergence rate every so many steps", unit="steps", low=1)
+    convergence_low: float = option(0.5, "smallest factor on a learning rate", unit="factor", above=0)
+    convergence_high: float = option(1.5, "largest factor on a learning rate", unit="factor", above=0)
+    convergence_signed: bool | None = option(None, "count only a falling loss as progress")
+
+    def __post_init__(self) -> None:
+        check(self, "optimizer.")
+        if self.convergence_low > self.convergence_high:
+            raise ArenaError(
+                f"optimizer.convergence_low {self.convergence_low:g} is above convergence_high"
+                f" {self.convergence_high:g}; swap them"
+            )
+        if self.convergence_window == 1:
+            raise ArenaError("optimizer.convergence_window is 1: a trend needs at least 2 losses; 0 turns it off")
+
+    def resolved(self) -> OptimizerConfig:
+        """Return what the optimizer is built from: every field left open is filled in from the form.
+
+        In the result a `max_gradient_norm` of None means that nothing is clipped.
+        """
+        filled = {name: value for name, value in FORMS[self.form].items() if getattr(self, name) is None}
+        norm = filled.get("max_gradient_norm", self.max_gradient_norm)
+        return dataclasses.replace(self, **{**filled, "max_gradient_norm": norm or None})
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, in what pieces, with what precision, and what is written."""
+
+    steps: int | None = option(None, "length of training; give this or epochs", unit="steps", low=1)
+    epochs: int | None = option(
+        None, "length of training in passes over the data; give this or steps", unit="epochs", low=1
+    )
+    batch_size: int = option(32, "examples per model and step, over all devices", unit="examples", low=1)
+    accumulation: int = option(
+        1, "parts a batch is computed in, one after the other, to save memory", unit="microbatches", low=1
+    )
+    evaluation_batch_size: int = option(64, "examples per model and evaluation step", unit="examples", low=1)
+    log_every: int = option(10, "print and record training every so many steps", unit="steps", low=1)
+    evaluate_every: int | None = option(
+        None, "score the models every so many steps; once an epoch if not given", unit="steps", low=1
+    )
+    checkpoint_every: int | None = option(
+        None, "save the whole state every so many steps; at the end only if not given", unit="steps", low=1
+    )
+    keep_checkpoints: int = option(
+        3, "newest checkpoints that stay on disk, beside the best by mean validation loss", unit="checkpoints", low=1
+    )
+    sick_after: int | None = option(
+        5,
+        "steps in a row, skipped because its loss or gradient was not finite, that make a model sick; none: never",
+        unit="steps",
+        low=1,
+    )
+    sick_model: str = option(
+        "restore",
+        "what a sick model does: goes back to the last checkpoint in which it was well (frozen if there is none, or if"
+        " that does not help), is frozen, or stops the run",
+        choices=("restore", "freeze", "stop"),
+    )
+    seed: int = option(0, "fixes initial weights, data order, masking and dropout", low=0, high=2**32 - 1)
+    dtype: str = option(
+        "float32", "precision of the computation; parameters stay float32", choices=("float32", "bfloat16")
+    )
+    remat: bool = option(False, "compute activations again in the backward pass instead of keeping them")
+    devices: int | None = option(None, "how many devices share each batch; all if not given", unit="devices", low=1)
+    figures: bool = option(True, "draw figures at the end")
+    tensorboard: bool = option(True, "write TensorBoard events")
+    output: str | None = option(None, "folder of the run; runs/PRESET-NUMBER if not given")
+
+    def __post_init__(self) -> None:
+        check(self, "training.")
+        if self.steps is not None and self.epochs is not None:
+            raise ArenaError("training: give either steps or epochs; both are given")
+        if self.batch_size % self.accumulation:
+            raise ArenaError(
+                f"training.batch_size {self.batch_size} does not divide into accumulation {self.accumulation}"
+                " equal parts; change one"
+            )
+
+
+@dataclass(frozen=True)
+class ArenaConfig:
+    """A competition for memory, ModelArena: its budget, who hands it out, and what a share buys.
+
+    In a competition a "step" of the training section is a round: its length, and every how many of them something is
+    printed, scored and saved. `training.batch_size` is the effective batch that small batches accumulate to (1: none).
+    `spend` stands in the place of `training.steps`: rounds cost what the shares make them cost, and policies are
+    compared fairly only where all of them have spent the same.
+    """
+
+    memory_budget: str = option(
+        "50%", "memory of one device for everything: 2GB, 512MiB, or a part of the device's own limit, 90%"
+    )
+    policy: str = option("predictive", "who gets how much", choices=POLICIES)
+    spend: str | None = option(
+        None,
+        "length of training by what it costs, all models together, instead of steps: 150s or 10min"
+        " (device-seconds; two such runs need not agree) or 20TFLOP (matrix products, counted)",
+    )
+    reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
+    progress_window: int | None = option(
+        None, "score improvements that progress is averaged over; the policy's own if not given", low=1
+    )
+    smoothing: float | None = option(
+        None,
+        "part kept of the current share at a reallocation; the policy's own if not given",
+        unit="fraction",
+        low=0,
+        high=1,
+    )
+    floor: float | None = option(None, "smallest share; the policy's own if not given", unit="fraction", low=0, below=1)
+    round_scale: int = option(10, "steps a round for a model that holds everything", unit="steps", low=1)
+    batch_sizes: tuple[int, ...] = option(
+        (1, 2, 4, 8, 16, 32, 64), "sizes that memory chooses from, per device", unit="examples", low=1
+    )
+    memory_margin: float = option(0.02, "added to what the compiler says a step needs", unit="fraction", low=0, high=1)
+    rate_follows: str = option(
+        "none",
+        "how a learning rate follows the effective batch, relative to the first",
+        choices=("none", "sqrt", "linear"),
+    )
+    swap_after: int | None = option(
+        None,
+        "rounds from a reallocation to the new batch sizes; a fifth of reallocate_every, at most 20, if not given",
+        unit="rounds",
+        low=0,
+    )
+    late_swaps: str = option(
+        "defer",
+        "a batch size whose program is not compiled when it is due: defer it by as many rounds again, so that training"
+        " goes on; or wait for it, so that runs repeat to the bit however fast programs are compiled",
+        choices=("defer", "wait"),
+    )
+    price: str = option(
+        "flops",
+        "what policies take for the cost of training: flops (counted, repeatable) or seconds (measured)",
+        choices=("flops", "seconds"),
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "arena.")
+        parse_memory(self.memory_budget)
+        if self.spend is not None:
+            parse_spend(self.spend)
+        if self.swap_after is not None and self.swap_after >= self.reallocate_every:
+            raise ArenaError(
+                f"arena.swap_after is {self.swap_after} and arena.reallocate_every {self.reallocate_every}: batch sizes"
+                " would come when their shares are gone; give fewer rounds, or none for a fifth of them"
+            )
+        if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
+            raise ArenaError(f"arena.batch_sizes is {shown(self.batch_sizes)}: sizes must rise, e.g. 1,2,4,8")
+
+    @property
+    def swap_rounds(self) -> int:
+        """Rounds from a reallocation to the new batch sizes."""
+        return min(20, self.reallocate_every // 5) if self.swap_after is None else self.swap_after

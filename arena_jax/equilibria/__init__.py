@@ -1,0 +1,34 @@
+"""Solvers of games: Nash equilibria, dynamics, stability and ranking; the arena and the game use them.
+
+Payoff entry (i, j) is what i earns against j.
+"""
+
+from arena_jax.equilibria.dynamics import Basins, basins, replicator
+from arena_jax.equilibria.logit import logit_equilibrium
+from arena_jax.equilibria.nash import ZeroSum, bimatrix_equilibria, nash_gap, symmetric_equilibria, zero_sum
+from arena_jax.equilibria.ranking import alpha_rank
+from arena_jax.equilibria.stability import (
+    Stability,
+    cyclic_ratio,
+    evolutionarily_stable_strategies,
+    is_evolutionarily_stable,
+    jacobian_eigenvalues,
+)
+
+__all__ = [
+    "nash_gap",
+    "symmetric_equilibria",
+    "bimatrix_equilibria",
+    "ZeroSum",
+    "zero_sum",
+    "logit_equilibrium",
+    "Stability",
+    "is_evolutionarily_stable",
+    "evolutionarily_stable_strategies",
+    "cyclic_ratio",
+    "jacobian_eigenvalues",
+    "Basins",
+    "basins",
+    "replicator",
+    "alpha_rank",
+]

@@ -1,0 +1,274 @@
+"""Hugging Face configurations in and out: every option is implemented, without effect here, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from arena_jax.config.errors import ArenaError
+from arena_jax.models.config import FAMILIES, TransformerConfig
+
+# Option of transformers → field of TransformerConfig.
+_COMMON = {
+    "vocab_size": "vocab_size",
+    "initializer_range": "initializer_range",
+    "pad_token_id": "pad_token_id",
+    "bos_token_id": "bos_token_id",
+    "eos_token_id": "eos_token_id",
+    "classifier_dropout": "classifier_dropout",
+    "tie_word_embeddings": "tie_word_embeddings",
+    "problem_type": "problem_type",
+}
+_BERT = _COMMON | {
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "intermediate_size": "intermediate_size",
+    "hidden_act": "activation",
+    "hidden_dropout_prob": "hidden_dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "max_position_embeddings": "max_positions",
+    "type_vocab_size": "type_vocab_size",
+    "layer_norm_eps": "layer_norm_eps",
+    "is_decoder": "is_decoder",
+}
+_GPT2 = _COMMON | {
+    "n_embd": "hidden_size",
+    "n_layer": "num_layers",
+    "n_head": "num_heads",
+    "n_inner": "intermediate_size",
+    "n_positions": "max_positions",
+    "activation_function": "activation",
+    "resid_pdrop": "hidden_dropout",
+    "embd_pdrop": "embedding_dropout",
+    "attn_pdrop": "attention_dropout",
+    "layer_norm_epsilon": "layer_norm_eps",
+    "scale_attn_weights": "scale_attn_weights",
+    "scale_attn_by_inverse_layer_idx": "scale_attn_by_inverse_layer_idx",
+    "reorder_and_upcast_attn": "reorder_and_upcast_attn",
+}
+IMPLEMENTED: dict[str, dict[str, str]] = {"bert": _BERT, "roberta": _BERT, "gpt2": _GPT2}
+
+# What transformers 5 assumes when config.json leaves an option out.
+_BERT_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "initializer_range": 0.02,
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "classifier_dropout": None,
+    "is_decoder": False,
+    "tie_word_embeddings": True,
+    "problem_type": None,
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "bert": _BERT_DEFAULTS,
+    "roberta": _BERT_DEFAULTS | {"vocab_size": 50265, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
+    "gpt2": {
+        "vocab_size": 50257,
+        "n_positions": 1024,
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "n_inner": None,
+        "activation_function": "gelu_new",
+        "resid_pdrop": 0.1,
+        "embd_pdrop": 0.1,
+        "attn_pdrop": 0.1,
+        "layer_norm_epsilon": 1e-5,
+        "initializer_range": 0.02,
+        "scale_attn_weights": True,
+        "bos_token_id": 50256,
+        "eos_token_id": 50256,
+        "pad_token_id": None,
+        "scale_attn_by_inverse_layer_idx": False,
+        "reorder_and_upcast_attn": False,
+        "tie_word_embeddings": True,
+        "problem_type": None,
+        "classifier_dropout": None,
+    },
+}
+
+# Options of the classes that change no number of the five tasks: kept and written back.
+_SUMMARY = ("type", "use_proj", "activation", "proj_to_labels", "first_dropout")
+CARRIED: dict[str, tuple[str, ...]] = {
+    family: (
+        "use_cache",  # generation keeps keys and values; there is no generation here
+        "return_dict",  # the form of a transformers output object
+        "output_hidden_states",  # here: encode(..., return_blocks=True)
+        "chunk_size_feed_forward",  # the same numbers in pieces; here: remat
+        *(f"summary_{name}" for name in _SUMMARY if family == "gpt2"),  # of GPT2DoubleHeadsModel, not a task here
+    )
+    for family in FAMILIES
+}
+
+# Refused unless they have this value: (harmless value, what to do).
+REFUSED: dict[str, tuple[Any, str]] = {
+    "add_cross_attention": (False, "a decoder that looks at an encoder is not implemented: set it to false"),
+    "is_encoder_decoder": (False, "encoder-decoder models are not implemented: set it to false"),
+    "position_embedding_type": ("absolute", "transformers 5 knows absolute positions only: train with 'absolute'"),
+    "quantization_config": (None, "quantised weights are not read: save the model unquantised first"),
+    "per_layer_config": (None, "all blocks are of one size here: remove it"),
+    "tie_last_hidden_states": (None, "hidden states are returned as encode documents: remove it"),
+    "pruned_heads": ({}, "heads removed by transformers 4 are not implemented: load an unpruned model"),
+    "rope_scaling": (None, "these families have no rotary positions: remove it"),
+    "cross_attention_hidden_size": (None, "a decoder that looks at an encoder is not implemented: remove it"),
+    "tie_encoder_decoder": (False, "encoder-decoder models are not implemented: set it to false"),
+}
+
+# Read elsewhere, or left behind by older versions and published models; they change no number.
+_HARMLESS = """
+    model_type architectures transformers_version dtype torch_dtype id2label label2id num_labels output_attentions
+    name_or_path gradient_checkpointing n_ctx output_past directionality pooler_fc_size pooler_num_attention_heads
+    pooler_num_fc_layers pooler_size_per_head pooler_type finetuning_task task_specific_params tokenizer_class
+    prefix sep_token_id cls_token_id mask_token_id unk_token_id decoder_start_token_id torchscript
+    attn_implementation experts_implementation use_bfloat16 return_token_type_ids
+"""
+_GENERATION = """
+    max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k
+    top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size
+    bad_words_ids num_return_sequences output_scores return_dict_in_generate forced_bos_token_id
+    forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens
+    begin_suppress_tokens
+"""  # transformers drops these from a model's configuration too
+_SILENT = frozenset((_HARMLESS + _GENERATION).split())
+_ALIASES = {  # names GPT2Config accepts for its own
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+
+
+def config_from_hf(config: Any, where: str = "configuration") -> TransformerConfig:
+    """Our configuration from that of transformers.
+
+    Args:
+        config: a ``BertConfig``, ``RobertaConfig`` or ``GPT2Config``, or the contents of a config.json.
+        where: named in an error message.
+
+    Returns:
+        The configuration; computation settings (dtype, remat, attention) at their defaults.
+
+    Raises:
+        ArenaError: another family, an option that is not implemented or not known, or a wrong value.
+
+    Example:
+        >>> config_from_hf({"model_type": "gpt2", "n_layer": 3}).num_layers
+        3
+        >>> config_from_hf({"model_type": "bert", "add_cross_attention": True})
+        Traceback (most recent call last):
+            ...
+        arena_jax.ArenaError: configuration: add_cross_attention=True: a decoder that looks at an encoder is
+        not implemented: set it to false
+    """
+    options: dict[str, Any] = dict(config if isinstance(config, Mapping) else config.to_dict())
+    family = options.get("model_type")
+    if family not in FAMILIES:
+        raise ArenaError(f"{where}: model_type is {family!r}; implemented are {', '.join(FAMILIES)}")
+    if family == "gpt2":
+        for alias, name in _ALIASES.items():
+            if alias in options:
+                options.setdefault(name, options.pop(alias))
+        options.pop("is_decoder", None)  # GPT-2 is one whatever this says
+    problems = _refusals(options, family)
+    names, label_problem = _labels(options)
+    if problems or label_problem:
+        raise ArenaError(f"{where}: " + "; ".join(problems + label_problem))
+    values = DEFAULTS[family] | {k: v for k, v in options.items() if k in IMPLEMENTED[family]}
+    fields = {IMPLEMENTED[family][name]: value for name, value in values.items()}
+    if family == "gpt2" and fields["intermediate_size"] is None:
+        size = fields["hidden_size"]
+        fields["intermediate_size"] = 4 * size if isinstance(size, int) else size
+    if isinstance(fields["eos_token_id"], list):
+        fields["eos_token_id"] = tuple(fields["eos_token_id"])
+    if isinstance(fields["pad_token_id"], int) and fields["pad_token_id"] < 0:
+        raise ArenaError(f"{where}: pad_token_id is {fields['pad_token_id']}; give it a token number or null")
+    carried = tuple((name, options[name]) for name in CARRIED[family] if name in options)
+    try:
+        return TransformerConfig(family=family, **fields, **names, carried=carried)
+    except ArenaError as error:
+        raise ArenaError(f"{where}: {error}") from None
+
+
+def config_to_hf(config: TransformerConfig, architecture: str) -> dict[str, Any]:
+    """The contents of config.json for transformers.
+
+    Args:
+        config: of the model.
+        architecture: the transformers class, for example "BertForMaskedLM".
+
+    Returns:
+        A dictionary that ``json`` can write.
+
+    Raises:
+        ArenaError: heads of a width that transformers cannot express.
+    """
+    if config.num_heads * config.head_size != config.hidden_size or config.hidden_size % config.num_heads:
+        raise ArenaError(
+            f"num_heads={config.num_heads} of head_width={config.head_size} in hidden_size={config.hidden_size}: in "
+            "transformers heads share out the hidden size; export the masked form, whose removed heads give zero"
+        )
+    options: dict[str, Any] = {"architectures": [architecture], "model_type": config.family}
+    for name, field in IMPLEMENTED[config.family].items():
+        value = getattr(config, field)
+        options[name] = list(value) if isinstance(value, tuple) else value
+    if config.family == "gpt2":
+        if config.embedding_dropout is None:
+            options["embd_pdrop"] = config.hidden_dropout
+        if config.classifier_dropout is None:
+            del options["classifier_dropout"]  # not an option of the class: there only when set
+    options["id2label"] = {str(i): name for i, name in enumerate(config.labels())}
+    options["label2id"] = {name: i for i, name in enumerate(config.labels())}
+    options["dtype"] = config.param_dtype
+    return options | dict(config.carried)
+
+
+def _refusals(options: dict[str, Any], family: str) -> list[str]:
+    problems = []
+    for name, value in options.items():
+        if name in REFUSED:
+            harmless, advice = REFUSED[name]
+            if value != harmless and value is not None:
+                problems.append(f"{name}={_short(value)}: {advice}")
+        elif name in CARRIED[family]:
+            if not isinstance(value, str | int | float | bool | None):
+                problems.append(f"{name}={_short(value)}: a single value is expected")
+        elif name not in IMPLEMENTED[family] and name not in _SILENT and not name.startswith("_"):
+            problems.append(f"{name}={_short(value)} is not known: remove it if it changes no number")
+    return problems
+
+
+def _labels(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    names, count = options.get("id2label"), options.get("num_labels")
+    if names is None:
+        return ({} if count is None else {"num_labels": count}), []
+    try:
+        by_index = {int(key): value for key, value in names.items()}
+        labels = tuple(by_index[i] for i in range(len(by_index)))
+    except (AttributeError, TypeError, ValueError, KeyError):
+        return {}, [f"id2label must name the classes 0, 1, 2, … one each, not {_short(names)}"]
+    if not labels or not all(isinstance(label, str) for label in labels):
+        return {}, [f"id2label must give each class a name, not {_short(names)}"]
+    if labels == tuple(f"LABEL_{i}" for i in range(len(labels))):
+        return {"num_labels": len(labels)}, []
+    return {"num_labels": len(labels), "label_names": labels}, []
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = value if isinstance(value, bool) else json.dumps(value, default=str)
+    return str(text)[:60]

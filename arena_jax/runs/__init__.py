@@ -1,0 +1,1 @@
+"""How a run is kept: its folder, lock, records, console, checkpoints, signals, environment and divergence."""

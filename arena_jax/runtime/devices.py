@@ -1,0 +1,133 @@
+"""Devices as a mesh with one axis, ``"data"``, over which each batch is spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from arena_jax.config.errors import ArenaError
+from arena_jax.data.batches import dealt
+
+
+def make_mesh(count: int | None = None) -> Mesh:
+    """A mesh of the first ``count`` devices, or of all; of several processes each has as many.
+
+    Args:
+        count: how many devices, over all processes; None for all.
+
+    Returns:
+        A mesh with the axis ``"data"``.
+
+    Raises:
+        ArenaError: there are fewer devices, or none was asked for.
+
+    Example:
+        >>> make_mesh(1).shape["data"]
+        1
+    """
+    devices = jax.devices()
+    if count is not None and not 1 <= count <= len(devices):
+        most = f"1 to {len(devices)}" if len(devices) > 1 else "1"
+        raise ArenaError(f"{count} devices asked for, {len(devices)} here ({devices[0].platform}); give {most}")
+    count = len(devices) if count is None else count
+    processes = jax.process_count()
+    if count % processes:
+        raise ArenaError(f"{count} devices cannot be shared by {processes} processes; give a multiple of {processes}")
+    # Every process feeds devices of its own, in the order of the processes: so the rows of a batch keep their order.
+    each = [
+        sorted((d for d in devices if d.process_index == p), key=lambda d: d.id)[: count // processes]
+        for p in range(processes)
+    ]
+    if sum(map(len, each)) < count:
+        raise ArenaError(f"{count} devices asked for, but some process has fewer than {count // processes}; give fewer")
+    chosen = np.array([device for own in each for device in own])
+    # Auto and not the default Explicit: under Explicit a plain gather on a sharded batch raises.
+    return Mesh(chosen, ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """One whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Copy arrays to every device of the mesh, of every process; what process 0 has is what all get.
+
+    Args:
+        tree: arrays, the same shapes on every process.
+        mesh: from :func:`make_mesh`.
+
+    Returns:
+        Arrays of their own, that share no memory with the given ones.
+    """
+    sharding = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.tree.map(lambda x: jax.device_put(jnp.array(x, copy=True), sharding), tree)
+    from jax.experimental import multihost_utils
+
+    # Weights that different kinds of machines have drawn need not be the same to the bit.
+    tree = multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree))
+    return jax.jit(lambda whole: jax.tree.map(jnp.copy, whole), out_shardings=sharding)(tree)
+
+
+def own_rows(batch: Mapping[str, np.ndarray], accumulation: int = 1) -> dict[str, np.ndarray]:
+    """The rows of a global batch that this process feeds: of each microbatch its part, as `data.Batches` deals them.
+
+    Args:
+        batch: arrays (B, …), the same on every process.
+        accumulation: k microbatches, one after the other.
+
+    Returns:
+        Arrays (B / number of processes, …).
+
+    Example:
+        >>> own_rows({"labels": np.arange(4)})["labels"]
+        array([0, 1, 2, 3])
+    """
+    index, count = jax.process_index(), jax.process_count()
+    if count == 1:
+        return dict(batch)
+    rows = dealt(len(next(iter(batch.values()))), accumulation, index, count)
+    return {name: array[rows] for name, array in batch.items()}
+
+
+def place_batch(batch: Mapping[str, Any], mesh: Mesh, accumulation: int = 1) -> dict[str, jax.Array]:
+    """Spread a batch over the devices, microbatch by microbatch.
+
+    Args:
+        batch: arrays (B, …), B the examples of this process.
+        mesh: from :func:`make_mesh`.
+        accumulation: k microbatches, one after the other.
+
+    Returns:
+        Arrays (k, B/k, …), the second axis spread over ``"data"``.
+
+    Raises:
+        ArenaError: the batch does not divide into k microbatches with as many examples on every device.
+
+    Example:
+        >>> import numpy as np
+        >>> place_batch({"labels": np.zeros(8, np.int32)}, make_mesh(1), accumulation=2)["labels"].shape
+        (2, 4)
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+    local_devices = max(1, mesh.shape["data"] // jax.process_count())
+    placed = {}
+    for name, array in batch.items():
+        rows = array.shape[0]
+        if rows == 0 or rows % (accumulation * local_devices):
+            raise ArenaError(
+                f"a batch of {rows} examples does not divide into {accumulation} microbatches on {local_devices} "
+                f"devices; give a multiple of {accumulation * local_devices}"
+            )
+        shaped = array.reshape(accumulation, rows // accumulation, *array.shape[1:])
+        if jax.process_count() == 1:
+            placed[name] = jax.device_put(shaped, sharding)
+        else:
+            placed[name] = jax.make_array_from_process_local_data(sharding, np.asarray(shaped))
+    return placed
