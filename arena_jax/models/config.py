@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.tasks import task_hint
 
 FAMILIES = ("bert", "roberta", "gpt2")
 TASKS = ("causal-lm", "masked-lm", "sequence-classification", "token-classification", "question-answering")
@@ -138,7 +139,7 @@ def check_task(config: TransformerConfig, task: str) -> None:
         ArenaError: unknown task, or one this family does not have.
     """
     if task not in TASKS:
-        raise ArenaError(f"unknown task {task!r}; {nearest(str(task), TASKS)}")
+        raise ArenaError(f"unknown task {task!r}; {task_hint(task, TASKS)}")
     if config.family == "gpt2" and task == "masked-lm":
         raise ArenaError(
             "gpt2 has no masked-lm: each token sees earlier ones only; use task='causal-lm', or bert or roberta"
