@@ -7,7 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from arena_jax import cli
+from arena_jax.cli import main as cli
 from arena_jax.config import presets
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,8 @@ import types
 import numpy as np
 import pytest
 
-from arena_jax import cli, data, game, models
+from arena_jax import data, game, models
+from arena_jax.cli import main as cli
 from arena_jax.cli.game import MEASURES
 from arena_jax.game.coalitions import Values
 from arena_jax.game.utilities import METHODS

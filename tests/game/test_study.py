@@ -13,7 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from arena_jax import cli, models
+from arena_jax import models
+from arena_jax.cli import main as cli
 from arena_jax.config.errors import ArenaError
 from arena_jax.game.study import ARMS, COMPONENTS, Plan, Size, Study, architecture
 from arena_jax.game.study.corpus import LENGTH, Corpus, load_corpus

@@ -6,7 +6,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
-from arena_jax import cli
+from arena_jax.cli import main as cli
 from arena_jax.config import DataConfig, ModelConfig, TrainingConfig, presets
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
