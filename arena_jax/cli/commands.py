@@ -55,7 +55,7 @@ def _train(run: config.RunConfig, folder: Path | None, *, resume: bool, cache: s
     from arena_jax.training import train
 
     if cache:
-        from arena_jax.runtime.compilation_cache import use_compilation_cache
+        from arena_jax.runtime.program import use_compilation_cache
 
         use_compilation_cache(cache)
     begin = train.train

@@ -14,13 +14,12 @@ from arena_jax.training.objectives import (
     tagging,
 )
 from arena_jax.training.state import TrainState, model_key
-from arena_jax.training.step import Compilation, Step, make_step
+from arena_jax.training.step import Step, make_step
 
 __all__ = [
     "make_step",
     "Step",
     "TrainState",
-    "Compilation",
     "model_key",
     "Objective",
     "Result",

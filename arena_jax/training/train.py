@@ -25,14 +25,14 @@ from arena_jax.runs.records import open_records, read
 from arena_jax.runs.session import Saving, begin, has_ended
 from arena_jax.runtime import processes
 from arena_jax.runtime.devices import make_mesh
-from arena_jax.runtime.out_of_memory import ran_out
+from arena_jax.runtime.program import Program, is_out_of_memory
 from arena_jax.training.build import Parts, build, build_parts, described, encode, load_split, process
 from arena_jax.training.evaluation import mean_loss, score
 from arena_jax.training.memory_faults import step_down
 from arena_jax.training.metric_window import Interval
 from arena_jax.training.optimizer import make_optimizer, warmup_steps
 from arena_jax.training.state import TrainState
-from arena_jax.training.step import Compilation, Step, make_step
+from arena_jax.training.step import Step, make_step
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -142,9 +142,9 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
 
             def emit_compilations(at: int) -> None:
                 nonlocal compiled
-                for one in step.compilations[compiled:]:
-                    saving.compiled(at, _named(one), one.seconds, one.bytes, one.cached)
-                compiled = len(step.compilations)
+                for one in step.programs[compiled:]:
+                    saving.compiled(at, _named(one), one.seconds, one.bytes.total, one.cached)
+                compiled = len(step.programs)
 
             def evaluate_all(at: int) -> dict[str, float]:
                 start = time.perf_counter()
@@ -152,7 +152,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                     name: score(step, state.params[name], name, rows, wanted.evaluation_batch_size)
                     for name, rows in sorted(parts.validation.items())
                 }
-                seconds = time.perf_counter() - start - sum(one.seconds for one in step.compilations[compiled:])
+                seconds = time.perf_counter() - start - sum(one.seconds for one in step.programs[compiled:])
                 emit_compilations(at)
                 emit("evaluation", at, epoch=at / steps_per_epoch, split="validation", seconds=seconds, models=scores)
                 return {name: one["loss"] for name, one in scores.items()}
@@ -187,16 +187,16 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 drawn = {
                     name: stream.next(wanted.batch_size, step.accumulation[name]) for name, stream in streams.items()
                 }
-                known = len(step.compilations)
+                known = len(step.programs)
                 while True:
                     try:
                         state, metrics = step.run(state, step.place(drawn), active=health.active)
                         break
                     except jax.errors.JaxRuntimeError as error:
-                        if not ran_out(error) or jax.process_count() > 1:  # the others would wait for this one
+                        if not is_out_of_memory(error) or jax.process_count() > 1:  # the others would wait for this one
                             raise
                     step_down(step, state, wanted.batch_size, at, saving)
-                interval.add(metrics, rows=wanted.batch_size, compiled=step.compilations[known:])
+                interval.add(metrics, rows=wanted.batch_size, compiled=step.programs[known:])
                 emit_compilations(at)
                 at += 1
                 screen.advance(at)
@@ -223,10 +223,10 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     return folder
 
 
-def _named(one: Compilation) -> str:
+def _named(one: Program) -> str:
     """A program with the lengths that it was compiled for: there is one for each."""
     lengths = sorted({shape[-1] for shape, dtype in one.shapes if len(shape) == 3 and dtype == "int32"})
-    return f"{one.program}, length {', '.join(map(str, lengths))}" if lengths else one.program
+    return f"{one.name}, length {', '.join(map(str, lengths))}" if lengths else one.name
 
 
 def evaluate(

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from arena_jax.arena import competition, executables
+from arena_jax.arena import competition
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.records import read
+from arena_jax.runtime import executables
 from arena_jax.training import train
 from tests.arena.test_competition import tiny, to_first, without_times
 
