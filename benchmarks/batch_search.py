@@ -9,8 +9,8 @@ starts up to five examples above 0, or as far below: small batches then need a t
 tiles, as of a kernel that works in tiles of 8 or 32 examples, a batch takes as much as the next multiple. Where it
 drops, too, a batch that is no multiple takes up to a tile more, as of a copy that fills it up, so that a larger batch
 may need less. The budget is such that the answer may be anywhere. Sizes are either any up to 4,096, or one of three
-lists of candidates, whose search begins at its second size or anywhere on it, as a competition begins where the last model's
-search ended.
+lists of candidates. A search begins at the second candidate or anywhere in the list, as a competition begins where the
+last model's search ended.
 
 Lost: the size found is below 0.95 of the largest that fits. A search never returns a size that does not fit.
 """
@@ -68,9 +68,7 @@ def search(random: np.random.Generator, kind: str, need: Need) -> tuple[int, int
     fixed, total = made_up(random, need)
     sizes: Sequence[int] = range(1, LARGEST + 1) if kind == "any size" else CANDIDATES[random.integers(len(CANDIDATES))]
     answer = int(10 ** random.uniform(0, 3)) if kind == "any size" else sizes[random.integers(len(sizes))]
-    budget = int(
-        random.uniform(total[answer - 1], max(total[answer - 1], total[min(answer - 1 + need.tile, LARGEST)]))
-    )
+    budget = int(random.uniform(total[answer - 1], max(total[answer - 1], total[min(answer - 1 + need.tile, LARGEST)])))
     budget = max(budget, int(total[0]))  # where needs drop, a batch of 1 may need more than a tile
     start = int(random.choice(sizes)) if kind == "candidates, begun anywhere" else None
 

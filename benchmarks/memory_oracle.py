@@ -203,7 +203,11 @@ def judge(case: Case, budget: int) -> dict[str, Any]:
     return {
         "case": f"{case.name}, length {case.length}, {format_bytes(budget)}",
         "found": choice.batch_size,
-        "true": str(true) if true else str(choice.batch_size) if exact else f"< {math.floor(choice.batch_size / ABOVE) + 1}",
+        "true": str(true)
+        if true
+        else str(choice.batch_size)
+        if exact
+        else f"< {math.floor(choice.batch_size / ABOVE) + 1}",
         "every": true is not None,
         "good": good,
         "exact": exact,

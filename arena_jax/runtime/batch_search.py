@@ -147,9 +147,10 @@ def largest_batch(
         need = (
             format_bytes(smallest.bytes.with_code * (1 + margin)) if smallest else "more than the compiler could place"
         )
+        left = format_bytes(budget_bytes - resident)
         raise ArenaError(
             f"{name}: its smallest batch ({candidates[0]}) needs {need}, but the budget of "
-            f"{format_bytes(budget_bytes)} leaves {format_bytes(budget_bytes - resident)} beside the {format_bytes(resident)} already resident; "
+            f"{format_bytes(budget_bytes)} leaves {left} beside the {format_bytes(resident)} already resident; "
             "raise the budget, shorten the sequences or train fewer models"
         )
     is_largest = index == len(candidates) - 1

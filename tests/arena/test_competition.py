@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from arena_jax.arena import POLICIES, competition, policy
-from arena_jax.arena import contest
+from arena_jax.arena import POLICIES, competition, contest, policy
 from arena_jax.arena.contest import _policy_options
 from arena_jax.arena.rates import learning_rate
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig, presets
