@@ -341,7 +341,7 @@ def make_step(
             :func:`arena_jax.training.masked_token`, for the tokenizer's mask token).
         accumulation: microbatches per step, for all models or ``{name: count}``. The gradient is that of the whole
             batch; memory is that of one microbatch.
-        mesh: from :func:`arena_jax.training.make_mesh`; one device if not given.
+        mesh: from :func:`arena_jax.runtime.make_mesh`; one device if not given.
         seed: dropout and masking are folded from it.
         gradient_norms: also report each model's ``gradient_norm`` (before sharing and clipping).
         skip_nonfinite: a model whose loss or gradient is not finite sits this update out: nothing moves, its optimizer
