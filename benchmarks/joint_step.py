@@ -151,9 +151,9 @@ def nothing_for(name: str) -> optax.GradientTransformation:
 def part_c(options: argparse.Namespace) -> None:
     """Against Hugging Face PyTorch models trained by a literal PyTorch MultiModelOptimizer, same everything.
 
-    The PyTorch side is measured twice. Equal work: its vocabulary heads see the scored tokens alone, as ours do (as many
-    hidden tokens in each row, all but the last of GPT-2's). All logits: what `transformers` computes when it is given
-    labels. The limit is on equal work.
+    The PyTorch side is measured twice. Equal work: its vocabulary heads see the scored tokens alone, as ours do (as
+    many hidden tokens in each row, all but the last of GPT-2's). All logits: what `transformers` computes when it is
+    given labels. The limit is on equal work.
     """
     import torch
     import transformers
