@@ -2,6 +2,7 @@
 
     python benchmarks/layout.py                     # the working tree
     python benchmarks/layout.py 697c8c7 HEAD        # two commits side by side
+    python benchmarks/layout.py 697c8c7 97c8bfc HEAD --page docs/reference/layout.md  # and between the page's marks
 
 Prints a Markdown table; takes about 5 seconds. Nothing is imported: the sources are parsed, those of a commit as git
 has them. An arrow is a pair of packages of which one imports the other anywhere, inside functions and for types too. A
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measure import table
 
 ROOT = Path(__file__).resolve().parent.parent
+MARKS = ("<!-- layout: begin -->", "<!-- layout: end -->")
 
 # The two loops under the names that they have had: (file, function).
 LOOPS = {
@@ -148,10 +150,17 @@ def figures(files: Mapping[str, str]) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commits", nargs="*", metavar="COMMIT", help="commits to compare; else the working tree")
-    commits: list[str | None] = [*parser.parse_args().commits] or [None]
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the table between the layout marks of a page")
+    arguments = parser.parse_args()
+    commits: list[str | None] = [*arguments.commits] or [None]
     columns = [figures(sources(commit)) for commit in commits]
     rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
-    print(table(("", *(commit or "working tree" for commit in commits)), rows))
+    names = ["working tree" if commit is None else _git("rev-parse", "--short", commit).strip() for commit in commits]
+    text = table(("", *names), rows)
+    print(text)
+    if arguments.page:
+        before, rest = arguments.page.read_text().split(MARKS[0])
+        arguments.page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the documents say is run and looked up: README and every page under docs.
 
-- Python blocks of a page run from top to bottom in one namespace. A block in a comment, `<!-- python … -->`, runs too and is
-  not shown: it makes what the page takes as given. A block marked `text` right behind one is what it prints.
+- Python blocks of a page run from top to bottom in one namespace. A block in a comment, `<!-- python … -->`, runs too
+  and is not shown: it makes what the page takes as given. A block marked `text` right behind one is what it prints.
 - Commands, in console blocks and in tables, are parsed by the command line's own strict parser.
 - Options, names of `arena_jax` and files of this repository that a page names exist; links lead somewhere.
 """
@@ -9,6 +9,7 @@
 import argparse
 import contextlib
 import doctest
+import functools
 import importlib
 import io
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from arena_jax import cli
+from arena_jax.cli import main as cli
 from arena_jax.config import presets
 
 ROOT = Path(__file__).parent.parent
@@ -38,9 +39,9 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PACKAGES = "config|transforms|models|data|runtime|runs|training|equilibria|arena|game|reports|cli"
 
 
-def everywhere(pattern, pages=tuple(PAGES)):
-    """(page, match) for each match on each of the pages."""
-    return [(page, match) for page in pages for match in sorted(set(re.findall(pattern, PAGES[page])))]
+def on(page, pattern):
+    """Each match on the page once."""
+    return sorted(set(re.findall(pattern, PAGES[page])))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,8 @@ def workplace(tmp_path_factory):
     sizes = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8, "vocab_size": 300}
     models = [f"{name}.{field}={value}" for name in ("bert", "gpt2", "roberta") for field, value in sizes.items()]
     words = [word for model in models for word in ("--model", model)]
-    words += ["--steps", "2", "--no-figures", "--no-tensorboard", "--output", str(folder / "runs/joint-synthetic-1")]
+    words += ["--steps", "2", "--devices", "1", "--no-figures", "--no-tensorboard"]
+    words += ["--output", str(folder / "runs/joint-synthetic-1")]
     with contextlib.redirect_stdout(io.StringIO()):
         assert cli.main(["train", "joint-synthetic", *words]) == 0
     return folder
@@ -87,21 +89,23 @@ def test_the_two_commands_come_first_and_exist():
                 assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), (page, command)
 
 
-@pytest.mark.parametrize(("page", "command"), [(p, c) for p in OF_TODAY for c in commands(p) if "arena-jax" in c])
-def test_each_command_is_understood(page, command):
+@pytest.mark.parametrize("page", [page for page in OF_TODAY if any("arena-jax" in c for c in commands(page))])
+def test_each_command_is_understood(page):
     """Parsed with the strict parser: an option or command that does not exist raises."""
-    words = shlex.split(command[command.index("arena-jax") :].split("arena-jax", 1)[1].rstrip("&"))
-    if words in ([], ["--help"]) or words[-1] == "--help":
-        return
-    arguments = cli.parser().strictly(words)
-    assert arguments.command == words[0]
-    if getattr(arguments, "preset", None):
-        assert arguments.preset in presets.PRESETS
+    for command in commands(page):
+        words = shlex.split(command.split("arena-jax ", 1)[1]) if "arena-jax " in command else ["--help"]
+        if words[-1] == "--help":
+            continue
+        arguments = cli.parser().strictly(words)
+        assert arguments.command == words[0]
+        if getattr(arguments, "preset", None):
+            assert arguments.preset in presets.PRESETS
 
 
+@functools.cache
 def options():
-    """Every option of the command line, of parity and of the benchmarks, and those of other programs that pages name."""
-    known = {"--help", "--no-figures", "--build-arg", "--nodes", "--ntasks-per-node", "--gpus-per-task"}
+    """Every option of the command line, of parity and of the benchmarks, and those of other programs on the pages."""
+    known = {"--help", "--nodes", "--ntasks-per-node", "--gpus-per-task"}  # the last three are Slurm's
     parsers = [cli.parser()]
     while parsers:
         for action in parsers.pop()._actions:
@@ -113,32 +117,34 @@ def options():
     return known
 
 
-@pytest.mark.parametrize(("page", "option"), everywhere(r"(?<![\w-])(--[a-z][a-z-]+)", OF_TODAY))
-def test_each_option_exists(page, option):
-    assert option in options() or option.startswith("--xla")
+@pytest.mark.parametrize("page", OF_TODAY)
+def test_each_option_exists(page):
+    unknown = set(on(page, r"(?<![\w-])(--[a-z][a-z-]+)")) - options() - {"--xla"}
+    assert not unknown
 
 
-@pytest.mark.parametrize(
-    ("page", "name"), everywhere(rf"`((?:arena_jax\.)?(?:{PACKAGES})\.(?!py\b|md\b)\w[\w.]*)[(`]", OF_TODAY)
-)
-def test_each_name_exists(page, name):
-    words = name.removeprefix("arena_jax.").split(".")
-    thing = importlib.import_module("arena_jax")
-    path = "arena_jax"
-    for word in words:
+def exists(name):
+    thing, path = importlib.import_module("arena_jax"), "arena_jax"
+    for word in name.removeprefix("arena_jax.").split("."):
         path = f"{path}.{word}"
-        if not hasattr(thing, word):
-            thing = importlib.import_module(path)
-        else:
-            thing = getattr(thing, word)
+        try:
+            thing = getattr(thing, word) if hasattr(thing, word) else importlib.import_module(path)
+        except ImportError:
+            return False
+    return True
 
 
-@pytest.mark.parametrize(
-    ("page", "path"),
-    everywhere(r"`(?:python )?((?:benchmarks|examples|parity|tests|docs|arena_jax)/[\w/.-]+\.\w+)[^`]*`", OF_TODAY),
-)
-def test_each_file_exists(page, path):
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize("page", OF_TODAY)
+def test_each_name_exists(page):
+    names = on(page, rf"`((?:arena_jax\.)?(?:{PACKAGES})\.(?!py\b|json\b)\w[\w.]*)[(`]")
+    assert not [name for name in names if not exists(name)]
+
+
+@pytest.mark.parametrize("page", OF_TODAY)
+def test_each_file_exists(page):
+    folders = "benchmarks|examples|parity|tests|docs|arena_jax"
+    paths = on(page, rf"`(?:python )?((?:{folders})/[\w/.-]+\.\w+)[^`]*`")
+    assert not [path for path in paths if not (ROOT / path).exists()]
 
 
 def anchors(text):
@@ -147,15 +153,16 @@ def anchors(text):
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize(("page", "link"), everywhere(r"\]\(([^)\s]+)\)"))
-def test_each_link_leads_somewhere(page, link):
-    if link.startswith("http"):
-        return
+def leads_somewhere(page, link):
     path, _, anchor = link.partition("#")
     target = (ROOT / page).parent / path if path else ROOT / page
-    assert target.exists()
-    if anchor:
-        assert anchor in anchors(target.read_text())
+    return target.exists() and (not anchor or anchor in anchors(target.read_text()))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_link_leads_somewhere(page):
+    links = [link for link in on(page, r"\]\(([^)\s]+)\)") if not link.startswith("http")]
+    assert not [link for link in links if not leads_somewhere(page, link)]
 
 
 def test_the_readme_is_short():
