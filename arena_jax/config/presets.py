@@ -25,10 +25,10 @@ def joint_synthetic() -> RunConfig:
     """Three tiny models learn the papers' synthetic sentiment set together: what `make demo` runs.
 
     Command: `arena-jax train joint-synthetic`
-    Time: about half a minute on 2 cores (AMD EPYC), with start-up and figures; most of it is compiling. Measured: 15 s
-    where nothing else ran, 30 and 41 s beside other work.
-    Result: 100 % validation accuracy of all three models from epoch 3 on, 99 to 100 % after epoch 2 (seed 0); by epoch 4
-    with seeds 0, 1 and 2.
+    Time: about half a minute on 2 cores (AMD EPYC), most of it compiling: 15 s where nothing else ran, 30 and 41 s
+    beside other work, with start-up and figures.
+    Result: 100 % validation accuracy of all three models from epoch 3 on, 99 to 100 % after epoch 2 (seed 0); by
+    epoch 4 with seeds 0, 1 and 2.
     """
     return RunConfig(
         preset="joint-synthetic",
@@ -112,7 +112,7 @@ def arena_small() -> RunConfig:
 
 
 def arena_wikitext2() -> RunConfig:
-    """ModelArena's own experiment: two GPT-2, BERT and RoBERTa on WikiText-2, for a GPU with 40 GB.
+    """ModelArena's own experiment: two GPT-2, BERT and RoBERTa on WikiText-2, for a GPU with 40 GB (never run on one).
 
     Command: `arena-jax train arena-wikitext2 --data FOLDER`; without `--data`, from the hub. The weights are the hub's;
     `--model NAME.checkpoint=FOLDER` takes them from a folder. No run of 1000 rounds was made;

@@ -67,7 +67,7 @@ def estimate(step: Callable[..., Any], *arguments: Any, **keywords: Any) -> Esti
         Bytes per device, and the executable.
 
     Raises:
-        jax.errors.JaxRuntimeError: the compiler failed; on a GPU also because the step cannot fit, see `ran_out`.
+        jax.errors.JaxRuntimeError: the compiler failed; a GPU's may because the step cannot fit, see `ran_out`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -199,7 +199,8 @@ def calibrate(
     """Run a step and measure how far the allocator's real peak lies above its estimate.
 
     The allocator remembers one peak for the life of the process, so this says something only about the largest step so
-    far. The step's arguments must already be on the devices, and nothing else may be under way.
+    far. The step's arguments must already be on the devices, and nothing else may be under way. No GPU has run this
+    yet: what is tested are made-up peaks.
 
     Args:
         need: the estimate of the step.

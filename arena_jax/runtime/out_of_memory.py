@@ -8,7 +8,8 @@ import jax
 def ran_out(error: BaseException) -> bool:
     """Tell whether an error says that a device's memory is exhausted.
 
-    A step that runs may say so, and on a GPU also the compiler, which tries to allocate (autotuning, constants).
+    A step that runs may say so, and a GPU's compiler, which allocates (autotuning, constants). No GPU has run this yet:
+    what is tested are made-up errors.
 
     Args:
         error: what was raised.
