@@ -63,7 +63,7 @@ class TransformerConfig:
     problem_type: str | None = None  # what the labels of sequence classification are; None: decided by the labels
     dtype: str | None = None  # of the computation; None: param_dtype
     param_dtype: str = "float32"  # of the parameters
-    attention: str = "xla"  # products written out; "dot_product": jax.nn's; "cudnn": the fused one of NVIDIA GPUs
+    attention: str = "xla"  # products written out; "dot_product": jax.nn's; "cudnn": NVIDIA's fused one (not yet run)
     remat: bool = False  # recompute each block in the backward pass: less memory, about a third more time
     carried: tuple[tuple[str, Any], ...] = ()  # Hugging Face options without effect here, written back on saving
 
