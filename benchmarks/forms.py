@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from arena_jax import training
 from arena_jax.config import presets
-from arena_jax.reports.confidence import interval
+from arena_jax.reports.confidence import confidence_interval
 from arena_jax.runs.records import read
-from arena_jax.training import train
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -49,7 +49,7 @@ def run(optimizer: dict, seed: int) -> np.ndarray:
         training=dataclasses.replace(config.training, seed=seed, figures=False, tensorboard=False),
     )
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        done = train.train(config, Path(folder) / "run")
+        done = training.train(config, Path(folder) / "run")
         scores = [record["models"] for record in read(done) if record["kind"] == "evaluation"]
     return np.array(
         [[scores[epoch][name]["accuracy"] for name in sorted(scores[epoch])] for epoch in range(len(scores))]
@@ -66,8 +66,10 @@ def main() -> None:
     rows = []
     for arm, accuracy in found.items():
         per_seed = accuracy.mean(axis=2)
-        difference = "" if arm.startswith("each") else interval(per_seed[:, 2] - base[:, 2]).plus_minus("+.1f", 100)
-        epochs = [interval(per_seed[:, epoch]).plus_minus(".1f", 100) for epoch in range(per_seed.shape[1])]
+        difference = (
+            "" if arm.startswith("each") else confidence_interval(per_seed[:, 2] - base[:, 2]).plus_minus("+.1f", 100)
+        )
+        epochs = [confidence_interval(per_seed[:, epoch]).plus_minus(".1f", 100) for epoch in range(per_seed.shape[1])]
         rows.append((arm, *epochs, difference))
     heads = [f"epoch {epoch + 1}" for epoch in range(base.shape[1])]
     print(table(("validation accuracy, %", *heads, "epoch 3 − alone"), rows))

@@ -8,7 +8,7 @@ accuracy of each model; all three reach 100 %.
 
 import argparse
 
-from arena_jax import data, models, training, transforms
+from arena_jax import data, models, runtime, training, transforms
 
 options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 options.add_argument("--steps", type=int, default=80, help="updates (default 80, five epochs)")
@@ -36,7 +36,7 @@ optimizer = transforms.multi_model_adamw(
 )  # fmt: skip
 
 # ---- devices and step: batches are spread over all devices there are ----
-step = training.make_step(made, optimizer, mesh=training.make_mesh(1), seed=seed)
+step = training.make_step(made, optimizer, mesh=runtime.make_mesh(1), seed=seed)
 state = step.init()
 
 # ---- loop ----

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from arena_jax.cli.commands import INTERRUPTED
+from arena_jax.cli.train import INTERRUPTED
 from arena_jax.config.errors import ArenaError
 
 
@@ -72,9 +72,9 @@ def _scale(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(f"stopped; go on with: arena-jax game scale {folder}")
             return INTERRUPTED
-        found = scaling_study.results(running)
-        paths = scaling_study.save(found, folder)
-        paths.append(study_figures.draw(found, folder))
-    print(scaling_study.markdown(found))
+        results = scaling_study.results(running)
+        paths = scaling_study.save(results, folder)
+        paths.append(study_figures.draw(results, folder))
+    print(scaling_study.markdown(results))
     print(f"written: {', '.join(str(path) for path in paths)}")
     return 0

@@ -239,6 +239,13 @@ def _classes(
     model: ModelFacts, data: DataFacts, learning: bool, problems: list[str], notes: list[str]
 ) -> tuple[int, ...] | None:
     replace = " or replace the head (--new-head)" if learning else ""
+    stated = model.problem_type
+    if stated is not None and (None if stated == "single_label_classification" else stated) != data.problem_type:
+        problems.append(
+            f"model '{model.name}' is for {stated}, data '{data.name}' are read for "
+            f"{data.problem_type or 'single_label_classification'}: say problem_type={stated}{replace}"
+        )
+        return None
     if data.problem_type == "regression":
         if model.num_labels != data.targets:
             problems.append(
@@ -247,13 +254,6 @@ def _classes(
             )
         return None
     if not data.label_names:
-        return None
-    stated = model.problem_type or data.problem_type
-    if stated != data.problem_type and "single_label_classification" not in (stated, data.problem_type):
-        problems.append(
-            f"model '{model.name}' is for {stated}, data '{data.name}' are read for "
-            f"{data.problem_type or 'single_label_classification'}: say problem_type={stated}{replace}"
-        )
         return None
     count = len(data.label_names)
     used = range(count) if data.used is None else sorted(data.used)

@@ -121,8 +121,8 @@ class Dataset:
             )
         if self.task in (CLASSIFICATION, TAGGING) and self.problem_type != REGRESSION:
             nested = self.task == TAGGING or self.problem_type == MULTI_LABEL
-            column = self.columns["labels" if self.task == TAGGING else "label"]
-            rows = column if nested else [column]
+            labels = self.columns["labels" if self.task == TAGGING else "label"]
+            rows = labels if nested else [labels]
             wrong = next((label for row in rows for label in row if not 0 <= label < len(self.label_names)), None)
             if wrong is not None:
                 raise ArenaError(

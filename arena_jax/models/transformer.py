@@ -311,13 +311,13 @@ def _check_inputs(
     limit = config.max_positions if position_ids is not None else config.max_length
     if not 1 <= shape[1] <= limit:
         raise ArenaError(f"a sequence of {shape[1]} tokens does not fit a model of 1 to {limit}: cut or split it")
-    given = {
+    inputs = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "token_type_ids": token_type_ids,
         "position_ids": position_ids,
     }
-    for name, value in given.items():
+    for name, value in inputs.items():
         if value is None:
             continue
         allowed = {shape, (1, shape[1])} if name == "position_ids" else {shape}
@@ -330,7 +330,7 @@ def _check_inputs(
     if config.family == "gpt2":
         rows["token_type_ids"] = config.vocab_size
     for name, count in rows.items():
-        value = given[name]
+        value = inputs[name]
         if value is None or isinstance(value, jax.core.Tracer):
             continue  # inside a compiled program a row that does not exist reads as NaN
         largest = int(np.max(np.asarray(value))) if np.size(value) else 0

@@ -13,7 +13,7 @@ train       epoch, models {name: {"loss", "accuracy" or "perplexity", "learning_
             "examples_per_second"}}
 evaluation  epoch, split, seconds, models {name: {metric: value}}
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
-trouble     what ("checkpoint", "damaged", "records", "sick model", "out of memory"), text, and what belongs to it
+trouble     what ("checkpoint", "damaged", "records", "non-finite", "out of memory"), text, and what belongs to it
             (model, action, checkpoint, …): something went wrong, and the run goes on
 allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
             device), code (bytes per device of programs that are alive and not in force), models {name: {"share",
@@ -23,8 +23,9 @@ allocation  of a competition, whose steps are rounds: fraction (of the run that 
             evaluation records fraction, shares {name: share} and accounts {name: account}
 swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), late (rounds),
             reason
-calibration of a competition on a GPU, a batch size's first run: model, size, estimated and measured (bytes per device),
-            margin (part added to the model's estimates from now on), raised (whether it was less before)
+calibration of a competition on a GPU (none has run one yet), a batch size's first run: model, size, estimated and
+            measured (bytes per device), margin (part added to the model's estimates from now on), raised (whether it
+            was less before)
 leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",
             "bits_per_byte", and the account}}, the best first
 end         epoch, seconds (of all sessions), compiling (of these, what a resumed run had to make again at once
@@ -223,11 +224,8 @@ class Silence:
         """Return a record that nobody reads."""
         return {"kind": kind, "step": step, **fields}
 
-    def __enter__(self) -> Silence:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def open_records(folder: Path, resume_at: int | None, *, tensorboard: bool) -> Records | Silence:
