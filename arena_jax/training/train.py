@@ -27,10 +27,10 @@ from arena_jax.runtime import processes
 from arena_jax.runtime.devices import make_mesh
 from arena_jax.runtime.out_of_memory import ran_out
 from arena_jax.training.build import Parts, build, build_parts, described, encode, load_split, process
+from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics, warmup_steps
 from arena_jax.training.evaluation import mean_loss, score
 from arena_jax.training.memory_faults import step_down
 from arena_jax.training.metric_window import Interval
-from arena_jax.training.optimizer import make_optimizer, warmup_steps
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Compilation, Step, make_step
 
@@ -68,17 +68,17 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     evaluate_every = wanted.evaluate_every or steps_per_epoch
 
     # ---- optimizer, step ----
-    optimizer = make_optimizer(config, total_steps)
+    optimizer = build_optimizer(config, total_steps)
     step = make_step(
         parts.models,
-        optimizer.transformation,
+        optimizer,
         parts.objectives,
         accumulation={model.name: model.accumulation or wanted.accumulation for model in config.models},
         mesh=mesh,
         seed=wanted.seed,
         gradient_norms=True,
         skip_nonfinite=True,
-        report=optimizer.learning_rates,
+        report=learning_rate_metrics,
     )
 
     # ---- where to begin ----
@@ -284,10 +284,8 @@ def export(run: Path, model: str, directory: Path, checkpoint: str = "newest") -
 def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[Parts, Step, TrainState]:
     """The parts of a run, its step, and the state of a checkpoint: the newest that is whole, the best, or a step's."""
     parts = build(config, run / "tokenizers")
-    optimizer = make_optimizer(config, 1)
-    step = make_step(
-        parts.models, optimizer.transformation, parts.objectives, mesh=make_mesh(1), seed=config.training.seed
-    )
+    optimizer = build_optimizer(config, None if config.arena else 1)
+    step = make_step(parts.models, optimizer, parts.objectives, mesh=make_mesh(1), seed=config.training.seed)
     checkpoints = Checkpoints(run / "checkpoints")
     state, _ = checkpoints.load(step.init(), checkpoints.find(checkpoint))
     for one in checkpoints.damaged:
@@ -326,7 +324,7 @@ def _derived(
         (
             "learning rate",
             f"{config.optimizer.learning_rate:g}",
-            f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.decay}",
+            f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.resolved().decay}",
         ),
         ("precision", wanted.dtype, "computation; parameters and optimizer state are float32"),
     ]
