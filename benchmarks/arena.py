@@ -39,12 +39,12 @@ def environment(output: Path) -> dict[str, str]:
 
 def compile_all(words: Sequence[str]) -> None:
     """Compile what a run with these words may need, in a process of its own; programs hold the run's seed."""
-    from arena_jax import cli
     from arena_jax.arena.competition import _Competition
     from arena_jax.cli import commands, options
+    from arena_jax.cli.main import parser
     from arena_jax.training.evaluation import score
 
-    given = cli.parser().parse_args(words)
+    given = parser().parse_args(words)
     run = options.apply(commands.base(given.preset, None), vars(given))
     assert run.arena is not None
     with tempfile.TemporaryDirectory() as folder:

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from arena_jax import training
 from arena_jax.config import presets
 from arena_jax.reports.confidence import interval
 from arena_jax.runs.records import read
-from arena_jax.training import train
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -49,7 +49,7 @@ def run(optimizer: dict, seed: int) -> np.ndarray:
         training=dataclasses.replace(config.training, seed=seed, figures=False, tensorboard=False),
     )
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        done = train.train(config, Path(folder) / "run")
+        done = training.train(config, Path(folder) / "run")
         scores = [record["models"] for record in read(done) if record["kind"] == "evaluation"]
     return np.array(
         [[scores[epoch][name]["accuracy"] for name in sorted(scores[epoch])] for epoch in range(len(scores))]

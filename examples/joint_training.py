@@ -8,7 +8,7 @@ accuracy of each model; all three reach 100 %.
 
 import argparse
 
-from arena_jax import data, models, training, transforms
+from arena_jax import data, models, runtime, training, transforms
 
 options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 options.add_argument("--steps", type=int, default=80, help="updates (default 80, five epochs)")
@@ -31,12 +31,11 @@ for family in families:
 
 # ---- optimizer: one transformation over all models ----
 optimizer = transforms.multi_model_adamw(
-    1e-3, {"bert": 1.0, "gpt2": 0.8, "roberta": 1.2}, reduce="mean", correspondence=transforms.by_role, warmup_steps=10,
-    decay_steps=steps,
-)  # fmt: skip
+    1e-3, {"bert": 1.0, "gpt2": 0.8, "roberta": 1.2}, warmup_steps=10, decay_steps=steps
+)
 
 # ---- devices and step: batches are spread over all devices there are ----
-step = training.make_step(made, optimizer, mesh=training.make_mesh(1), seed=seed)
+step = training.make_step(made, optimizer, mesh=runtime.make_mesh(1), seed=seed)
 state = step.init()
 
 # ---- loop ----

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from arena_jax import models, training
+from arena_jax import models, runtime, training
 
 options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 options.add_argument("--steps", type=int, default=5, help="updates (default 5)")
@@ -36,7 +36,7 @@ batches = {
 batches["roberta"]["labels"] = random.integers(0, 2, rows).astype(np.int32)
 
 # ---- the same run on one device and on all ----
-for mesh in (training.make_mesh(1), training.make_mesh()):
+for mesh in (runtime.make_mesh(1), runtime.make_mesh()):
     step = training.make_step(made, optax.sgd(0.1), mesh=mesh, accumulation=2, seed=0)
     state = step.init()
     placed = step.place(batches)["gpt2"]["input_ids"]

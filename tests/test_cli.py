@@ -13,9 +13,11 @@ import pytest
 
 import arena_jax
 from arena_jax import ArenaError, config
-from arena_jax.cli.main import main, options
+from arena_jax.cli import options
+from arena_jax.cli.main import main
 from arena_jax.config import ModelConfig, presets
 from arena_jax.config.fields import hints
+from arena_jax.runs import Stopped
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def loop(monkeypatch):
 
     def train(run, output=None, *, resume=False):
         calls.append(("train", run, output, resume))
-        return output
+        return "folder"
 
     def evaluate(run, dataset=None, split="validation", checkpoint="newest"):
         calls.append(("evaluate", run, dataset, split, checkpoint))
@@ -37,11 +39,16 @@ def loop(monkeypatch):
     def load_run(run):
         return config.load(Path(run) / "config.json")
 
-    fake = types.SimpleNamespace(train=train, evaluate=evaluate, export=export, load_run=load_run, calls=calls)
-    monkeypatch.setitem(sys.modules, "arena_jax.training.train", fake)
-    monkeypatch.setattr("arena_jax.training.train", fake, raising=False)
-    monkeypatch.setitem(sys.modules, "arena_jax.arena.competition", fake)
-    monkeypatch.setattr("arena_jax.arena.competition", fake, raising=False)
+    fake = types.SimpleNamespace(train=train, calls=calls, drawn=[])
+    for place, function in {
+        "training.train": lambda *words, **options: fake.train(*words, **options),
+        "arena.competition.train": lambda *words, **options: fake.train(*words, **options),
+        "training.evaluate": evaluate,
+        "training.export": export,
+        "runs.load_run": load_run,
+        "reports.draw": fake.drawn.append,
+    }.items():
+        monkeypatch.setattr(f"arena_jax.{place}", function)
     return fake
 
 
@@ -56,8 +63,16 @@ def test_a_preset_is_trained_as_it_is(loop):
     assert loop.calls[-1][2:] == (None, False)
 
 
+def test_the_command_draws_the_figures(loop):
+    trained(loop, "joint-synthetic", "--output", "here", "--no-figures")
+    assert loop.drawn == []
+    trained(loop, "joint-synthetic")
+    trained(loop, "arena-small")
+    assert loop.drawn == ["folder", "folder"]
+
+
 def test_every_field_has_an_option_that_sets_it(loop):
-    values = {int: "6", float: "0.25", str: "abc", bool: None, tuple[int, ...]: "8,16"}
+    values = {int: "6", float: "0.25", str: "abc", bool: None, tuple[int, ...]: "8,16", tuple[str, ...]: "*:head"}
     particular = {
         "max_length": "40",
         "convergence_high": "2.5",
@@ -74,6 +89,10 @@ def test_every_field_has_an_option_that_sets_it(loop):
         preset = "arena-small" if section == "arena" else "joint-synthetic"
         before = getattr(getattr(presets.get(preset), section), field.name)
         words = [flag.replace("--", "--no-", 1) if before else flag] if inner is bool else [flag, text]
+        if field.name.startswith("convergence_") and field.name != "convergence_window":
+            words += ["--convergence-window", "9"]  # without it they would do nothing, and are refused
+        if field.name == "momentum":
+            words += ["--optimizer", "sgd"]
         after = getattr(getattr(trained(loop, preset, *words), section), field.name)
         assert after != before, flag
         changed.add((section, field.name))
@@ -205,10 +224,8 @@ def test_interruptions_and_errors_have_their_exit_codes(error, code, loop, capsy
 
 
 def test_a_run_that_was_asked_to_stop_says_how_to_go_on(loop, capsys, monkeypatch):
-    interrupts = pytest.importorskip("arena_jax.runs.signals")
-
     def stop(*_, **__):
-        raise interrupts.Stopped(Path("runs/x-1"), 3, 9)
+        raise Stopped(Path("runs/x-1"), 3, 9)
 
     monkeypatch.setattr(loop, "train", stop)
     assert main(["train", "joint-sst2"]) == 130
@@ -225,8 +242,9 @@ def test_help_says_what_a_form_means_for_a_field_that_is_left_open(capsys):
     assert "(gradient norm) [depends on the form: default 1, paper 0, published 0]" in told
     assert "how gradients are pooled [depends on the form: default mean, paper sum, published sum]" in told
     assert "from the pool of all models; 0: no sharing (fraction) [0.2]" in told
-    optimizer = told.split("optimizer: ")[1].split("training: ")[0]
-    assert "[none]" not in optimizer
+    optimizer = told.split("optimizer: how")[1].split("training: ")[0]
+    assert "[depends on the optimizer: muon 0.95, sgd 0.9]" in told
+    assert optimizer.count("[none]") == 1, "nothing is frozen"
     assert "before sharing; 0: no clipping (gradient norm) [1]" in page("train", "joint-sst2")
 
 

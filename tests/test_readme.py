@@ -7,7 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from arena_jax import cli
+from arena_jax.cli.main import parser
 from arena_jax.config import presets
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +54,7 @@ def test_the_two_commands_exist():
 def test_each_command_is_understood(command):
     """Parsed with the strict parser: an option or command that does not exist raises."""
     words = shlex.split(command)[1:]
-    arguments = cli.parser().strictly(words)
+    arguments = parser().strictly(words)
     assert arguments.command == words[0]
     if getattr(arguments, "preset", None):
         assert arguments.preset in presets.PRESETS

@@ -38,20 +38,12 @@ from arena_jax.arena.rounds import Rounds
 from arena_jax.arena.spending import Spending
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
-from arena_jax.runs import signals
-from arena_jax.runs.checkpoints import Checkpoints
-from arena_jax.runs.console import Display
-from arena_jax.runs.divergence import Health
-from arena_jax.runs.environment import surroundings
-from arena_jax.runs.folder import open_folder
-from arena_jax.runs.lock import Lock
-from arena_jax.runs.records import open_records, read
-from arena_jax.runs.session import Saving, begin, has_ended
+from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
 from arena_jax.runtime.devices import replicated
-from arena_jax.training.build import described
-from arena_jax.training.evaluation import mean_loss, score
-from arena_jax.training.metric_window import Interval
+from arena_jax.training.build import describe_models
+from arena_jax.training.evaluation import score
+from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.step import Compilation
 
 
@@ -86,20 +78,9 @@ def train(
     if config.arena is None:
         raise ArenaError("this configuration is no competition: it has no arena section; give --memory-budget")
     check_repeatable(config.arena)
-    folder = open_folder(config, output, resume=resume)
-    wanted = config.training
-    with (
-        processes.watched(folder),
-        Lock(folder),
-        Checkpoints(folder / "checkpoints", keep=wanted.keep_checkpoints, writing=True) as checkpoints,
-        signals.Stop() as stop,
-    ):
-        _Competition(config, config.arena, folder, policy).run(checkpoints, stop, resume=resume)
-    if wanted.figures and processes.first():
-        from arena_jax import reports
-
-        reports.draw(folder)
-    return folder
+    with Session(config, output, resume=resume) as session:
+        _Competition(session.config, config.arena, session.folder, policy).run(session)
+    return session.folder
 
 
 class _Competition(Rounds):
@@ -107,42 +88,23 @@ class _Competition(Rounds):
 
     # ---- the run ----
 
-    def run(self, checkpoints: Checkpoints, stop: signals.Stop, *, resume: bool) -> None:
+    def run(self, session: Session) -> None:
         """Lines 2 to 36."""
         wanted = self.config.training
-        self.state, position = begin(checkpoints, self.state, self.config, resume=resume)
-        at = int(position.get("round", 0))
-        if position.get("over") and has_ended(self.folder):
-            with Display(earlier=read(self.folder), silent=not processes.first()) as screen:
-                screen.show({"kind": "resume", "step": at, "time": time.time()})
+        self.state, position = session.begin(self.state, self.names)
+        if session.ended:
             return
-        self.interval = Interval(position.get("interval"))
-        speaks = processes.first()
-        self.health = Health(self.names, wanted.sick_after, wanted.sick_model, position.get("health"))
-        checkpoints.protected = set(self.health.good.values())
-        kept = position.get("records", 0) if resume else None
-        with (
-            self.executables,
-            open_records(self.folder, kept, tensorboard=wanted.tensorboard) as records,
-            Display(earlier=read(self.folder) if resume and speaks else (), silent=not speaks) as screen,
-        ):
-            saving = Saving(
-                self.folder,
-                checkpoints,
-                records,
-                screen,
-                config=self.config,
-                resume=resume,
-                position=position,
-                at=at,
-                began=self.began,
+        self.session, at = session, session.first_step
+        self.emit, self.tell_program = session.record, session.record_program
+        self.interval = MetricWindow(position.get("window"))
+        self.health = session.divergence
+        with self.executables:
+            session.record_start(
+                steps=self.rounds,
+                models=describe_models(self.parts),
+                derived=self.derived(),
+                notes=self.parts.notes,
             )
-            self.emit, self.tell_program = saving.emit, saving.compiled
-            if resume:
-                path = str(self.folder / "checkpoints" / str(at)) if position else "its beginning: nothing was saved"
-                screen.show({"kind": "resume", "step": at, "time": time.time(), "checkpoint": path})
-            if not position:
-                self.tell_start()
             self.compile_update(at)
             if position:
                 self.restore(position, at)
@@ -150,23 +112,22 @@ class _Competition(Rounds):
                 evaluations = self.compile_evaluations()  # first: batch sizes leave room for their code
                 self.open_accounts()
                 self.admit(evaluations)
-                self.interval.go_on()
+                self.interval.resume()
                 self.evaluate(0)
                 self.allot(0)
             assert self.history is not None
             policies.decide(self.policy, self.history)  # compiled here, so that no reallocation waits for it
-            self.interval.go_on()
-            stopping = processes.stopping(bool(stop), at)
+            self.interval.resume()
+            stopping = session.stop_requested(at)
             while not self.over(at) and not stopping:
-                self.look_after(at, checkpoints, saving)
+                self.look_after(at)
                 self.swap(at)
                 self.play(at)
                 at += 1
                 self.interval.flush()
-                self.health.saw(self.interval.skipped())
+                self.health.count(self.interval.skipped())
                 over = self.over(at)
-                screen.advance(at if self.rounds else round(100 * self.fraction(at)))
-                saving.look(at)
+                session.advance(at, shown=None if self.rounds else round(100 * self.fraction(at)))
                 if at % wanted.log_every == 0 or over:
                     said = self.accounted(self.interval.summary())
                     self.emit("train", at, epoch=self.epoch(), fraction=self.fraction(at), **said)
@@ -174,36 +135,29 @@ class _Competition(Rounds):
                     self.evaluate(at)
                 if at % self.arena.reallocate_every == 0 and not over:
                     self.reallocate(at)
-                stopping = processes.stopping(bool(stop), at)
+                stopping = session.stop_requested(at)
                 if (wanted.checkpoint_every and at % wanted.checkpoint_every == 0) or over:
-                    self.health.note_good(at, self.losses())
-                    checkpoints.protected = set(self.health.good.values())
-                    self.save(saving, at)
-            if saving.saved != at:  # asked to stop
-                self.save(saving, at)
-            with processes.together():
-                saving.finish(at)
-            if not self.over(at):
-                raise signals.Stopped(self.folder, at, self.rounds)
+                    self.save(at)
+            if session.saved != at:  # asked to stop
+                self.save(at, regular=False)
+            session.finish(at, self.rounds, over=self.over(at))
             deferred = self.deferred + sum(one.late > 0 for one in self.pending.values())
             self.tell_deferred(at, deferred)
             self.emit("leaderboard", at, **leaderboard(self.names, self.history, self.spent, self.last_scores))
-            self.emit("end", at, epoch=self.epoch(), **saving.clock(), deferred=deferred, reason="finished")
+            session.record_end(at, epoch=self.epoch(), deferred=deferred)
 
-    def save(self, saving: Saving, at: int) -> None:
+    def save(self, at: int, *, regular: bool = True) -> None:
         """Start writing a checkpoint."""
-        position = {"round": at, "over": self.over(at), **self.to_json()}
-        saving.save(at, self.state, position, mean_loss(self.losses()))
+        position = self.to_json()
+        self.session.save(at, self.state, position, losses=self.losses(), over=self.over(at), regular=regular)
 
-    def look_after(self, at: int, checkpoints: Checkpoints, saving: Saving) -> None:
-        """Do what is to be done about sick models; a frozen one takes no more steps, and keeps its share of memory."""
-        for name in self.health.due():
-            self.state = self.health.act(name, at, self.state, checkpoints, saving)
+    def look_after(self, at: int) -> None:
+        """Restore or freeze models that diverged; a frozen one takes no more steps, and keeps its share of memory."""
+        self.state = self.session.handle_divergence(at, self.state)
         if self.health.hopeless:
-            if saving.saved != at:
-                self.save(saving, at)
-            saving.finish(at)
-            raise ArenaError(self.health.hopeless)
+            if self.session.saved != at:
+                self.save(at, regular=False)
+            self.session.give_up(at)
 
     def evaluate(self, at: int) -> None:
         """Score every model on the validation set: lines 7 to 9 and 22 to 28."""
@@ -235,7 +189,7 @@ class _Competition(Rounds):
         told = {"seconds": seconds, "models": scores, "accounts": accounts, **held}
         self.emit("evaluation", at, epoch=self.epoch(), split="validation", **told)
         self.executables.beside(functools.partial(policies.prepare, self.policy, self.history))
-        self.interval.go_on()
+        self.interval.resume()
 
     def reallocate(self, at: int) -> None:
         """Ask the policy for new shares, lines 29 to 33. The steps of a round follow at once, batch sizes later."""
@@ -324,22 +278,6 @@ class _Competition(Rounds):
             "allocation", at, fraction=fraction, budget=self.budget, resident=self.resident, code=code, models=models
         )
 
-    def tell_start(self) -> None:
-        """Record the beginning."""
-        self.emit(
-            "start",
-            0,
-            preset=self.config.preset,
-            task=self.config.task,
-            run=str(self.folder),
-            steps=self.rounds,
-            models=described(self.parts),
-            derived=self.derived(),
-            **surroundings(),
-        )
-        for note in self.parts.notes:
-            self.emit("note", 0, text=note)
-
     def tell_deferred(self, at: int, deferred: int) -> None:
         """Say whether the run hung on how fast programs were compiled."""
         if deferred:
@@ -354,7 +292,7 @@ class _Competition(Rounds):
         assert self.history is not None
         return {
             "streams": {name: stream.state() for name, stream in self.streams.items()},
-            "interval": self.interval.state(),
+            "window": self.interval.state(),
             "spent": {name: spent.told() for name, spent in self.spent.items()},
             "shares": self.shares.tolist(),
             "sizes": self.sizes,
@@ -366,7 +304,6 @@ class _Competition(Rounds):
             "deferred": self.deferred,
             "history": {field: np.asarray(rows).tolist() for field, rows in self.history._asdict().items()},
             "last_scores": self.last_scores,
-            "health": self.health.state(),
             "evicted": self.executables.evicted,
             "executables": self.executables.remembered(),
             "learned": self.executables.learned(),

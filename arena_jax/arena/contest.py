@@ -230,14 +230,14 @@ class Contest:
             "evicted": self.executables.evicted[name],
         }
 
-    def derived(self) -> list[dict[str, Any]]:
+    def derived(self) -> list[tuple[str, str, str]]:
         """Every value that was not simply given, with its reason."""
         arena, device = self.arena, self.mesh.local_devices[0]
         rounds = arena.swap_rounds
         late = "waited for" if arena.late_swaps == "wait" else f"or {max(1, rounds)} more until they are compiled"
         swap = f"{rounds} rounds later, {late}"
         given = f"{arena.memory_budget} of {format_bytes(device_limit(device))}"
-        said = [
+        return [
             ("devices", f"{self.mesh.shape['data']} × {device.device_kind}", "each holds the budget"),
             ("budget", format_bytes(self.budget), f"{given}; per device"),
             ("resident", format_bytes(self.resident), "parameters, gradients and optimizer states of all models"),
@@ -251,7 +251,6 @@ class Contest:
             ),
             ("scores", f"every {self.config.training.evaluate_every} rounds", "given"),
         ]
-        return [{"name": name, "value": value, "reason": reason} for name, value, reason in said]
 
     def checkpoint_memory(self) -> tuple[str, str]:
         """Say how much memory a checkpoint needs and where, and whether a CPU machine has it beside the budget."""

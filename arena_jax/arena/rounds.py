@@ -13,12 +13,13 @@ import numpy as np
 from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.contest import Contest, Pending
 from arena_jax.config.errors import ArenaError
-from arena_jax.runs.divergence import Health
+from arena_jax.runs.divergence import Divergence
+from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
 from arena_jax.runtime.batch_search import Choice
 from arena_jax.runtime.devices import own_rows, place_batch
 from arena_jax.runtime.out_of_memory import ran_out
-from arena_jax.training.metric_window import Interval
+from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.step import Compilation
 
 
@@ -29,8 +30,9 @@ class Rounds(Contest):
     tell_program: Callable[..., None]
     update: Callable[..., Any]
     gradients: dict[str, Any]
-    interval: Interval
-    health: Health
+    session: Session
+    interval: MetricWindow
+    health: Divergence
 
     def play(self, at: int) -> None:
         """Take one round's steps, lines 11 to 21; all models' first steps, then all second steps, and so on."""

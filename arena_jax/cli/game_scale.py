@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from arena_jax.cli.commands import INTERRUPTED
+from arena_jax.cli.train import INTERRUPTED
 from arena_jax.config.errors import ArenaError
 
 

@@ -15,7 +15,7 @@ from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConf
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import hints, optional, plain
 from arena_jax.config.forms import FORMS
-from arena_jax.config.sections import ARGUMENTS, MODEL_PRESETS
+from arena_jax.config.sections import ARGUMENTS, MODEL_PRESETS, OPTIMIZERS
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,
@@ -91,6 +91,8 @@ def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], sho
     told = _text(default)
     if section == "optimizer" and field.name in ARGUMENTS and shown is None:
         told = _by_form(ARGUMENTS[field.name])  # left open it is what the form says
+    elif section == "optimizer" and default is None:  # the same for what the optimizer says
+        told = _by_optimizer(field.name) if shown is None else f"{shown.optimizer.inner} has none"
     help = f"{_about(field)} [{told}]".replace("%", "%%")
     if hint is bool:
         group.add_argument(flag, dest=dest, default=None, action=argparse.BooleanOptionalAction, help=help)
@@ -115,6 +117,12 @@ def _by_form(argument: str) -> str:
     if len(set(values.values())) == 1:
         return values["default"]
     return "depends on the form: " + ", ".join(f"{form} {value}" for form, value in values.items())
+
+
+def _by_optimizer(name: str) -> str:
+    """What a field that is left open is in each optimizer that has it."""
+    values = {inner: _text(fields[name]) for inner, fields in OPTIMIZERS.items() if name in fields}
+    return "depends on the optimizer: " + ", ".join(f"{inner} {value}" for inner, value in values.items())
 
 
 def _about(field: dataclasses.Field[Any]) -> str:

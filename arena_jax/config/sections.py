@@ -344,16 +344,17 @@ class TrainingConfig:
     keep_checkpoints: int = option(
         3, "newest checkpoints that stay on disk, beside the best by mean validation loss", unit="checkpoints", low=1
     )
-    sick_after: int | None = option(
+    max_nonfinite_steps: int | None = option(
         5,
-        "steps in a row, skipped because its loss or gradient was not finite, that make a model sick; none: never",
+        "steps in a row, skipped because its loss or gradient was not finite, after which a model has diverged; none:"
+        " never",
         unit="steps",
         low=1,
     )
-    sick_model: str = option(
+    on_nonfinite: str = option(
         "restore",
-        "what a sick model does: goes back to the last checkpoint in which it was well (frozen if there is none, or if"
-        " that does not help), is frozen, or stops the run",
+        "what a model does that has diverged: goes back to the last checkpoint in which it was finite (frozen if there"
+        " is none, or if that does not help), is frozen, or stops the run",
         choices=("restore", "freeze", "stop"),
     )
     seed: int = option(0, "fixes initial weights, data order, masking and dropout", low=0, high=2**32 - 1)

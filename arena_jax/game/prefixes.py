@@ -13,7 +13,6 @@ from flax import nnx
 from arena_jax import models
 from arena_jax.config.errors import ArenaError
 from arena_jax.equilibria.arguments import Array
-from arena_jax.models.heads import apply_head
 from arena_jax.models.transformer import attention_pattern
 from arena_jax.training.objectives import Objective
 
@@ -183,7 +182,7 @@ class Encoded:
 
     def __call__(self, input_ids: jax.Array, *inputs: Any, **options: Any) -> jax.Array:
         """As the model's."""
-        return apply_head(self.model, self.encode(input_ids, *inputs, **options), input_ids, None)
+        return self.model.predict(self.encode(input_ids, *inputs, **options), input_ids)
 
     def encode(
         self,

@@ -132,8 +132,8 @@ def _from_folder(folder: Path, dataset: str | None, max_length: int, language: b
 
 def _from_run(folder: Path, dataset: str | None, name: str | None, language: bool) -> Subject:
     from arena_jax.runs.folder import load_run
+    from arena_jax.training import restore
     from arena_jax.training.build import encode, load_split
-    from arena_jax.training.train import restore
 
     config = load_run(folder)
     names = [model.name for model in config.models]

@@ -3,7 +3,8 @@
 from arena_jax.models.config import TASKS, TransformerConfig
 from arena_jax.models.create import create
 from arena_jax.models.flops import forward_flops, row_flops, training_flops
-from arena_jax.models.gates import Gated, Gates
+from arena_jax.models.gated import Gated
+from arena_jax.models.gates import Gates
 from arena_jax.models.huggingface.config import config_from_hf, config_to_hf
 from arena_jax.models.huggingface.load import from_pretrained, read_config
 from arena_jax.models.huggingface.save import save_pretrained

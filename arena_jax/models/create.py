@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
-import jax
-
 from arena_jax.config.errors import ArenaError
-from arena_jax.models.config import TransformerConfig, check_task
-from arena_jax.models.initial import Initial
+from arena_jax.models.config import TransformerConfig
+from arena_jax.models.initialize import initialize
 from arena_jax.models.presets import preset
 from arena_jax.models.transformer import Transformer
 
@@ -35,12 +32,7 @@ def create(config: TransformerConfig | str | Any, task: str, seed: int = 0) -> T
         >>> create("gpt2-tiny", task="causal-lm", seed=1).config.family
         'gpt2'
     """
-    config = as_config(config)
-    check_task(config, task)
-    check_precision(config)
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise ArenaError(f"seed must be a whole number, not {seed!r}")
-    return Transformer(config, task, Initial(config.param_dtype, int(seed) % 2**64))
+    return initialize(as_config(config), task, seed)
 
 
 def as_config(config: TransformerConfig | str | Any) -> TransformerConfig:
@@ -54,14 +46,3 @@ def as_config(config: TransformerConfig | str | Any) -> TransformerConfig:
 
         return config_from_hf(config)
     raise ArenaError(f"a model configuration, preset name or transformers configuration is needed, not {config!r}")
-
-
-def check_precision(config: TransformerConfig) -> None:
-    """Refuse float64 where JAX would silently compute in float32."""
-    if "float64" in (config.dtype, config.param_dtype) and not jax.config.read("jax_enable_x64"):
-        raise ArenaError("float64 needs jax.config.update('jax_enable_x64', True) before the model is made")
-
-
-def abstract(config: TransformerConfig, task: str) -> Transformer:
-    """The model with shapes in place of arrays: nothing is computed."""
-    return Transformer(config, task, Initial(config.param_dtype, seed=None))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
-
-if TYPE_CHECKING:
-    from arena_jax.models.transformer import Transformer
 
 
 class Gates(NamedTuple):
@@ -73,41 +69,3 @@ def check_gates(config: TransformerConfig, gates: Gates) -> None:
         value = getattr(gates, name)
         if value is not None and jnp.shape(value) != (layers, size):
             raise ArenaError(f"gates.{name} has shape {jnp.shape(value)}; this model needs {(layers, size)}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Gated:
-    """A model seen through gates: it is called like the model, so that any objective takes it.
-
-    Example:
-        >>> from arena_jax import models
-        >>> model = models.create("gpt2-tiny", task="causal-lm")
-        >>> ids = jnp.ones((1, 3), jnp.int32)
-        >>> bool((Gated(model, Gates(jnp.ones((2, 4)), jnp.ones((2, 4))))(ids) == model(ids)).all())
-        True
-    """
-
-    model: Transformer
-    gates: Gates | None
-
-    @property
-    def config(self) -> TransformerConfig:
-        """Of the model."""
-        return self.model.config
-
-    @property
-    def task(self) -> str:
-        """Of the model."""
-        return self.model.task
-
-    def __call__(self, *inputs: Any, **options: Any) -> Array:
-        """As the model's."""
-        return self.model(*inputs, **options, gates=self.gates)
-
-    def encode(self, *inputs: Any, **options: Any) -> Any:
-        """As the model's."""
-        return self.model.encode(*inputs, **options, gates=self.gates)
-
-    def predict_tokens(self, hidden: Array) -> Array:
-        """As the model's: the head has no gates."""
-        return self.model.predict_tokens(hidden)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,9 +11,6 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
 from arena_jax.models.initial import Initial
 from arena_jax.models.layers import LayerNorm, Linear, activation, dropout
-
-if TYPE_CHECKING:
-    from arena_jax.models.transformer import Transformer
 
 LANGUAGE_MODELS = ("causal-lm", "masked-lm")
 
@@ -78,31 +73,33 @@ def make_pooler(config: TransformerConfig, task: str, initial: Initial) -> Linea
     return None
 
 
-def token_logits(model: Transformer, hidden: Array) -> Array:
-    """Logits (..., V) of hidden states (..., D)."""
-    table = model.embeddings.token.embedding[...]
-    if model.head is None:
+def token_logits(head: LanguageHead | None, table: Array, hidden: Array) -> Array:
+    """Logits (..., V) of hidden states (..., D), with the token table (V, D) where the head is tied to it."""
+    if head is None:
         return jax.lax.dot_general(hidden, table.astype(hidden.dtype), (((hidden.ndim - 1,), (1,)), ((), ())))
-    assert isinstance(model.head, LanguageHead)
-    return model.head(hidden, table)
+    return head(hidden, table)
 
 
-def apply_head(model: Transformer, hidden: Array, input_ids: Array, key: Array | None) -> Array:
-    """The logits of the model's task from the hidden states (B, L, D)."""
-    if model.task in LANGUAGE_MODELS:
-        return token_logits(model, hidden)
-    head = model.head
-    assert isinstance(head, LabelHead)
-    if model.task == "question-answering":
+def label_logits(
+    config: TransformerConfig,
+    task: str,
+    head: LabelHead,
+    pooler: Linear | None,
+    hidden: Array,
+    input_ids: Array,
+    key: Array | None,
+) -> Array:
+    """Logits of a task that is not a language model, from the hidden states (B, L, D); key None: no dropout."""
+    if task == "question-answering":
         return head.output(hidden)
-    rate = _classifier_dropout(model.config)
-    if model.task == "token-classification":
+    rate = _classifier_dropout(config)
+    if task == "token-classification":
         return head.output(dropout(hidden, rate, key))
-    if model.config.family == "gpt2":
-        return head.output(_last_token(model.config, hidden, input_ids))
+    if config.family == "gpt2":
+        return head.output(_last_token(config, hidden, input_ids))
     first, second = (None, None) if key is None else jax.random.split(key)
-    if model.pooler is not None:
-        return head.output(dropout(jnp.tanh(model.pooler(hidden[:, 0])), rate, first))
+    if pooler is not None:
+        return head.output(dropout(jnp.tanh(pooler(hidden[:, 0])), rate, first))
     assert head.dense is not None
     x = jnp.tanh(head.dense(dropout(hidden[:, 0], rate, first)))
     return head.output(dropout(x, rate, second))

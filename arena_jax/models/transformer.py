@@ -124,7 +124,7 @@ class Transformer(nnx.Module):
             ArenaError: a wrong shape or type, or more tokens than positions.
         """
         hidden = self.encode(input_ids, attention_mask, token_type_ids, position_ids, key=key, gates=gates)
-        return heads.apply_head(self, hidden, input_ids, None if key is None else jax.random.fold_in(key, 1))
+        return self.predict(hidden, input_ids, None if key is None else jax.random.fold_in(key, 1))
 
     @overload
     def encode(
@@ -193,6 +193,22 @@ class Transformer(nnx.Module):
             hidden = self.final_norm(hidden)
         return hidden if outputs is None else (hidden, jnp.concatenate([x[None], outputs]))
 
+    def predict(self, hidden: Array, input_ids: Array, key: Array | None = None) -> Array:
+        """The logits of the model's task from hidden states.
+
+        Args:
+            hidden: (B, L, D), as ``encode`` returns it.
+            input_ids: int32 (B, L); GPT-2 classifies a sequence at its last token that is not padding.
+            key: random key of the head's dropout; None: no dropout.
+
+        Returns:
+            As the call.
+        """
+        if self.task in heads.LANGUAGE_MODELS:
+            return self.predict_tokens(hidden)
+        assert isinstance(self.head, heads.LabelHead)
+        return heads.label_logits(self.config, self.task, self.head, self.pooler, hidden, input_ids, key)
+
     def predict_tokens(self, hidden: Array) -> Array:
         """The language-model head on any hidden states, for example at masked positions only.
 
@@ -207,7 +223,8 @@ class Transformer(nnx.Module):
         """
         if self.task not in heads.LANGUAGE_MODELS:
             raise ArenaError(f"predict_tokens needs a language model; this model's task is {self.task!r}")
-        return heads.token_logits(self, hidden)
+        assert not isinstance(self.head, heads.LabelHead)
+        return heads.token_logits(self.head, self.embeddings.token.embedding[...], hidden)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))  # so that calls outside of jit do not compile each time

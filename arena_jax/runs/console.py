@@ -13,7 +13,7 @@ from arena_jax.runs.log_lines import Narrator
 _STYLES = {"evaluation": "bold", "compile": "dim", "checkpoint": "dim", "trouble": "bold red"}
 
 
-class Display:
+class Console:
     """Shows records as they are written.
 
     Args:
@@ -22,8 +22,8 @@ class Display:
         silent: print nothing at all.
 
     Example:
-        >>> with Display() as display:
-        ...     display.show({"kind": "note", "step": 0, "time": 0.0, "text": "3 of 500 examples were cut"})
+        >>> with Console() as console:
+        ...     console.show({"kind": "note", "step": 0, "time": 0.0, "text": "3 of 500 examples were cut"})
           · 3 of 500 examples were cut
     """
 
@@ -93,7 +93,7 @@ class Display:
         self._task = self._bar.add_task("", total=steps or 100)
         self._bar.start()
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Console:
         return self
 
     def __exit__(

@@ -1,8 +1,8 @@
-"""Which models are sick: whose steps are skipped again and again, and what becomes of them.
+"""Which models diverged: whose steps are skipped again and again, and what becomes of them.
 
 A step whose loss or gradient is not finite is skipped by itself (see `make_step`): nothing of that model moves. Here
-such steps are counted. After so many in a row a model goes back to where it was last well, or is frozen, or the run
-stops. Everything is decided by step numbers, never by what happens to be known already, so that a run that was
+such steps are counted. After so many in a row a model goes back to the last checkpoint before them, or is frozen, or
+the run stops. Everything is decided by step numbers, never by what happens to be known already, so that a run that was
 interrupted decides the same.
 """
 
@@ -17,123 +17,138 @@ import numpy as np
 
 from arena_jax.runs.checkpoint_files import Unreadable
 from arena_jax.runs.checkpoints import Checkpoints, flatten
-from arena_jax.runs.session import Saving
 
 Tree = TypeVar("Tree")
 
 
-class Health:
-    """The models' health in one run.
+class Divergence:
+    """Counts the skipped steps of the models of one run.
 
     Args:
-        names: of the models.
-        after: skipped steps in a row after which something is done; None: never.
-        action: ``"restore"``, ``"freeze"`` or ``"stop"``.
+        models: their names.
+        max_nonfinite_steps: skipped steps in a row after which a model counts as diverged; None: never.
+        on_nonfinite: ``"restore"``, ``"freeze"`` or ``"stop"``.
         state: from :meth:`state` of an interrupted run.
 
+    Attributes:
+        skipped: ``{model: skipped steps in all}``.
+        frozen: ``{frozen model: step}``.
+
     Example:
-        >>> health = Health(("bert", "gpt2"), 2, "freeze")
-        >>> health.saw([{"bert": False, "gpt2": True}] * 2)
-        >>> health.due(), health.skipped
+        >>> divergence = Divergence(("bert", "gpt2"), 2, "freeze")
+        >>> divergence.count([{"bert": False, "gpt2": True}] * 2)
+        >>> divergence.diverged(), divergence.skipped
         (['gpt2'], {'bert': 0, 'gpt2': 2})
     """
 
     def __init__(
-        self, names: Sequence[str], after: int | None, action: str, state: Mapping[str, Any] | None = None
+        self,
+        models: Sequence[str],
+        max_nonfinite_steps: int | None,
+        on_nonfinite: str,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
-        self._after, self.action = after, action
-        held: Mapping[str, Any] = state or {}
-        self._row: dict[str, int] = dict.fromkeys(names, 0) | dict(held.get("row", {}))
-        self.skipped: dict[str, int] = dict.fromkeys(names, 0) | dict(held.get("skipped", {}))
-        # Restored, and not one good step since: to restore it again would be the same once more.
-        self._on_trial: list[str] = list(held.get("on_trial", []))
-        self.frozen: dict[str, int] = dict(held.get("frozen", {}))
-        self.good: dict[str, int] = dict(held.get("good", {}))
-        self._seen = int(held.get("seen", 0))
-        self._waiting: list[dict[str, bool]] = [dict(one) for one in held.get("waiting", [])]
+        self._limit, self._action = max_nonfinite_steps, on_nonfinite
+        before: Mapping[str, Any] = state or {}
+        self._in_a_row: dict[str, int] = dict.fromkeys(models, 0) | dict(before.get("in_a_row", {}))
+        self.skipped: dict[str, int] = dict.fromkeys(models, 0) | dict(before.get("skipped", {}))
+        # Restored, and not one finite step since: to restore it again would be the same once more.
+        self._on_trial: list[str] = list(before.get("on_trial", []))
+        self.frozen: dict[str, int] = dict(before.get("frozen", {}))
+        self._source: dict[str, int] = dict(before.get("source", {}))
+        self._counted = int(before.get("counted", 0))
+        self._waiting: list[dict[str, bool]] = [dict(step) for step in before.get("waiting", [])]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {
-            "row": dict(self._row),
+            "in_a_row": dict(self._in_a_row),
             "skipped": dict(self.skipped),
             "on_trial": list(self._on_trial),
             "frozen": dict(self.frozen),
-            "good": dict(self.good),
-            "seen": self._seen,
-            "waiting": [dict(one) for one in self._waiting],
+            "source": dict(self._source),
+            "counted": self._counted,
+            "waiting": [dict(step) for step in self._waiting],
         }
 
     @property
     def active(self) -> dict[str, np.bool_]:
         """``{model: whether it takes part}``, for the step."""
-        return {name: np.bool_(name not in self.frozen) for name in self._row}
+        return {name: np.bool_(name not in self.frozen) for name in self._in_a_row}
 
-    def saw(self, skipped: Sequence[Mapping[str, bool]]) -> None:
+    @property
+    def sources(self) -> set[int]:
+        """The steps of the checkpoints that a model would be restored from."""
+        return set(self._source.values())
+
+    def count(self, skipped: Sequence[Mapping[str, bool]]) -> None:
         """Take note of steps, in order: ``{model that took part: whether its step was skipped}``."""
-        self._waiting.extend(dict(one) for one in skipped)
+        self._waiting.extend(dict(step) for step in skipped)
 
-    def due(self, before: int | None = None) -> list[str]:
-        """Count what was seen, and name the models that something is to be done about.
+    def diverged(self, before: int | None = None) -> list[str]:
+        """Evaluate what was counted, and name the models that have diverged and are not frozen yet.
 
         Args:
-            before: the step that is about to be taken; steps from the one before it on are not counted yet, because a
-                run that goes on without a pause does not know of them. None: all are counted.
+            before: the step that is about to be taken; steps from the one before it on are not evaluated yet, because a
+                run that goes on without a pause does not know of them. None: all are.
         """
-        while self._waiting and (before is None or self._seen <= before - 2):
+        while self._waiting and (before is None or self._counted <= before - 2):
             for name, skipped in self._waiting.pop(0).items():
                 self.skipped[name] += skipped
-                self._row[name] = self._row[name] + 1 if skipped else 0
+                self._in_a_row[name] = self._in_a_row[name] + 1 if skipped else 0
                 if not skipped and name in self._on_trial:
                     self._on_trial.remove(name)
-            self._seen += 1
-        sick = [name for name, row in self._row.items() if self._after is not None and row >= self._after]
-        return [name for name in sick if name not in self.frozen]
+            self._counted += 1
+        limit = self._limit
+        return [
+            name
+            for name, count in self._in_a_row.items()
+            if limit is not None and count >= limit and name not in self.frozen
+        ]
 
-    def note_good(self, at: int, losses: Mapping[str, float]) -> None:
-        """Remember a checkpoint as one to go back to, for the models that are well.
+    def mark_finite(self, step: int, losses: Mapping[str, float]) -> None:
+        """Remember a checkpoint as one to go back to, for the models that are finite in it.
 
         Args:
-            at: its step. The run saves there whether it was interrupted or not.
+            step: its step. The run saves there whether it was interrupted or not.
             losses: ``{model: validation loss}`` as last known.
         """
-        for name, row in self._row.items():
-            lately = [one[name] for one in self._waiting if name in one]
-            if row == 0 and not any(lately) and name not in self.frozen and np.isfinite(losses.get(name, 0.0)):
-                self.good[name] = at
+        for name, count in self._in_a_row.items():
+            recent = [skipped[name] for skipped in self._waiting if name in skipped]
+            if count == 0 and not any(recent) and name not in self.frozen and np.isfinite(losses.get(name, 0.0)):
+                self._source[name] = step
 
     @property
     def hopeless(self) -> str | None:
-        """Why the run cannot go on, or None: a model is sick and shall stop it, or every model is frozen."""
-        if self.frozen and (self.action == "stop" or len(self.frozen) == len(self._row)):
+        """Why the run cannot go on, or None: a model diverged and shall stop it, or every model is frozen."""
+        if self.frozen and (self._action == "stop" or len(self.frozen) == len(self._in_a_row)):
             names = ", ".join(self.frozen)
             return (
                 f"{names}: the loss or gradient was not finite in step after step, and the run has stopped; start a "
-                "new one with a lower learning rate, or with --sick-model freeze to let the others go on"
+                "new one with a lower learning rate, or with --on-nonfinite freeze to let the others go on"
             )
         return None
 
-    def act(self, name: str, at: int, state: Tree, checkpoints: Checkpoints, saving: Saving) -> Tree:
-        """Do what is to be done about a sick model, and record it.
+    def handle(self, name: str, step: int, state: Tree, checkpoints: Checkpoints) -> tuple[Tree, dict[str, Any]]:
+        """Restore or freeze a model that has diverged.
 
         Args:
             name: the model.
-            at: steps (rounds) taken.
+            step: steps (rounds) taken.
             state: of the run.
             checkpoints: of the run.
-            saving: records it.
 
         Returns:
-            The state to go on with.
+            The state to go on with, and what is to be recorded: ``text``, ``model``, ``action``, ``steps``, ``source``.
         """
-        row, why = self._row[name], "its loss or gradient was not finite"
-        action, source = self.action, self.good.get(name)
+        count, why = self._in_a_row[name], "its loss or gradient was not finite"
+        action, source = self._action, self._source.get(name)
         arrays: Mapping[str, np.ndarray] | None = None
         if action == "restore":
             if jax.process_count() > 1:
                 action, why = "freeze", f"{why}, and a run of several processes does not go back"
             elif source is None:
-                action, why = "freeze", f"{why}, and there is no checkpoint in which it was well"
+                action, why = "freeze", f"{why}, and there is no checkpoint in which it was finite"
             elif name in self._on_trial:
                 action, why = "freeze", f"{why}, and again since it went back to step {source:,}"
             else:
@@ -142,17 +157,16 @@ class Health:
                     arrays = checkpoints.arrays(source)
                 except Unreadable as error:
                     action, why = "freeze", f"{why}, and the checkpoint of step {source:,} cannot be used: {error}"
-        self._row[name] = 0
-        told = {"model": name, "action": action, "steps": row}
-        head = f"{name} sat out {row} steps in a row: {why};"
+        self._in_a_row[name] = 0
+        event = {"model": name, "action": action, "steps": count}
+        head = f"{name} sat out {count} steps in a row: {why};"
         if arrays is not None:
             self._on_trial.append(name)
-            saving.trouble(at, "sick model", f"{head} it goes back to step {source:,}", source=source, **told)
-            return put_back(state, arrays, name, tuple(self._row))
-        self.frozen[name] = at
+            text = f"{head} it goes back to step {source:,}"
+            return put_back(state, arrays, name, tuple(self._in_a_row)), {**event, "text": text, "source": source}
+        self.frozen[name] = step
         rest = "the run stops" if action == "stop" else "it is frozen, and the others go on"
-        saving.trouble(at, "sick model", f"{head} {rest}", **told)
-        return state
+        return state, {**event, "text": f"{head} {rest}"}
 
 
 def owner(path: Sequence[Any], names: Sequence[str]) -> str | None:

@@ -27,7 +27,7 @@ _SETTINGS = (
 _VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
 
-def surroundings() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """What a number depends on beside the configuration.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the narration says of steps that were skipped and of models that were sick."""
+"""What the narration says of steps that were skipped and of models that diverged."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def skipped_lines(record: Record) -> list[str]:
     ]
 
 
-def health_lines(records: Sequence[Record]) -> list[str]:
+def divergence_lines(records: Sequence[Record]) -> list[str]:
     """Which models sat out steps in the whole run, and what became of them.
 
     Example:
-        >>> health_lines([{"kind": "train", "step": 9, "models": {"gpt2": {"skipped": 3}}}])
+        >>> divergence_lines([{"kind": "train", "step": 9, "models": {"gpt2": {"skipped": 3}}}])
         ['gpt2 sat out 3 of 9 steps']
     """
     trains = [record for record in records if record["kind"] == "train"]
@@ -39,10 +39,10 @@ def health_lines(records: Sequence[Record]) -> list[str]:
             continue
         # A competition's steps are rounds, its models count their own.
         line = f"{name} sat out {count:,} of {told[-1].get('steps', trains[-1]['step']):,} steps"
-        sick = [r for r in records if r["kind"] == "trouble" and r.get("what") == "sick model" and r["model"] == name]
-        back = sum(record["action"] == "restore" for record in sick)
+        events = [r for r in records if r["kind"] == "trouble" and r.get("what") == "non-finite" and r["model"] == name]
+        back = sum(record["action"] == "restore" for record in events)
         line += f"; it went back {_times(back, 'time')}" if back else ""
-        frozen = [record["step"] for record in sick if record["action"] == "freeze"]
+        frozen = [record["step"] for record in events if record["action"] == "freeze"]
         lines.append(line + (f"; frozen at step {frozen[0]:,}" if frozen else ""))
     return lines
 

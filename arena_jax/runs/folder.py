@@ -1,4 +1,4 @@
-"""A run's folder and what is written at its start: how it is made or found again, and what its numbers depend on."""
+"""A run's folder: how it is made or opened again, and the number of its format."""
 
 from __future__ import annotations
 
@@ -11,17 +11,37 @@ from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.runtime import processes
 
+# Raised when versions before and after could not go on with each other's runs, or would misunderstand them.
+FORMAT = 2
+_FORMAT_FILE = "format"
+_START = {_FORMAT_FILE, "config.json", "tokenizers", "lock", "checkpoints"}  # what is there before the first record
+
 
 def load_run(run: Path) -> RunConfig:
     """The configuration of a run's folder.
 
     Raises:
-        ArenaError: it is not one.
+        ArenaError: it is none, or one of another format.
     """
     if not (run / "config.json").is_file():
         beside = [p.name for p in run.parent.glob("*") if (p / "config.json").is_file()] if run.parent.is_dir() else []
         raise ArenaError(f"'{run}' is not a run's folder: it has no config.json; {nearest(run.name, beside)}")
-    return configuration.load(run / "config.json")
+    config = configuration.load(run / "config.json")
+    _check_format(run)
+    return config
+
+
+def _check_format(run: Path) -> None:
+    try:
+        number = (run / _FORMAT_FILE).read_text(encoding="utf-8").strip()[:20]
+    except (OSError, ValueError):
+        number = ""
+    if number != str(FORMAT):
+        wrote = f"is of format {number}" if number else "has no format number, as an older arena-jax wrote it"
+        raise ArenaError(
+            f"'{run}' {wrote}; this arena-jax reads format {FORMAT}: use the version that wrote it, or begin anew with "
+            f"`arena-jax train --config {run / 'config.json'}`"
+        )
 
 
 def open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Path:
@@ -41,26 +61,29 @@ def _open_folder(config: RunConfig, output: Path | None, *, resume: bool) -> Pat
             # Killed before it saved anything: it begins again, and trains its tokenizers as it did.
             shutil.rmtree(named / "tokenizers", ignore_errors=True)
         return named
-    given = named or _next_folder(config.preset)
-    if ".." in given.parts:
+    folder = named or _next_folder(config.preset)
+    if ".." in folder.parts:
         # Looked at and made must be one folder: "nope/../run" is none before "nope" is made, and then a run.
-        given = Path(os.path.realpath(given))
+        folder = Path(os.path.realpath(folder))
     try:
-        given.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArenaError(f"cannot make the run's folder '{given}': {error.strerror}; choose another --output") from None
-    held = {entry.name for entry in given.iterdir()}
-    refuse_links(given)
-    empty = not any((given / "checkpoints").glob("*"))
-    if "config.json" in held and empty and held <= {"config.json", "tokenizers", "lock", "checkpoints"}:
+        reason = f"{error.strerror}; choose another --output"
+        raise ArenaError(f"cannot make the run's folder '{folder}': {reason}") from None
+    entries = {entry.name for entry in folder.iterdir()}
+    refuse_links(folder)
+    if _FORMAT_FILE in entries and entries <= _START and not any((folder / "checkpoints").glob("*")):
         # A start that failed before its first record: there is no run in it, and its tokenizers may be of other data.
-        shutil.rmtree(given / "tokenizers", ignore_errors=True)
-    elif held:
-        begun = "config.json" in held
-        advice = f"go on with `arena-jax resume {given}`, or give" if begun else "give"
-        raise ArenaError(f"'{given}' is not empty; {advice} another folder with --output")
-    configuration.save(config, given / "config.json")
-    return given
+        shutil.rmtree(folder / "tokenizers", ignore_errors=True)
+    elif entries:
+        advice = f"go on with `arena-jax resume {folder}`, or give" if "config.json" in entries else "give"
+        raise ArenaError(f"'{folder}' is not empty; {advice} another folder with --output")
+    try:
+        (folder / _FORMAT_FILE).write_text(f"{FORMAT}\n", encoding="utf-8")
+    except OSError as error:
+        raise ArenaError(f"cannot write to '{folder}': {error.strerror}; choose another --output") from None
+    configuration.save(config, folder / "config.json")
+    return folder
 
 
 def refuse_links(folder: Path) -> None:

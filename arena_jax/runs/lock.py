@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from pathlib import Path
 from types import TracebackType
+
+from filelock import FileLock, Timeout
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime import processes
@@ -16,8 +17,8 @@ class Lock:
     """Holds a run's folder while its context lasts.
 
     The lock belongs to the open file, so the system takes it back when the process dies, however it dies: the file that
-    a killed run leaves behind locks nobody out. The file names the owner, for the one who is refused. In a run of
-    several processes only process 0 takes it.
+    a killed run leaves behind locks nobody out. The file names the owner, for whoever is refused. In a run of several
+    processes only process 0 takes it.
 
     Args:
         folder: the run's folder; it must exist.
@@ -37,31 +38,33 @@ class Lock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "lock"
-        self._file: int | None = None
+        self._folder = folder
+        # A file system without locks is an error: the fallback, a file that marks the folder, would outlive a kill.
+        self._lock = FileLock(
+            folder / "lock", timeout=0, thread_local=False, fallback_to_soft=False, on_acquired=_write_owner
+        )
 
     def __enter__(self) -> Lock:
-        processes.on_first(self._take)
+        processes.on_first(self._acquire)
         return self
 
-    def _take(self) -> None:
+    def _acquire(self) -> None:
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            self._lock.acquire()
+        except Timeout:
+            owner = (self._folder / "lock").read_bytes()[:200].decode(errors="replace").strip() or "another process"
+            raise ArenaError(f"'{self._folder}' is in use by {owner}; wait for it, or stop it first") from None
         except OSError as error:
-            raise ArenaError(f"cannot lock '{self._path.parent}': {error.strerror}; choose another --output") from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(file, 200).decode(errors="replace").strip() or "another process"
-            os.close(file)
-            raise ArenaError(f"'{self._path.parent}' is in use by {owner}; wait for it, or stop it first") from None
-        os.truncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        self._file = file
+            raise ArenaError(
+                f"cannot lock '{self._folder}': {error.strerror or error}; choose another --output"
+            ) from None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self._lock.release()
+
+
+def _write_owner(file: int) -> None:
+    os.truncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())

@@ -243,8 +243,8 @@ def summary(records: Sequence[Record]) -> list[str]:
     score = words(scores.pop()) if len(scores) == 1 else "score"
     heading = ("model", "train loss", "valid loss", f"last {score}", f"best {score}", "at step", "own ex/s")
     lines = _columns([heading, *rows], right=range(1, len(heading)), rule=True) if rows else []
-    health = fault_lines.health_lines(records)
-    lines += ["", *health] if health else []
+    divergence = fault_lines.divergence_lines(records)
+    lines += ["", *divergence] if divergence else []
     compiling = end.get("compiling", 0)
     evaluating = sum(r.get("seconds", 0) for r in evaluations)
     if end:

@@ -13,7 +13,7 @@ train       epoch, models {name: {"loss", "accuracy" or "perplexity", "learning_
             "examples_per_second"}}
 evaluation  epoch, split, seconds, models {name: {metric: value}}
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
-trouble     what ("checkpoint", "damaged", "records", "sick model", "out of memory"), text, and what belongs to it
+trouble     what ("checkpoint", "damaged", "records", "non-finite", "out of memory"), text, and what belongs to it
             (model, action, checkpoint, …): something went wrong, and the run goes on
 allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
             device), code (bytes per device of programs that are alive and not in force), models {name: {"share",
@@ -223,11 +223,8 @@ class Silence:
         """Return a record that nobody reads."""
         return {"kind": kind, "step": step, **fields}
 
-    def __enter__(self) -> Silence:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def open_records(folder: Path, resume_at: int | None, *, tensorboard: bool) -> Records | Silence:

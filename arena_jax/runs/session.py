@@ -1,190 +1,315 @@
-"""How a run is saved while it goes on, and where one that goes on begins; joint runs and competitions alike."""
+"""One session of a run: its folder, lock, records, console, checkpoints and signals, opened and held as one context.
+
+A loop says what its method does; how the run is kept is here, for joint training, competitions and comparisons alike:
+
+    with Session(config, output, resume=resume) as session:
+        ...                                              # data, models, optimizer: they may need `session.folder`
+        state, position = session.begin(state, names)    # the given state and {}, or where the run was interrupted
+        if session.ended:
+            return session.folder                        # nothing is left to do
+        session.record_start(...)
+        while step < steps and not session.stop_requested(step):
+            state = session.handle_divergence(step, state)
+            ...                                          # one step
+            session.advance(step)
+            session.record("train", step, ...)
+            session.save(step, state, position, losses=losses, over=step == steps)
+        session.finish(step, steps, over=step == steps)
+        session.record_end(step, ...)
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
-
-import jax
-import numpy as np
-from jax.sharding import SingleDeviceSharding
 
 from arena_jax import config as configuration
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.checkpoints import Checkpoints
-from arena_jax.runs.console import Display
-from arena_jax.runs.records import FILE, Records, Silence, read
+from arena_jax.runs.console import Console
+from arena_jax.runs.divergence import Divergence
+from arena_jax.runs.environment import environment
+from arena_jax.runs.folder import open_folder
+from arena_jax.runs.lock import Lock
+from arena_jax.runs.records import Records, Silence, open_records, read
+from arena_jax.runs.resume import has_ended, newest
+from arena_jax.runs.signals import Stop, Stopped
 from arena_jax.runtime import processes
-from arena_jax.runtime.devices import replicate
 
 Tree = TypeVar("Tree")
-
-# What may be another at a resume: no number of the run depends on it.
-_FREE = tuple(f"training.{name}: " for name in ("devices", "figures", "tensorboard", "keep_checkpoints", "output"))
+_NO_ROOM = "there was no room for the records"
 
 
-def begin(checkpoints: Checkpoints, state: Tree, config: RunConfig, *, resume: bool) -> tuple[Tree, dict[str, Any]]:
-    """The state to begin with: the newest checkpoint that is whole, or the given one.
+class Session:
+    """A run while it is at work in its folder; a context.
+
+    Nothing that goes wrong with the disk stops the run: it is shown, and recorded as soon as that is possible.
 
     Args:
-        checkpoints: of the run.
-        state: before the first step.
-        config: of the run, which the checkpoint must have been written under.
-        resume: go on. A run that was killed before it saved anything begins again.
+        config: of the run.
+        output: its folder; ``runs/PRESET-NUMBER`` if not given.
+        resume: go on from the newest checkpoint in ``output``.
 
-    Returns:
-        The state, and the position: empty at the beginning.
+    Attributes:
+        config: of the run.
+        folder: of the run.
+        resumed: whether it goes on from a checkpoint; known after :meth:`begin`, as are the following.
+        first_step: steps taken before this session.
+        ended: whether the run had come to its end before.
+        divergence: counts skipped steps, and knows which models are frozen.
+        checkpoints: of the run.
+        saved: the step of the last checkpoint that was begun and has not failed, or None.
 
     Raises:
-        ArenaError: there are checkpoints, and none can be used, or the configuration was changed since.
-    """
-    if processes.several():
-        state, position = _begin_together(checkpoints, state, resume=resume)
-    elif not resume or checkpoints.latest is None:
-        return state, {}
-    else:
-        state, position = checkpoints.load(state)
-    if position:
-        changed = configuration.differences(configuration.from_dict(position["config"]), config)
-        changed = [one for one in changed if not one.startswith(_FREE)]
-        if changed:
-            raise ArenaError(
-                f"'{checkpoints.folder.parent}' was begun with another configuration: {'; '.join(changed)}; change it "
-                "back in config.json, or start a new run"
-            )
-    return state, position
-
-
-def _begin_together(checkpoints: Checkpoints, state: Tree, *, resume: bool) -> tuple[Tree, dict[str, Any]]:
-    """Process 0 reads for all: no two may find another checkpoint to be the newest whole one."""
-    own = SingleDeviceSharding(jax.local_devices()[0])
-    found = [jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)]
-
-    def load() -> dict[str, Any]:
-        if not resume or checkpoints.latest is None:
-            return {}
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own), state)
-        found[0], position = checkpoints.load(like)
-        return position
-
-    position = processes.on_first(load)
-    if not position:
-        return state, {}
-    return replicate(found[0], jax.tree.leaves(state)[0].sharding.mesh), position
-
-
-def has_ended(folder: Path) -> bool:
-    """Whether a run's records hold its end."""
-
-    def look() -> bool:
-        records = read(folder) if (folder / FILE).exists() else []
-        return bool(records) and records[-1]["kind"] == "end"
-
-    return processes.on_first(look)
-
-
-class Saving:
-    """Writes a run's records and checkpoints, so that each checkpoint knows which records came before it.
-
-    Nothing that goes wrong with the disk stops the run: it is told, and recorded as soon as that is possible.
-
-    Args:
-        folder: of the run.
-        checkpoints: open for writing.
-        records: open.
-        screen: shows what is recorded.
-        config: of the run; each checkpoint holds it.
-        resume: the run goes on; what was damaged is put aside and told.
-        position: from :func:`begin`.
-        at: the step it begins at.
-        began: when this session began, by ``time.perf_counter``.
+        ArenaError: the folder cannot be made, is of another run or another format, or is in use.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        checkpoints: Checkpoints,
-        records: Records | Silence,
-        screen: Display,
-        *,
-        config: RunConfig,
-        resume: bool,
-        position: Mapping[str, Any],
-        at: int,
-        began: float,
-    ) -> None:
-        self._config = configuration.to_dict(config)
-        self._folder, self._checkpoints, self._records, self._screen = folder, checkpoints, records, screen
-        self._compiled = (
-            Counter(r["program"] for r in read(folder) if r["kind"] == "compile") if resume else Counter[str]()
+    def __init__(self, config: RunConfig, output: Path | None = None, *, resume: bool = False) -> None:
+        self.config, self._output, self._resume = config, output, resume
+        self._began = time.perf_counter()
+        self._stack = ExitStack()
+        self.resumed = self.ended = False
+        self.first_step = 0
+        self.saved: int | None = None
+        self._unsaved = _NO_ROOM
+        self._compiling = 0.0  # seconds, of all sessions
+        self._compiled: Counter[str] = Counter()  # programs that the records hold already
+        self.folder: Path
+        self.checkpoints: Checkpoints
+        self.divergence: Divergence
+        self._records: Records | Silence
+        self._console: Console
+        self._stop: Stop
+
+    def __enter__(self) -> Session:
+        self.folder = open_folder(self.config, self._output, resume=self._resume)
+        with ExitStack() as stack:  # what was entered is left again where the next cannot be
+            stack.enter_context(processes.watched(self.folder))
+            stack.enter_context(Lock(self.folder))
+            keep = self.config.training.keep_checkpoints
+            self.checkpoints = stack.enter_context(Checkpoints(self.folder / "checkpoints", keep=keep, writing=True))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+    def begin(self, state: Tree, models: Sequence[str]) -> tuple[Tree, dict[str, Any]]:
+        """Find out where to begin, and open the records. From here on Ctrl-C and SIGTERM ask the loop to stop.
+
+        Args:
+            state: before the first step.
+            models: their names.
+
+        Returns:
+            The state to begin with, and the position that :meth:`save` was given beside it: empty at the beginning.
+
+        Raises:
+            ArenaError: there are checkpoints, and none can be used; the configuration was changed since; or the records
+                cannot be written.
+        """
+        self._stop = self._stack.enter_context(Stop())
+        kept: dict[str, Any] = {}
+        if self._resume:
+            state, kept = newest(self.checkpoints, state, self.config)
+        self.resumed, self.first_step = bool(kept), kept.get("step", 0)
+        self.ended = kept.get("over", False) and has_ended(self.folder)
+        if self.ended:
+            self._open_console()
+            self._console.show({"kind": "resume", "step": self.first_step, "time": time.time()})
+            return state, {}
+        self._began -= kept.get("seconds", 0.0)
+        self._compiling = kept.get("compiling", 0.0)
+        self.saved = self.first_step if kept else None
+        training = self.config.training
+        self.divergence = Divergence(
+            models, training.max_nonfinite_steps, training.on_nonfinite, kept.get("divergence")
         )
-        self._saved = at if position else None
-        self._began = began - position.get("seconds", 0.0)
-        self._compiling = position.get("compiling", 0.0)
-        self._unsaved = "there was no room for the records"
-        used = folder / "checkpoints" / str(at)
-        for one in checkpoints.set_aside():
-            self.trouble(
-                at,
+        self.checkpoints.protected = self.divergence.sources
+        size = kept.get("records", 0) if self._resume else None
+        self._records = open_records(self.folder, size, tensorboard=training.tensorboard)
+        self._stack.callback(self._records.close)
+        self._open_console()
+        if self._resume:
+            self._compiled.update(record["program"] for record in read(self.folder) if record["kind"] == "compile")
+        self._record_damaged()
+        if self._resume:
+            # Shown, not recorded: the records are those of a run that was never interrupted.
+            path = str(self._path(self.first_step)) if kept else "its beginning: nothing was saved"
+            self._console.show({"kind": "resume", "step": self.first_step, "time": time.time(), "checkpoint": path})
+        position: dict[str, Any] = kept.get("position", {})
+        return state, position
+
+    def _open_console(self) -> None:
+        first = processes.first()
+        self._console = Console(earlier=read(self.folder) if self._resume and first else (), silent=not first)
+        self._stack.enter_context(self._console)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / "checkpoints" / str(step)
+
+    # ---- records ----
+
+    def record(self, kind: str, step: int, **fields: Any) -> None:
+        """Write a record (:mod:`arena_jax.runs.records` lists the kinds) and show it."""
+        self._console.show(self._records.write(kind, step, **fields))
+
+    def record_start(
+        self,
+        *,
+        steps: int | None,
+        models: Mapping[str, Any],
+        derived: Sequence[tuple[str, str, str]],
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Write the first records of a run; does nothing in one that was resumed.
+
+        Args:
+            steps: in all; None where that is not known.
+            models: ``{name: what is to be known of it}``.
+            derived: every value that was not simply given: its name, itself, and the reason.
+            notes: what a person should know of the data, a line each.
+        """
+        if self.resumed:
+            return
+        self.record(
+            "start",
+            0,
+            preset=self.config.preset,
+            task=self.config.task,
+            run=str(self.folder),
+            steps=steps,
+            models=models,
+            derived=[{"name": name, "value": value, "reason": reason} for name, value, reason in derived],
+            **environment(),
+        )
+        for note in notes:
+            self.record("note", 0, text=note)
+
+    def record_trouble(self, step: int, what: str, text: str, **fields: Any) -> None:
+        """Record that something went wrong, and show it."""
+        self.record("trouble", step, what=what, text=text, **fields)
+
+    def record_program(
+        self, step: int, program: str, seconds: float, size: int, cached: bool = False, *, again: bool = False
+    ) -> None:
+        """Record a compiled program; only show it where a resumed run has compiled what its records hold already.
+
+        Args:
+            step: steps taken.
+            program: its name.
+            seconds: that compiling took.
+            size: bytes per device.
+            cached: whether it came from a cache on disk.
+            again: the records hold it. A competition, which compiles programs of one name more than once, says so
+                itself.
+        """
+        self._compiling += seconds
+        fields = {"program": program, "seconds": seconds, "bytes": size, "cached": cached}
+        recorded = not program.startswith("gradients of ") and self._compiled[program] > 0
+        if recorded or again:
+            self._compiled[program] -= recorded
+            self._console.show({"kind": "compile", "step": step, "time": time.time(), **fields})
+            return
+        self.record("compile", step, **fields)
+
+    def record_end(self, step: int, **fields: Any) -> None:
+        """Write the last record of a run."""
+        self.record("end", step, **fields, **self.clock(), reason="finished")
+
+    def _record_damaged(self) -> None:
+        used = self._path(self.first_step)
+        for damage in self.checkpoints.set_aside():
+            self.record_trouble(
+                self.first_step,
                 "damaged",
-                f"the checkpoint of step {one.step:,} cannot be used: {one.reason}; it is now {one.path.name}, "
-                f"and the run goes on from {used.name}",
-                checkpoint=str(one.path),
+                f"the checkpoint of step {damage.step:,} cannot be used: {damage.reason}; it is now "
+                f"{damage.path.name}, and the run goes on from {used.name}",
+                checkpoint=str(damage.path),
                 used=str(used),
             )
 
-    def emit(self, kind: str, at: int, **fields: Any) -> None:
-        """Record something and show it."""
-        self._screen.show(self._records.write(kind, at, **fields))
-
-    def trouble(self, at: int, what: str, text: str, **fields: Any) -> None:
-        """Record that something went wrong, and show it."""
-        self.emit("trouble", at, what=what, text=text, **fields)
-
-    def compiled(
-        self, at: int, program: str, seconds: float, size: int, cached: bool = False, *, again: bool = False
-    ) -> None:
-        """Record a program; only show it where a run that goes on has made again what its records hold already.
-
-        A competition, which makes programs of one name more than once, says itself which it has made again.
-        """
-        self._compiling += seconds
-        told = {"program": program, "seconds": seconds, "bytes": size, "cached": cached}
-        made = not program.startswith("gradients of ") and self._compiled[program] > 0
-        if made or again:
-            self._compiled[program] -= made
-            self._screen.show({"kind": "compile", "step": at, "time": time.time(), **told})
-            return
-        self.emit("compile", at, **told)
-
-    def look(self, at: int) -> None:
-        """Tell what went wrong in the background since the last look."""
-        reason = self._checkpoints.trouble()
+    def _record_failures(self, step: int) -> None:
+        """Record what went wrong in the background."""
+        reason = self.checkpoints.trouble()
         if reason is not None:
-            self._saved, self._unsaved = self._checkpoints.latest, reason
-            last = "there is none yet" if self._saved is None else f"the last one is of step {self._saved:,}"
-            self.trouble(at, "checkpoint", f"a checkpoint could not be written: {reason}; {last}, and the run goes on")
-        told = self._records.trouble()
-        if told is not None:
-            self.trouble(at, "records", told)
+            self.saved, self._unsaved = self.checkpoints.latest, reason
+            last = "there is none yet" if self.saved is None else f"the last one is of step {self.saved:,}"
+            text = f"a checkpoint could not be written: {reason}; {last}, and the run goes on"
+            self.record_trouble(step, "checkpoint", text)
+        failure = self._records.trouble()
+        if failure is not None:
+            self.record_trouble(step, "records", failure)
 
-    def save(self, at: int, state: Any, position: Mapping[str, Any], score: float | None) -> None:
+    # ---- while the loop goes on ----
+
+    def stop_requested(self, step: int) -> bool:
+        """Whether to stop before this step: Ctrl-C or SIGTERM came. Call it at every step; all processes agree."""
+        return processes.stopping(bool(self._stop), step)
+
+    def advance(self, step: int, *, shown: int | None = None) -> None:
+        """Move the console's bar after a step, and record what has gone wrong in the background.
+
+        Args:
+            step: steps taken.
+            shown: what the bar shows, in percent, where the run has no number of steps.
+        """
+        self._console.advance(step if shown is None else shown)
+        self._record_failures(step)
+
+    def handle_divergence(self, step: int, state: Tree, before: int | None = None) -> Tree:
+        """Restore or freeze the models whose steps were skipped too often (:class:`Divergence`), and record it.
+
+        Args:
+            step: steps taken.
+            state: of the run.
+            before: see :meth:`Divergence.diverged`.
+
+        Returns:
+            The state to go on with. Whether the run can go on at all, `session.divergence.hopeless` says.
+        """
+        for name in self.divergence.diverged(before):
+            state, event = self.divergence.handle(name, step, state, self.checkpoints)
+            self.record_trouble(step, "non-finite", **event)
+        return state
+
+    # ---- checkpoints ----
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        position: Mapping[str, Any],
+        *,
+        losses: Mapping[str, float],
+        over: bool = False,
+        regular: bool = True,
+    ) -> None:
         """Start writing a checkpoint.
 
         Args:
-            at: steps (of a competition: rounds) taken.
+            step: steps (of a competition: rounds) taken.
             state: arrays; copied before this returns.
-            position: everything else that a resumed run needs, less the records'.
-            score: mean validation loss over the models, as last evaluated; None before the first evaluation.
+            position: everything else that a resumed run needs, as JSON.
+            losses: ``{model: validation loss}`` as last evaluated; empty before the first evaluation. The best
+                checkpoint is that with the lowest mean.
+            over: whether the run has come to its end.
+            regular: whether it would also be saved if nobody had interrupted the run.
         """
-        snapshot = self._checkpoints.take(state)
-        self.look(at)
-        path = str(self._folder / "checkpoints" / str(at))
-        self.emit("checkpoint", at, path=path, seconds=snapshot.seconds)
+        if regular:
+            self.divergence.mark_finite(step, losses)
+            self.checkpoints.protected = self.divergence.sources
+        snapshot = self.checkpoints.take(state)
+        self._record_failures(step)
+        self.record("checkpoint", step, path=str(self._path(step)), seconds=snapshot.seconds)
         try:
             self._records.sync()
         except OSError as error:
@@ -192,38 +317,72 @@ class Saving:
             return
         if self._records.waiting:
             # A checkpoint that counts on lines which are on no disk could not be resumed.
-            self.look(at)
-            self._unsaved = "there was no room for the records"
+            self._record_failures(step)
+            self._unsaved = _NO_ROOM
             return
-        self._saved = at
-        held = {**position, **self.clock(), "config": self._config, "records": self._records.position}
-        self._checkpoints.write(at, snapshot, held, score=score)
+        self.saved = step
+        kept = {
+            "step": step,
+            "over": over,
+            "position": dict(position),
+            "divergence": self.divergence.state(),
+            "config": configuration.to_dict(self.config),
+            "records": self._records.position,
+            **self.clock(),
+        }
+        self.checkpoints.write(step, snapshot, kept, score=mean_loss(losses))
 
-    def finish(self, at: int) -> None:
+    def finish(self, step: int, steps: int | None, *, over: bool) -> None:
         """Wait for the disk.
 
+        Args:
+            step: steps taken.
+            steps: in all; None where the run has no number of steps.
+            over: whether the run has come to its end.
+
         Raises:
-            ArenaError: the last state is not on it.
+            ArenaError: the last state is not on the disk.
+            Stopped: everything is saved, and the run was asked to stop before its end.
         """
-        self._checkpoints.wait()
-        self.look(at)
-        if self._saved != at:
-            on = "begins again" if self._saved is None else f"goes on from step {self._saved:,}"
+        with processes.together():
+            self._wait_for_disk(step)
+        if not over:
+            raise Stopped(self.folder, step, steps)
+
+    def give_up(self, step: int) -> None:
+        """End a run that cannot go on, after everything is on the disk.
+
+        Raises:
+            ArenaError: always: why it cannot.
+        """
+        self._wait_for_disk(step)
+        raise ArenaError(self.divergence.hopeless or "the run cannot go on")
+
+    def _wait_for_disk(self, step: int) -> None:
+        self.checkpoints.wait()
+        self._record_failures(step)
+        if self.saved != step:
+            going_on = "begins again" if self.saved is None else f"goes on from step {self.saved:,}"
             raise ArenaError(
-                f"the state after step {at:,} could not be saved ({self._unsaved}); make room, then "
-                f"`arena-jax resume {self._folder}` {on}"
+                f"the state after step {step:,} could not be saved ({self._unsaved}); make room, then "
+                f"`arena-jax resume {self.folder}` {going_on}"
             )
 
     def clock(self) -> dict[str, float]:
         """How long the run has taken, all its sessions together.
 
         Returns:
-            "seconds" at work, and of these "compiling", what a resumed run makes again at once included. Work that
-            was lost with a killed session is not in them.
+            "seconds" at work, and of these "compiling", what a resumed run compiles again included. Work that was lost
+            with a killed session is not in them.
         """
         return {"seconds": time.perf_counter() - self._began, "compiling": self._compiling}
 
-    @property
-    def saved(self) -> int | None:
-        """The step of the last checkpoint that was begun and has not failed."""
-        return self._saved
+
+def mean_loss(losses: Mapping[str, float]) -> float | None:
+    """The mean of the models' validation losses, in nats: what a run's best checkpoint is chosen by. None of nothing.
+
+    Example:
+        >>> mean_loss({"bert": 1.0, "gpt2": 3.0})
+        2.0
+    """
+    return sum(losses.values()) / len(losses) if losses else None

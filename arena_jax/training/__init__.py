@@ -1,5 +1,7 @@
-"""Training: objectives, the jitted multi-model step, its state, devices, checkpoints, and the loop."""
+"""Training: objectives, the jitted multi-model step, its state, the joint loop, and scores."""
 
+from arena_jax.training.evaluation import evaluate
+from arena_jax.training.export import export
 from arena_jax.training.objectives import (
     MaskedBatch,
     Objective,
@@ -13,10 +15,16 @@ from arena_jax.training.objectives import (
     span,
     tagging,
 )
+from arena_jax.training.restore import restore
 from arena_jax.training.state import TrainState, model_key
 from arena_jax.training.step import Compilation, Step, make_step
+from arena_jax.training.train import train
 
 __all__ = [
+    "train",
+    "evaluate",
+    "export",
+    "restore",
     "make_step",
     "Step",
     "TrainState",

@@ -191,15 +191,15 @@ def process() -> dict[str, int]:
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
 
-def described(parts: Parts) -> dict[str, dict[str, Any]]:
+def describe_models(parts: Parts) -> dict[str, dict[str, Any]]:
     """What the first record says of each model."""
-    told = {}
+    descriptions = {}
     for name, model in parts.models.items():
         _, params = models.split(model)
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         shape = model.config
         size = f"{shape.num_layers} layers × {shape.hidden_size}, {shape.num_heads} heads"
-        told[name] = {
+        descriptions[name] = {
             "family": shape.family,
             "task": model.task,
             "size": f"{shape.family}, {size}",
@@ -207,4 +207,4 @@ def described(parts: Parts) -> dict[str, dict[str, Any]]:
             "vocabulary": f"{shape.vocab_size:,} tokens",
             "left_out": list(parts.tokenizers[name].left_out),
         }
-    return told
+    return descriptions

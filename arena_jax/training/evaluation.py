@@ -1,16 +1,21 @@
-"""Scores of one model on a whole data set: sums over its examples, every example once."""
+"""Scores of models on a whole data set: sums over its examples, every example once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from arena_jax import data
+from arena_jax.runs.folder import load_run
 from arena_jax.runtime.devices import own_rows
 from arena_jax.training import metrics
+from arena_jax.training.build import encode, load_split
+from arena_jax.training.restore import restore
 from arena_jax.training.step import Step
 
 
@@ -38,14 +43,32 @@ def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: in
     return metrics.finalize(rows, totals, predicted)
 
 
-def mean_loss(losses: Mapping[str, float]) -> float | None:
-    """The mean of the models' validation losses, in nats: what a run's best checkpoint is chosen by. None of nothing.
+def evaluate(
+    run: Path, dataset: str | None = None, split: str = "validation", checkpoint: str = "newest"
+) -> dict[str, dict[str, float]]:
+    """Score a run's checkpoint.
 
-    Example:
-        >>> mean_loss({"bert": 1.0, "gpt2": 3.0})
-        2.0
+    Args:
+        run: the run's folder.
+        dataset: another data set than the run's (name, file, folder or id); the run's own if not given.
+        split: which split of it.
+        checkpoint: ``"newest"``, ``"best"`` (lowest mean validation loss over the models) or a step.
+
+    Returns:
+        ``{model: {metric: value}}``, the metrics of :func:`score`.
+
+    Raises:
+        ArenaError: no such run or split, or data that the models cannot take.
     """
-    return sum(losses.values()) / len(losses) if losses else None
+    config = load_run(run)
+    parts, step, state = restore(run, config, checkpoint)
+    source = config.data if dataset is None else dataclasses.replace(config.data, name=dataset)
+    examples = load_split(source, config.task, split, source.validation_limit)
+    scores = {}
+    for name, model in parts.models.items():
+        rows = encode(model, name, config, examples, parts.tokenizers[name])
+        scores[name] = score(step, state.params[name], name, rows, config.training.evaluation_batch_size)
+    return scores
 
 
 def first_batch(step: Step, rows: data.Encoded, batch_size: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 
-class Interval:
+class MetricWindow:
     """Sums of steps' metrics until the next line.
 
     The metrics of a step are read when the next step has been started, so that reading never makes the device wait.
@@ -30,11 +30,11 @@ class Interval:
 
     def skipped(self) -> list[dict[str, bool]]:
         """Per step read since this was last asked: ``{model that took part: whether it was skipped}``."""
-        told, self._skipped = self._skipped, []
-        return told
+        skipped, self._skipped = self._skipped, []
+        return skipped
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of an unfinished interval; call :meth:`flush` before."""
+        """What a checkpoint keeps of an unfinished window; call :meth:`flush` before."""
         return {"sums": {name: dict(sums) for name, sums in self._sums.items()}, "steps": self._steps}
 
     def add(self, metrics: Any, *, rows: int | Mapping[str, int], compiled: Sequence[Any] = ()) -> None:
@@ -49,7 +49,7 @@ class Interval:
         self._waiting = metrics
         for name in metrics:
             self._rows[name] = self._rows.get(name, 0) + (rows[name] if isinstance(rows, Mapping) else rows)
-        self._seconds -= sum(one.seconds for one in compiled)
+        self._seconds -= sum(program.seconds for program in compiled)
 
     def flush(self) -> None:
         """Wait for the last step's metrics."""
@@ -60,7 +60,7 @@ class Interval:
         self._read()
         self._seconds += time.perf_counter() - self._since
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Start the clock again."""
         self._since = time.perf_counter()
 
@@ -74,11 +74,11 @@ class Interval:
         """
         self._read()
         self._seconds += time.perf_counter() - self._since
-        said = {}
+        models = {}
         for name, sums in self._sums.items():
             count = max(sums["count"], 1.0)
             steps = max(sums["steps"], 1.0)
-            said[name] = {
+            models[name] = {
                 "loss": sums["loss_sum"] / count,
                 **({"accuracy": sums["correct"] / count} if "correct" in sums else {}),
                 "learning_rate": sums["learning_rate"] / steps,
@@ -86,7 +86,7 @@ class Interval:
                 "examples_per_second": self._rows.get(name, 0) / max(self._seconds, 1e-9),
                 "skipped": int(sums["skipped"]),
             }
-        result = {"models": said, "seconds": self._seconds, "steps": self._steps}
+        result = {"models": models, "seconds": self._seconds, "steps": self._steps}
         self._sums, self._steps, self._rows, self._seconds = {}, 0, {}, 0.0
         self._since = time.perf_counter()
         return result
@@ -98,11 +98,11 @@ class Interval:
         self._skipped.append({name: bool(values["skipped"]) for name, values in read.items()})
         for name, values in read.items():
             sums = self._sums.setdefault(name, {})
-            # A step that a sick model sat out counts as skipped and spoils no mean.
-            sick = bool(values["skipped"])
+            # A step that a model sat out counts as skipped and spoils no mean.
+            skipped = bool(values["skipped"])
             sums["steps"] = sums.get("steps", 0.0) + 1
             for key, value in values.items():
-                counted = 0.0 if sick and key in ("loss_sum", "count", "correct", "gradient_norm") else float(value)
+                counted = 0.0 if skipped and key in ("loss_sum", "count", "correct", "gradient_norm") else float(value)
                 sums[key] = sums.get(key, 0.0) + counted
         self._steps += 1
         self._waiting = None

@@ -76,6 +76,7 @@ class Step:
         self.accumulation = dict(accumulation)
         self.optimizer = optax.with_extra_args_support(optimizer)
         self.compilations: list[Compilation] = []
+        self._reported = 0
         self._objectives = dict(objectives)
         self._gradient_norms = gradient_norms
         self._skip_nonfinite = skip_nonfinite
@@ -99,6 +100,12 @@ class Step:
         copied = replicate(source, self.mesh)
         opt_state = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))(copied)
         return TrainState(replicate(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state)
+
+    def new_compilations(self) -> list[Compilation]:
+        """The programs compiled since this was last asked."""
+        new = self.compilations[self._reported :]
+        self._reported = len(self.compilations)
+        return new
 
     def gradients(
         self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
@@ -209,7 +216,7 @@ class Step:
             for name in self.names:
                 metrics[name]["gradient_norm"] = optax.tree.norm(gradients[name])
         if self._skip_nonfinite:
-            gradients, extra = self._leave_out_the_sick(gradients, metrics, extra)
+            gradients, extra = self._leave_out_nonfinite(gradients, metrics, extra)
         after = self.update(state, gradients, losses, **extra)
         if self._report is not None:
             for name, reported in self._report(state.step, after.opt_state).items():
@@ -224,7 +231,7 @@ class Step:
         gradients = {name: gradient for name, (gradient, _) in computed.items()}
         return self.finish(state, gradients, {name: measured for name, (_, measured) in computed.items()}, extra)
 
-    def _leave_out_the_sick(
+    def _leave_out_nonfinite(
         self, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take models with a non-finite loss or gradient out of this update, and say so in their metrics."""
@@ -341,7 +348,7 @@ def make_step(
             :func:`arena_jax.training.masked_token`, for the tokenizer's mask token).
         accumulation: microbatches per step, for all models or ``{name: count}``. The gradient is that of the whole
             batch; memory is that of one microbatch.
-        mesh: from :func:`arena_jax.training.make_mesh`; one device if not given.
+        mesh: from :func:`arena_jax.runtime.make_mesh`; one device if not given.
         seed: dropout and masking are folded from it.
         gradient_norms: also report each model's ``gradient_norm`` (before sharing and clipping).
         skip_nonfinite: a model whose loss or gradient is not finite sits this update out: nothing moves, its optimizer

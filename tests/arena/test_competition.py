@@ -7,17 +7,17 @@ import jax
 import numpy as np
 import pytest
 
+from arena_jax import training
 from arena_jax.arena import POLICIES, competition, executables, policy
 from arena_jax.arena.contest import _policy_options
 from arena_jax.arena.rates import learning_rate
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig, presets
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.sections import POLICIES as POLICY_NAMES
-from arena_jax.runs import signals
+from arena_jax.runs import load_run, signals
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
-from arena_jax.runs.session import Saving
-from arena_jax.training import train
+from arena_jax.runs.session import Session
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 # Every run here compiles the same few programs, a resumed one those of the first.
@@ -87,7 +87,9 @@ def test_rounds_scores_shares_and_the_leaderboard_are_those_of_algorithm_1(finis
     best = min(last, key=lambda name: last[name]["loss"])
     assert board["winner"] == best == next(iter(board["models"]))
     assert board["models"][best]["score"] == pytest.approx(-last[best]["loss"])
-    assert train.evaluate(finished)["bert"] == pytest.approx(last["bert"], rel=1e-6), "the checkpoint is the run's end"
+    assert training.evaluate(finished)["bert"] == pytest.approx(last["bert"], rel=1e-6), (
+        "the checkpoint is the run's end"
+    )
 
 
 def test_sizes_are_what_the_budget_holds_and_few_programs_live(finished):
@@ -143,7 +145,7 @@ def test_a_stopped_run_goes_on_to_the_bit_with_a_new_size_on_its_way(finished, t
         original(self, at)
 
     monkeypatch.setattr(competition._Competition, "play", play_and_stop)
-    monkeypatch.setattr(Saving, "clock", lambda self: {"seconds": 1000.0, "compiling": 100.0})
+    monkeypatch.setattr(Session, "clock", lambda self: {"seconds": 1000.0, "compiling": 100.0})
     with pytest.raises(signals.Stopped, match="stopped after step 2 of 6"):
         competition.train(tiny(), tmp_path / "run", policy=to_first)
     monkeypatch.undo()
@@ -160,7 +162,7 @@ def test_a_stopped_run_goes_on_to_the_bit_with_a_new_size_on_its_way(finished, t
     assert ready[:2] == [(2, "bert", True), (2, "gpt2", True)], "compiled before training went on, so that none is late"
     end = read(run)[-1]
     assert 0 < end["compiling"] - 100 < end["seconds"] - 1000 < 100, "the end tells of both sessions"
-    states = [train.restore(path, train.load_run(path))[2] for path in (finished, run)]
+    states = [training.restore(path, load_run(path))[2] for path in (finished, run)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     assert without_times(run) == without_times(finished)
@@ -252,7 +254,7 @@ def test_refusals(tmp_path):
     with pytest.raises(ArenaError, match=r"give either training\.steps \(rounds\) or arena\.spend"):
         tiny({"spend": "1s"})
     with pytest.raises(ArenaError, match=r"give it to arena_jax\.arena\.competition\.train"):
-        train.train(tiny(), tmp_path / "c")
+        training.train(tiny(), tmp_path / "c")
     with pytest.raises(ArenaError, match="policy 'static' has no parameter 'floor'"):
         competition.train(tiny({"policy": "static", "floor": 0.1}), tmp_path / "d")
 

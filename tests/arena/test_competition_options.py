@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import pytest
 
+from arena_jax import training
 from arena_jax.arena import competition
 from arena_jax.arena.executables import Executables
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig, presets
 from arena_jax.config.errors import ArenaError
-from arena_jax.runs import signals
+from arena_jax.runs import load_run, signals
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
-from arena_jax.training import train
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 # Every run here compiles the same few programs.
@@ -43,7 +43,7 @@ def records(run, kind):
 
 
 def final_parameters(run):
-    return jax.tree.map(np.asarray, train.restore(run, train.load_run(run))[2].params)
+    return jax.tree.map(np.asarray, training.restore(run, load_run(run))[2].params)
 
 
 def assert_close(one, other, rtol, atol):
@@ -306,7 +306,7 @@ def test_equal_steps_of_equal_batches_are_joint_training(tmp_path):
     run = competition.train(
         tiny({"batch_sizes": (4,), "round_scale": 2, "policy": "static"}, together), tmp_path / "arena"
     )
-    joint = train.train(tiny(False, together, batch_size=4), tmp_path / "joint")
+    joint = training.train(tiny(False, together, batch_size=4), tmp_path / "joint")
     assert {name: one["steps"] for name, one in records(run, "leaderboard")[0]["models"].items()} == {
         "bert": 6,
         "gpt2": 6,

@@ -1,13 +1,14 @@
-"""A competition in which something goes wrong: a model runs out of memory, or is sick, or the disk is full."""
+"""A competition in which something goes wrong: a model runs out of memory, or diverges, or the disk is full."""
 
 import jax
 import numpy as np
 import pytest
 
+from arena_jax import training
 from arena_jax.arena import competition, executables
 from arena_jax.config.errors import ArenaError
+from arena_jax.runs import load_run
 from arena_jax.runs.records import read
-from arena_jax.training import train
 from tests.arena.test_competition import tiny, to_first, without_times
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -71,7 +72,7 @@ def test_another_error_of_the_device_is_raised_as_it_is(tmp_path, monkeypatch):
         competition.train(tiny(), tmp_path / "run", policy=to_first)
 
 
-def sicken(monkeypatch, name, rounds):
+def spoil(monkeypatch, name, rounds):
     """Give a model's gradient NaN in some rounds."""
     original = competition._Competition.gradient
 
@@ -84,11 +85,11 @@ def sicken(monkeypatch, name, rounds):
     monkeypatch.setattr(competition._Competition, "gradient", gradient)
 
 
-def test_a_sick_model_goes_back_and_is_frozen_if_that_does_not_help(tmp_path, monkeypatch):
-    config = tiny(steps=8, sick_after=3, checkpoint_every=2)
-    sicken(monkeypatch, "gpt2", range(3, 8))
+def test_a_diverged_model_goes_back_and_is_frozen_if_that_does_not_help(tmp_path, monkeypatch):
+    config = tiny(steps=8, max_nonfinite_steps=3, checkpoint_every=2)
+    spoil(monkeypatch, "gpt2", range(3, 8))
     run = competition.train(config, tmp_path / "run")
-    told = trouble(run, "sick model")
+    told = trouble(run, "non-finite")
     assert [(one["model"], one["action"]) for one in told] == [("gpt2", "restore"), ("gpt2", "freeze")]
     assert told[0]["source"] == 2
     spent = [record["models"] for record in read(run) if record["kind"] == "train"]
@@ -113,7 +114,7 @@ def test_a_sick_model_goes_back_and_is_frozen_if_that_does_not_help(tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             competition.train(config, stopped)
     competition.train(config, stopped, resume=True)
-    states = [train.restore(path, train.load_run(path))[2] for path in (run, stopped)]
+    states = [training.restore(path, load_run(path))[2] for path in (run, stopped)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     assert without_times(stopped) == without_times(run)

@@ -8,8 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from arena_jax import cli, data, game, models
+from arena_jax import data, game, models
 from arena_jax.cli.game import MEASURES
+from arena_jax.cli.main import main
 from arena_jax.game.coalitions import Values
 from arena_jax.game.utilities import METHODS
 from arena_jax.reports import game_figures
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
 
 
 def run(*words):
-    return cli.main(["game", *map(str, words)])
+    return main(["game", *map(str, words)])
 
 
 def test_analyze_writes_a_record_and_figures(folder, tmp_path, capsys):

@@ -13,7 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from arena_jax import cli, models
+from arena_jax import models
+from arena_jax.cli.main import main
 from arena_jax.config.errors import ArenaError
 from arena_jax.game.study import ARMS, COMPONENTS, Plan, Size, Study, architecture
 from arena_jax.game.study.corpus import LENGTH, Corpus, load_corpus
@@ -212,7 +213,7 @@ def test_ctrl_c_stops_between_two_trainings_and_says_how_to_go_on(
     monkeypatch.setattr("arena_jax.game.study.Study", Interrupted)
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(PLAN.to_json()))
-    assert cli.main(["game", "scale", str(tmp_path / "study"), "--plan", str(plan)]) == 130
+    assert main(["game", "scale", str(tmp_path / "study"), "--plan", str(plan)]) == 130
     assert f"go on with: arena-jax game scale {tmp_path / 'study'}" in capsys.readouterr().out
     assert len((tmp_path / "study" / "cells.jsonl").read_text().splitlines()) == 1, "the training that ran is kept"
 
@@ -273,7 +274,7 @@ def test_a_real_training_with_moves_says_what_it_cost(tmp_path: Path, corpus: Co
 def test_plans_that_make_no_study(content: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(content)
-    assert cli.main(["game", "scale", str(tmp_path / "study"), "--plan", str(plan)]) == 2
+    assert main(["game", "scale", str(tmp_path / "study"), "--plan", str(plan)]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "study" / "cells.jsonl").exists()
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from arena_jax import cli, config
+from arena_jax import config
+from arena_jax.cli.main import main
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
 from arena_jax.reports import arena_figures, report
@@ -315,7 +316,7 @@ def test_a_model_that_diverged_is_told_not_averaged_away(tmp_path):
 
 def test_the_report_is_a_page_a_text_and_numbers(tmp_path, capsys):
     folders = experiment(tmp_path)
-    assert cli.main(["report", *map(str, folders)]) == 0
+    assert main(["report", *map(str, folders)]) == 0
     printed = capsys.readouterr().out
     out = tmp_path / "report"
     assert sorted(path.name for path in out.iterdir()) == [

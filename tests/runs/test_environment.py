@@ -10,21 +10,19 @@ from pathlib import Path
 import jax
 import pytest
 
-from arena_jax import config
+from arena_jax import config, training
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
-from arena_jax.runs.environment import commit, surroundings
+from arena_jax.runs.environment import commit, environment
 from arena_jax.runs.folder import refuse_links
 from arena_jax.runs.records import read
-from arena_jax.training import train
 
 RUN = """
 import sys, hashlib, jax, numpy as np
 from pathlib import Path
-from arena_jax import config
-from arena_jax.training import loop
-run = train.train(config.load(sys.argv[1]), Path(sys.argv[2]))
-state = train.restore(run, train.load_run(run))[2]
+from arena_jax import config, runs, training
+run = training.train(config.load(sys.argv[1]), Path(sys.argv[2]))
+state = training.restore(run, runs.load_run(run))[2]
 print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state))).hexdigest())
 """
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
@@ -59,7 +57,7 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path):
 
 def test_versions_devices_flags_and_settings_are_told(monkeypatch):
     monkeypatch.setenv("JAX_SOMETHING", "1")
-    told = json.loads(json.dumps(surroundings()))
+    told = json.loads(json.dumps(environment()))
     for name, package in (("jax", "jax"), ("orbax", "orbax-checkpoint"), ("numpy", "numpy"), ("optax", "optax")):
         assert told["versions"][name] == metadata.version(package)
     assert told["flags"]["XLA_FLAGS"] == os.environ["XLA_FLAGS"]
@@ -67,7 +65,7 @@ def test_versions_devices_flags_and_settings_are_told(monkeypatch):
     assert len(told["devices"]) == jax.device_count()
     assert told["settings"]["jax_enable_x64"] is False
     with jax.enable_x64(True):
-        assert surroundings()["settings"]["jax_enable_x64"] is True
+        assert environment()["settings"]["jax_enable_x64"] is True
 
 
 def test_the_commit(tmp_path):
@@ -97,7 +95,7 @@ def test_nothing_is_written_through_a_link(tmp_path, name):
     (run / name).symlink_to(outside)
     for resume in (True, False):
         with pytest.raises(ArenaError, match=rf"'{run / name}' is a link out of the run's folder, to '{outside}'"):
-            train.train(tiny(), run, resume=resume)
+            training.train(tiny(), run, resume=resume)
     assert not list(outside.iterdir())
 
 

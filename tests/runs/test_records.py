@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from arena_jax import ArenaError
-from arena_jax.runs.console import Display
+from arena_jax.runs.console import Console
 from arena_jax.runs.log_lines import WIDTH, Narrator, narrate, summary
 from arena_jax.runs.records import FILE, Records, read
 
@@ -233,7 +233,7 @@ def test_records_of_kinds_that_nobody_tells_are_passed_over():
 
 def test_a_pipe_gets_plain_lines():
     stream = io.StringIO()
-    with Display(stream) as display:
+    with Console(stream) as display:
         for record in a_run():
             display.advance(record["step"])
             display.show(record)
@@ -249,7 +249,7 @@ def test_a_terminal_gets_the_same_lines_and_a_bar(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     stream = Terminal()
-    with Display(stream) as display:
+    with Console(stream) as display:
         for record in a_run():
             display.show(record)
             display.advance(record["step"])
@@ -263,7 +263,7 @@ def test_a_terminal_gets_the_same_lines_and_a_bar(monkeypatch):
 def test_a_resumed_run_remembers_its_best_and_prints_nothing_twice():
     stream = io.StringIO()
     records = list(a_run())
-    with Display(stream, earlier=records[:-1]) as display:
+    with Console(stream, earlier=records[:-1]) as display:
         assert stream.getvalue() == ""
         worse = {"bert": {"loss": 1.0, "accuracy": 0.1}}
         display.show({"kind": "evaluation", "step": 10, "time": 9999.0, "models": worse})

@@ -6,12 +6,12 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
-from arena_jax import cli
+from arena_jax import training
+from arena_jax.cli.main import main
 from arena_jax.config import DataConfig, ModelConfig, TrainingConfig, presets
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
 from arena_jax.runtime.compilation_cache import use_compilation_cache
-from arena_jax.training import train
 
 OPTIONS = (
     "jax_compilation_cache_dir",
@@ -40,7 +40,7 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path):
         ),
     )
     use_compilation_cache(tmp_path / "programs")
-    runs = [train.train(config, tmp_path / name) for name in ("first", "second")]
+    runs = [training.train(config, tmp_path / name) for name in ("first", "second")]
     first, second = ([r for r in read(run) if r["kind"] == "compile"] for run in runs)
     assert [r["program"] for r in first] == [r["program"] for r in second]
     assert not any(r["cached"] for r in first)
@@ -55,10 +55,11 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path):
 @pytest.mark.parametrize("command", [["train", "joint-synthetic"], ["resume", "RUN"]])
 def test_the_command_line_hands_the_folder_over(command, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("arena_jax.training.train.train", lambda run, folder, resume: asked.append("train"))
-    monkeypatch.setattr("arena_jax.training.train.load_run", lambda folder: presets.get("joint-synthetic"))
+    monkeypatch.setattr("arena_jax.training.train", lambda run, folder, resume: asked.append("train"))
+    monkeypatch.setattr("arena_jax.runs.load_run", lambda folder: presets.get("joint-synthetic"))
+    monkeypatch.setattr("arena_jax.reports.draw", lambda folder: [])
     folder = tmp_path / "programs"
-    assert cli.main([*command, "--compilation-cache", str(folder)]) == 0
+    assert main([*command, "--compilation-cache", str(folder)]) == 0
     assert asked == ["train"]
     assert jax.config.jax_compilation_cache_dir == str(folder)
     assert folder.is_dir()
@@ -66,5 +67,5 @@ def test_the_command_line_hands_the_folder_over(command, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_a_mistake(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert cli.main(["train", "joint-synthetic", "--compilation-cache", str(tmp_path / "file" / "below")]) == 2
+    assert main(["train", "joint-synthetic", "--compilation-cache", str(tmp_path / "file" / "below")]) == 2
     assert "cannot keep compiled programs in" in capsys.readouterr().err

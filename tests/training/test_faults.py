@@ -1,4 +1,4 @@
-"""Joint runs in which something goes wrong: a sick model, no memory, a full disk, a damaged checkpoint, a kill."""
+"""Joint runs in which something goes wrong: divergence, no memory, a full disk, a damaged checkpoint, a kill."""
 
 import contextlib
 import dataclasses
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arena_jax import training
 from arena_jax.config.errors import ArenaError
-from arena_jax.runs import signals
+from arena_jax.runs import load_run, signals
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import FILE, read
-from arena_jax.training import train
 from tests.training.test_loop import state_of, tiny, without_times
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -25,7 +25,7 @@ FULL = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes."
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return train.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
+    return training.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
 
 
 def equal(run, other):
@@ -39,7 +39,7 @@ def trouble(run, what):
 
 def in_step(monkeypatch, number, act):
     """Do something before the step of this number is taken."""
-    original, steps = train.Step.run, []
+    original, steps = training.Step.run, []
 
     def run(self, *arguments, **extra):
         steps.append(1)
@@ -47,12 +47,12 @@ def in_step(monkeypatch, number, act):
             act()
         return original(self, *arguments, **extra)
 
-    monkeypatch.setattr(train.Step, "run", run)
+    monkeypatch.setattr(training.Step, "run", run)
 
 
-def sicken(monkeypatch, name, first, last):
+def spoil(monkeypatch, name, first, last):
     """A model's loss is NaN in the steps from ``first`` to ``last``, counted from 0."""
-    original = train.Step.measured_gradients
+    original = training.Step.measured_gradients
 
     def measured_gradients(self, model, params, batch, step):
         gradient, measured = original(self, model, params, batch, step)
@@ -61,15 +61,15 @@ def sicken(monkeypatch, name, first, last):
             measured = measured | {"loss": jnp.where(bad, jnp.nan, measured["loss"])}
         return gradient, measured
 
-    monkeypatch.setattr(train.Step, "measured_gradients", measured_gradients)
+    monkeypatch.setattr(training.Step, "measured_gradients", measured_gradients)
 
 
-def test_a_sick_model_goes_back_then_is_frozen_and_an_interruption_changes_nothing(tmp_path, monkeypatch):
-    config = tiny(sick_after=2)
+def test_a_diverged_model_goes_back_then_is_frozen_and_an_interruption_changes_nothing(tmp_path, monkeypatch):
+    config = tiny(max_nonfinite_steps=2)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=12))
-    sicken(monkeypatch, "gpt2", 4, 99)
-    run = train.train(config, tmp_path / "run")
-    told = trouble(run, "sick model")
+    spoil(monkeypatch, "gpt2", 4, 99)
+    run = training.train(config, tmp_path / "run")
+    told = trouble(run, "non-finite")
     assert [(one["action"], one["step"], one.get("source")) for one in told] == [
         ("restore", 7, 3),
         ("freeze", 9, None),
@@ -83,19 +83,19 @@ def test_a_sick_model_goes_back_then_is_frozen_and_an_interruption_changes_nothi
         with monkeypatch.context() as patch:
             in_step(patch, stop, lambda: signal.raise_signal(signal.SIGTERM))
             with pytest.raises(signals.Stopped):
-                train.train(config, tmp_path / f"{stop}")
-        other = train.train(config, tmp_path / f"{stop}", resume=True)
+                training.train(config, tmp_path / f"{stop}")
+        other = training.train(config, tmp_path / f"{stop}", resume=True)
         equal(run, other)
         kinds = [[r for r in without_times(one) if r["kind"] != "checkpoint"] for one in (run, other)]
         assert kinds[0] == kinds[1]
 
 
-def test_a_sick_model_is_frozen_or_stops_the_run_as_configured(tmp_path, monkeypatch):
-    sicken(monkeypatch, "gpt2", 1, 99)
-    run = train.train(tiny(sick_after=2, sick_model="freeze"), tmp_path / "freeze")
-    assert [one["action"] for one in trouble(run, "sick model")] == ["freeze"]
-    with pytest.raises(ArenaError, match=r"gpt2: the loss or gradient was not finite .* --sick-model freeze"):
-        train.train(tiny(sick_after=2, sick_model="stop"), tmp_path / "stop")
+def test_a_diverged_model_is_frozen_or_stops_the_run_as_configured(tmp_path, monkeypatch):
+    spoil(monkeypatch, "gpt2", 1, 99)
+    run = training.train(tiny(max_nonfinite_steps=2, on_nonfinite="freeze"), tmp_path / "freeze")
+    assert [one["action"] for one in trouble(run, "non-finite")] == ["freeze"]
+    with pytest.raises(ArenaError, match=r"gpt2: the loss or gradient was not finite .* --on-nonfinite freeze"):
+        training.train(tiny(max_nonfinite_steps=2, on_nonfinite="stop"), tmp_path / "stop")
     assert Checkpoints(tmp_path / "stop" / "checkpoints").latest == 4, "and everything is saved"
 
 
@@ -108,14 +108,16 @@ def test_out_of_memory_the_step_is_repeated_in_smaller_parts(tmp_path, monkeypat
     def run_out():
         raise jax.errors.JaxRuntimeError(FULL)
 
-    whole = train.train(without_dropout(), tmp_path / "whole")
+    whole = training.train(without_dropout(), tmp_path / "whole")
     in_step(monkeypatch, 5, run_out)
-    run = train.train(without_dropout(), tmp_path / "run")
+    run = training.train(without_dropout(), tmp_path / "run")
     (event,) = trouble(run, "out of memory")
     assert (event["step"], event["accumulation"]) == (4, {"bert": 4, "gpt2": 4})
     for a, b in zip(jax.tree.leaves(state_of(whole)), jax.tree.leaves(state_of(run)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-    assert Checkpoints(run / "checkpoints").load(train.restore(run, train.load_run(run))[2])[1]["accumulation"] == {
+    assert Checkpoints(run / "checkpoints").load(training.restore(run, load_run(run))[2])[1]["position"][
+        "accumulation"
+    ] == {
         "bert": 4,
         "gpt2": 4,
     }
@@ -125,9 +127,9 @@ def test_out_of_memory_with_nothing_left_to_divide_names_the_models(tmp_path, mo
     def run(self, *arguments, **extra):
         raise jax.errors.JaxRuntimeError(FULL)
 
-    monkeypatch.setattr(train.Step, "run", run)
+    monkeypatch.setattr(training.Step, "run", run)
     with pytest.raises(ArenaError, match=r"step 1 ran out of memory, and the batches of bert, gpt2 cannot be divided"):
-        train.train(tiny(), tmp_path / "run")
+        training.train(tiny(), tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(finished, tmp_path):
@@ -137,7 +139,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(finished, tmp_
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 4
     largest.write_bytes(content)
-    train.train(tiny(), run, resume=True)
+    training.train(tiny(), run, resume=True)
     (event,) = trouble(run, "damaged")
     assert event["step"] == 6
     assert "the checkpoint of step 8 cannot be used" in event["text"]
@@ -153,8 +155,8 @@ def test_a_run_that_was_killed_before_it_saved_anything_begins_again(finished, t
     with monkeypatch.context() as patch:
         in_step(patch, 2, cut)
         with pytest.raises(RuntimeError, match="power cut"):
-            train.train(tiny(), tmp_path / "run")
-    run = train.train(tiny(), tmp_path / "run", resume=True)
+            training.train(tiny(), tmp_path / "run")
+    run = training.train(tiny(), tmp_path / "run", resume=True)
     equal(run, finished)
     assert without_times(run) == without_times(finished)
 
@@ -164,10 +166,10 @@ def test_the_end_is_written_once(finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     lines = (run / FILE).read_bytes().splitlines(keepends=True)
     (run / FILE).write_bytes(b"".join(lines[:-1]))
-    train.train(tiny(), run, resume=True)
+    training.train(tiny(), run, resume=True)
     assert without_times(run) == without_times(finished)
     before = (run / FILE).read_bytes()
-    train.train(tiny(), run, resume=True)
+    training.train(tiny(), run, resume=True)
     assert (run / FILE).read_bytes() == before
 
 
@@ -182,7 +184,7 @@ def test_a_full_disk_stops_no_run_and_tears_no_line(finished, tmp_path, monkeypa
             while True:
                 file.write(bytes(4096))
 
-    original, steps = train.Step.run, []
+    original, steps = training.Step.run, []
 
     def run_step(self, *arguments, **extra):
         steps.append(1)
@@ -193,9 +195,9 @@ def test_a_full_disk_stops_no_run_and_tears_no_line(finished, tmp_path, monkeypa
             (disk / "filler").unlink()
         return original(self, *arguments, **extra)
 
-    monkeypatch.setattr(train.Step, "run", run_step)
+    monkeypatch.setattr(training.Step, "run", run_step)
     try:
-        run = train.train(tiny(), disk / "run")
+        run = training.train(tiny(), disk / "run")
         assert Checkpoints(run / "checkpoints").steps == [6, 8], "that of step 3 found no room"
         assert "No space left on device" in trouble(run, "records")[0]["text"]
         assert [r for r in without_times(run) if r["kind"] != "trouble"] == without_times(finished)
@@ -210,7 +212,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
 
     in_step(monkeypatch, 5, twice)
     with pytest.raises(KeyboardInterrupt):
-        train.train(tiny(), tmp_path / "run")
+        training.train(tiny(), tmp_path / "run")
     monkeypatch.undo()
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest in (None, 3), "step 5 was not finished, nor saved"
-    assert read(train.train(tiny(), tmp_path / "run", resume=True))[-1]["kind"] == "end"
+    assert read(training.train(tiny(), tmp_path / "run", resume=True))[-1]["kind"] == "end"

@@ -11,14 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from arena_jax import models
+from arena_jax import models, training
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainingConfig, presets
 from arena_jax.config.errors import ArenaError
-from arena_jax.runs import signals
+from arena_jax.runs import load_run, signals
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
-from arena_jax.runs.session import Saving
-from arena_jax.training import train
+from arena_jax.runs.session import Session
 
 # Every run here compiles the same few programs, a resumed one those of the first.
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -50,12 +49,12 @@ def tiny(**training):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return train.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
+    return training.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
 
 
 def state_of(run: Path):
-    config = train.load_run(run)
-    _, _, state = train.restore(run, config)
+    config = load_run(run)
+    _, _, state = training.restore(run, config)
     return jax.tree.map(np.asarray, state)
 
 
@@ -81,10 +80,10 @@ def test_a_run_writes_what_it_promises(finished):
     start = read(finished)[0]
     assert start["versions"]["jax"] == jax.__version__
     assert start["steps"] == 8
-    assert train.load_run(finished) == tiny(), "the resolved configuration can be given back"
+    assert load_run(finished) == tiny(), "the resolved configuration can be given back"
     last = [record for record in read(finished) if record["kind"] == "evaluation"][-1]
     assert set(last["models"]) == {"bert", "gpt2"}
-    assert train.evaluate(finished)["bert"] == pytest.approx(last["models"]["bert"], rel=1e-6)
+    assert training.evaluate(finished)["bert"] == pytest.approx(last["models"]["bert"], rel=1e-6)
 
 
 def test_a_configuration_that_was_edited_since_is_refused(finished, tmp_path):
@@ -99,17 +98,17 @@ def test_a_configuration_that_was_edited_since_is_refused(finished, tmp_path):
     with pytest.raises(
         ArenaError, match=r"another configuration: optimizer.share_alpha: .* → 0.5; training.seed: 0 → 7"
     ):
-        train.train(train.load_run(run), run, resume=True)
+        training.train(load_run(run), run, resume=True)
     content["training"]["seed"] = 0
     del content["optimizer"]["share_alpha"]
     (run / "config.json").write_text(json.dumps(content))
-    assert train.train(train.load_run(run), run, resume=True) == run
+    assert training.train(load_run(run), run, resume=True) == run
     assert (run / "records.jsonl").read_bytes() == before
 
 
 def test_a_stopped_run_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
     """SIGTERM after the fifth step, between a log interval's ends; then resume; against the run that never stopped."""
-    original, steps = train.Step.run, []
+    original, steps = training.Step.run, []
 
     def run_and_stop(self, *arguments, **extra):
         steps.append(1)
@@ -117,13 +116,13 @@ def test_a_stopped_run_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGTERM)
         return original(self, *arguments, **extra)
 
-    monkeypatch.setattr(train.Step, "run", run_and_stop)
-    monkeypatch.setattr(Saving, "clock", lambda self: {"seconds": 1000.0, "compiling": 100.0})
+    monkeypatch.setattr(training.Step, "run", run_and_stop)
+    monkeypatch.setattr(Session, "clock", lambda self: {"seconds": 1000.0, "compiling": 100.0})
     with pytest.raises(signals.Stopped, match=r"stopped after step 5 of 8; go on with: arena-jax resume .*run"):
-        train.train(tiny(), tmp_path / "run")
+        training.train(tiny(), tmp_path / "run")
     monkeypatch.undo()
     began = time.perf_counter()
-    run = train.train(tiny(), tmp_path / "run", resume=True)
+    run = training.train(tiny(), tmp_path / "run", resume=True)
     took, end = time.perf_counter() - began, read(run)[-1]
     assert 0 < end["seconds"] - 1000 < took, "the end tells of both sessions"
     assert 0 < end["compiling"] - 100 < took
@@ -139,7 +138,7 @@ def test_a_stopped_run_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
 
 def test_a_killed_run_repeats_what_its_checkpoint_did_not_see(finished, tmp_path, monkeypatch):
     """An exception in step 8 stands for kill -9: the checkpoint of step 6 is the newest; nothing is doubled."""
-    original, steps = train.Step.run, []
+    original, steps = training.Step.run, []
 
     def run_and_die(self, *arguments, **extra):
         steps.append(1)
@@ -147,12 +146,12 @@ def test_a_killed_run_repeats_what_its_checkpoint_did_not_see(finished, tmp_path
             raise RuntimeError("power cut")
         return original(self, *arguments, **extra)
 
-    monkeypatch.setattr(train.Step, "run", run_and_die)
+    monkeypatch.setattr(training.Step, "run", run_and_die)
     began = time.perf_counter()
     with pytest.raises(RuntimeError, match="power cut"):
-        train.train(tiny(), tmp_path / "run")
+        training.train(tiny(), tmp_path / "run")
     monkeypatch.undo()
-    run = train.train(tiny(), tmp_path / "run", resume=True)
+    run = training.train(tiny(), tmp_path / "run", resume=True)
     end = read(run)[-1]
     assert 0 < end["compiling"] < end["seconds"] < time.perf_counter() - began, "what was lost is in neither"
     for a, b in zip(jax.tree.leaves(state_of(finished)), jax.tree.leaves(state_of(run)), strict=True):
@@ -161,7 +160,7 @@ def test_a_killed_run_repeats_what_its_checkpoint_did_not_see(finished, tmp_path
 
 
 def test_export_gives_the_trained_model(finished, tmp_path):
-    train.export(finished, "gpt2", tmp_path / "out")
+    training.export(finished, "gpt2", tmp_path / "out")
     loaded = models.from_pretrained(tmp_path / "out")
     assert loaded.task == "sequence-classification"
     _, params = models.split(loaded)
@@ -173,38 +172,38 @@ def test_export_gives_the_trained_model(finished, tmp_path):
 
 def test_refusals(finished, tmp_path):
     with pytest.raises(ArenaError, match="is not empty; go on with `arena-jax resume"):
-        train.train(tiny(), finished)
+        training.train(tiny(), finished)
     with pytest.raises(ArenaError, match=r"another configuration: training\.seed: 0 → 1"):
-        train.train(tiny(seed=1), finished, resume=True)
+        training.train(tiny(seed=1), finished, resume=True)
     with pytest.raises(ArenaError, match="is not a run's folder"):
-        train.evaluate(tmp_path / "nothing")
+        training.evaluate(tmp_path / "nothing")
     with pytest.raises(ArenaError, match=r"no model 'gpt'; did you mean 'gpt2'"):
-        train.export(finished, "gpt", tmp_path / "x")
+        training.export(finished, "gpt", tmp_path / "x")
     before = (finished / "config.json").read_bytes()
     around = tmp_path / "nope" / ".." / ".." / finished.parent.name / finished.name
     with pytest.raises(ArenaError, match="is not empty; go on with `arena-jax resume"):
-        train.train(tiny(seed=1), around)
+        training.train(tiny(seed=1), around)
     with pytest.raises(ArenaError, match="is what is read; give another folder"):
-        train.export(finished, "gpt2", finished)
+        training.export(finished, "gpt2", finished)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_bytes(before)
     with pytest.raises(ArenaError, match=r"'.*other' holds a run; give another folder"):
-        train.export(finished, "gpt2", tmp_path / "other")
+        training.export(finished, "gpt2", tmp_path / "other")
     with pytest.raises(ArenaError, match="holds a run"):
         models.save_pretrained(models.create("gpt2-tiny", "causal-lm"), finished)
     assert (finished / "config.json").read_bytes() == before
     assert not (tmp_path / "nope").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ArenaError, match="cannot make the run's folder"):
-        train.train(tiny(), tmp_path / "file" / "run")
+        training.train(tiny(), tmp_path / "file" / "run")
 
 
 def test_a_failed_start_blocks_nothing(tmp_path):
     """Data that is not there, rows longer than the model: one line each; then the corrected run takes the folder."""
     nowhere = dataclasses.replace(tiny(), data=DataConfig(name=str(tmp_path / "nowhere.tsv"), max_length=16))
     with pytest.raises(ArenaError, match=r"nowhere\.tsv"):
-        train.train(nowhere, tmp_path / "run")
+        training.train(nowhere, tmp_path / "run")
     too_long = dataclasses.replace(tiny(), data=dataclasses.replace(tiny().data, max_length=1024))
     with pytest.raises(ArenaError, match=r"takes 128 tokens, but rows may have 1024: set max_length to at most 128"):
-        train.train(too_long, tmp_path / "run")
-    assert read(train.train(tiny(), tmp_path / "run"))[-1]["kind"] == "end"
+        training.train(too_long, tmp_path / "run")
+    assert read(training.train(tiny(), tmp_path / "run"))[-1]["kind"] == "end"

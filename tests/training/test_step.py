@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from arena_jax import models, training, transforms
+from arena_jax import models, runtime, training, transforms
 from arena_jax.config.errors import ArenaError
 
 SIZES = {
@@ -104,7 +104,7 @@ def test_accumulation_is_the_whole_batch(made, joint):
 
 def test_eight_devices_are_one_device(made, joint):
     _, state, metrics = joint
-    eight = training.make_step(made, optax.sgd(0.5), make_objectives(), mesh=training.make_mesh(8), seed=5)
+    eight = training.make_step(made, optax.sgd(0.5), make_objectives(), mesh=runtime.make_mesh(8), seed=5)
     spread, spread_metrics = eight(eight.init(), make_batches())
     placed = eight.place(make_batches())["bert"]["input_ids"]
     assert len(placed.sharding.device_set) == 8
@@ -120,7 +120,7 @@ def test_eight_devices_are_pmap(made):
     subset = {n: made[n] for n in names}
     objectives = {n: make_objectives()[n] for n in names}
     batches = {n: make_batches()[n] for n in names}
-    step = training.make_step(subset, optax.sgd(0.5), objectives, mesh=training.make_mesh(8), seed=5)
+    step = training.make_step(subset, optax.sgd(0.5), objectives, mesh=runtime.make_mesh(8), seed=5)
     state, metrics = step(step.init(), batches)
 
     for name in names:
@@ -239,4 +239,4 @@ def test_bad_requests(made):
     with pytest.raises(ArenaError, match="give a multiple of 3"):
         step.place(make_batches())
     with pytest.raises(ArenaError, match="9 devices asked for, 8 here"):
-        training.make_mesh(9)
+        runtime.make_mesh(9)

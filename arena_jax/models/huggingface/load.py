@@ -14,12 +14,12 @@ from flax import nnx
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.models.config import TransformerConfig, check_task
-from arena_jax.models.create import abstract, check_precision, create
 from arena_jax.models.huggingface import rules
 from arena_jax.models.huggingface.config import config_from_hf
 from arena_jax.models.huggingface.files import CONFIG, FLOATS, Tensors, find_folder, read_json
 from arena_jax.models.huggingface.rules import SPLIT, TRANSPOSE, Rule
 from arena_jax.models.huggingface.rules import Path as ParameterPath
+from arena_jax.models.initialize import abstract, check_precision, initialize
 from arena_jax.models.transformer import Params, Transformer, merge, split
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def from_pretrained(
     whole = architecture is not None and _TASK_OF.get(architecture) == task
     params, new = _read(folder, config, task, head_required=whole)
     if new:
-        _fill(params, split(create(config, task, seed))[1], new)
+        _fill(params, split(initialize(config, task, seed))[1], new)
         names = sorted({".".join(path[:1]) for path in new})
         log.warning("%s has no %s for %s: drawn anew from seed %d", folder, " and ".join(names), task, seed)
     structure = nnx.split(abstract(config, task))[0]

@@ -1,0 +1,40 @@
+"""`arena-jax resume`: go on where a run stopped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from arena_jax.cli import processes, train
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add the command.
+
+    Args:
+        commands: where commands are added.
+
+    Returns:
+        Its parser.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser("resume", help="go on where a run stopped, to the bit")
+    processes.add_options(parser)
+    train.add_cache_option(parser)
+    add_run(parser)
+    parser.set_defaults(call=run)
+    return parser
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names a run."""
+    parser.add_argument("run", metavar="RUN", help="the run's folder, e.g. runs/joint-synthetic-1")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from arena_jax.runs import load_run
+
+    folder = Path(arguments.run)
+    processes.join(arguments)
+    return train.execute(load_run(folder), folder, resume=True, cache=arguments.compilation_cache)

@@ -1,0 +1,112 @@
+"""`arena-jax train`: train the models of a preset or a file together, or let them compete."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from arena_jax import config
+from arena_jax.cli import options, processes
+from arena_jax.config import presets
+from arena_jax.config.errors import ArenaError
+
+INTERRUPTED = 128 + 2  # what a shell reports for a program that Ctrl-C ended
+
+
+def add_parser(commands: Any, shown: config.RunConfig | None) -> argparse.ArgumentParser:
+    """Add the command.
+
+    Args:
+        commands: where commands are added.
+        shown: the configuration whose values the help shows.
+
+    Returns:
+        Its parser.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "train",
+        help="train the models of a preset or a configuration file together",
+        description="Train several models together. In brackets: the value if the option is not given"
+        + ("." if shown is None else f" (of {shown.preset}); `none` leaves a value open."),
+        usage="arena-jax train [PRESET] [options]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=options.model_fields(),
+    )
+    parser.add_argument("preset", nargs="?", metavar="PRESET", help=f"what to start from: {', '.join(presets.PRESETS)}")
+    parser.add_argument("--config", metavar="FILE", help="start from this file instead, e.g. a run's own config.json")
+    options.add_options(parser, shown)
+    processes.add_options(parser)
+    add_cache_option(parser)
+    parser.set_defaults(call=run)
+    return parser
+
+
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that keeps compiled programs."""
+    parser.add_argument(
+        "--compilation-cache",
+        metavar="FOLDER",
+        help="keep compiled programs here for later runs; they are executed: name a folder of your own",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    run = options.apply(base(arguments.preset, arguments.config), vars(arguments))
+    processes.join(arguments)
+    return execute(run, None, resume=False, cache=arguments.compilation_cache)
+
+
+def base(preset: str | None, file: str | None) -> config.RunConfig:
+    """The configuration to start from: a preset's or a file's.
+
+    Raises:
+        ArenaError: neither or both are given, or there is no such preset or file.
+    """
+    if preset and file:
+        raise ArenaError(f"both the preset '{preset}' and --config {file} are given: give one of the two")
+    if file:
+        return config.load(file)
+    if not preset:
+        raise ArenaError(f"nothing to train: give a preset ({', '.join(presets.PRESETS)}) or --config FILE")
+    return presets.get(preset)
+
+
+def execute(run: config.RunConfig, folder: Path | None, *, resume: bool, cache: str | None) -> int:
+    """Train, or let compete, and draw the figures.
+
+    Args:
+        run: the configuration.
+        folder: of the run; a new one if not given.
+        resume: go on in it.
+        cache: a folder for compiled programs.
+
+    Returns:
+        The exit code.
+    """
+    from arena_jax.runs import Stopped
+    from arena_jax.runtime import processes
+
+    if cache:
+        from arena_jax.runtime.compilation_cache import use_compilation_cache
+
+        use_compilation_cache(cache)
+    try:
+        if run.arena:
+            from arena_jax.arena import competition
+
+            folder = competition.train(run, folder, resume=resume)
+        else:
+            from arena_jax import training
+
+            folder = training.train(run, folder, resume=resume)
+    except Stopped as stopped:
+        if processes.first():
+            print(stopped)
+        return INTERRUPTED
+    if run.training.figures and processes.first():
+        from arena_jax import reports
+
+        reports.draw(folder)
+    return 0

@@ -1,0 +1,84 @@
+"""Where a run begins: at its first step, or at the newest checkpoint that is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from arena_jax import config as configuration
+from arena_jax.config import RunConfig
+from arena_jax.config.errors import ArenaError
+from arena_jax.runs.checkpoints import Checkpoints
+from arena_jax.runs.records import FILE, read
+from arena_jax.runtime import processes
+from arena_jax.runtime.devices import replicate
+
+Tree = TypeVar("Tree")
+
+# What may be another at a resume: no number of the run depends on it.
+_FREE = tuple(f"training.{name}: " for name in ("devices", "figures", "tensorboard", "keep_checkpoints", "output"))
+
+
+def newest(checkpoints: Checkpoints, state: Tree, config: RunConfig) -> tuple[Tree, dict[str, Any]]:
+    """The state to go on with: the newest checkpoint that is whole.
+
+    Args:
+        checkpoints: of the run.
+        state: before the first step.
+        config: of the run, which the checkpoint must have been written under.
+
+    Returns:
+        The state, and the position. A run that was killed before it saved anything begins again: ``state`` as it is,
+        and an empty position.
+
+    Raises:
+        ArenaError: there are checkpoints, and none can be used, or the configuration was changed since.
+    """
+    if processes.several():
+        state, position = _newest_for_all(checkpoints, state)
+    elif checkpoints.latest is None:
+        return state, {}
+    else:
+        state, position = checkpoints.load(state)
+    if position:
+        changed = configuration.differences(configuration.from_dict(position["config"]), config)
+        changed = [difference for difference in changed if not difference.startswith(_FREE)]
+        if changed:
+            raise ArenaError(
+                f"'{checkpoints.folder.parent}' was begun with another configuration: {'; '.join(changed)}; change it "
+                "back in config.json, or start a new run"
+            )
+    return state, position
+
+
+def _newest_for_all(checkpoints: Checkpoints, state: Tree) -> tuple[Tree, dict[str, Any]]:
+    """Process 0 reads for all: no two may take different checkpoints to be the newest whole one."""
+    local = SingleDeviceSharding(jax.local_devices()[0])
+    loaded = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+
+    def load() -> dict[str, Any]:
+        nonlocal loaded
+        if checkpoints.latest is None:
+            return {}
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=local), state)
+        loaded, position = checkpoints.load(like)
+        return position
+
+    position = processes.on_first(load)
+    if not position:
+        return state, {}
+    return replicate(loaded, jax.tree.leaves(state)[0].sharding.mesh), position
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a run's records hold its end."""
+
+    def look() -> bool:
+        records = read(folder) if (folder / FILE).exists() else []
+        return bool(records) and records[-1]["kind"] == "end"
+
+    return processes.on_first(look)
