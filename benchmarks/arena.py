@@ -55,7 +55,7 @@ def compile_all(words: Sequence[str]) -> None:
             for name in contest.names:
                 for size in run.arena.batch_sizes:
                     programs.compile(name, size)
-                    if programs.needs(name, size) > programs.pool:
+                    if programs.step_bytes(name, size) > programs.pool:
                         break  # no share holds more
                 score(
                     contest.step,

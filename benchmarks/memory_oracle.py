@@ -20,8 +20,8 @@ the batch it chose needs more than the budget. Whether they fit is read off a li
 sizes where that is further than 5 % from the budget, and compiled where it is nearer.
 
 Predicted bytes are compared with what a fresh process really grows by: its peak resident memory during two steps on
-CPU, the allocator's peak on a GPU. What is predicted does not depend on what else the machine does; what a process
-grows by does, a little, and on the number of its cores.
+CPU, the allocator's peak on a GPU (not yet run on one). What is predicted does not depend on what else the machine
+does; what a process grows by does, a little, and on the number of its cores.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ from measure import machine, table, verdict
 from arena_jax import models, training
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime.batch_search import largest_batch
-from arena_jax.runtime.memory import calibrate, estimate, format_bytes
+from arena_jax.runtime.memory import calibrate, format_bytes
+from arena_jax.runtime.program import compile_program
 
 SMALL = {"hidden_size": 128, "num_layers": 4, "num_heads": 4, "intermediate_size": 512, "vocab_size": 4096}
 FAMILIES = {"bert": "bert-base", "roberta": "roberta-base", "gpt2": "gpt2"}
@@ -187,29 +188,34 @@ def judge(case: Case, budget: int) -> dict[str, Any]:
     except ArenaError as error:
         raise SystemExit(f"the benchmark's own budget is too small: {error}") from error
     seconds = time.perf_counter() - began
-    for size, found in choice.compiled.items():
-        if case.seen.setdefault(size, found.total) != found.total:
-            raise SystemExit(f"{case.name}: batch {size} takes {found.total} bytes, compiled cheaply {case.seen[size]}")
-    if case.size == "tiny" and choice.batch <= MOST_SIZES:
+    for size, program in choice.programs.items():
+        total = program.bytes.total
+        if case.seen.setdefault(size, total) != total:
+            raise SystemExit(f"{case.name}: batch {size} takes {total} bytes, compiled cheaply {case.seen[size]}")
+    if case.size == "tiny" and choice.batch_size <= MOST_SIZES:
         true = every_size(case, budget)
-        good, exact = choice.batch >= ABOVE * true, choice.batch == true
+        good, exact = choice.batch_size >= ABOVE * true, choice.batch_size == true
     else:
         true = None
-        good, exact = bracketed(case, choice.batch, budget)
+        good, exact = bracketed(case, choice.batch_size, budget)
     rules = {"halving": halving(case, budget, 0.5), "×0.9": halving(case, budget, 0.9)}
     rules["five forward"] = five_forward_passes(case, budget)
     return {
         "case": f"{case.name}, length {case.length}, {format_bytes(budget)}",
-        "found": choice.batch,
-        "true": str(true) if true else str(choice.batch) if exact else f"< {math.floor(choice.batch / ABOVE) + 1}",
+        "found": choice.batch_size,
+        "true": str(true)
+        if true
+        else str(choice.batch_size)
+        if exact
+        else f"< {math.floor(choice.batch_size / ABOVE) + 1}",
         "every": true is not None,
         "good": good,
         "exact": exact,
-        "overruns": case.need(choice.batch) > budget,
-        "compiles": choice.compiles,
+        "overruns": case.need(choice.batch_size) > budget,
+        "compiles": choice.compilations,
         "reason": choice.reason,
         "seconds": seconds,
-        "ceiling": true or choice.batch,
+        "ceiling": true or choice.batch_size,
         "rules": {
             name: {"batch": batch, "tries": tries, "overruns": batch > 0 and not case.fits(batch, budget)}
             for name, (batch, tries) in rules.items()
@@ -236,7 +242,7 @@ def judge_all(family: str, size: str, length: int, sizes: list[int], needs: Path
 def measure(family: str, size: str, length: int, batch: int) -> dict[str, Any]:
     """In a fresh process: predicted bytes, and what two steps really took."""
     case = Case(family, size, length)
-    found = estimate(case.jitted, *case.arguments(batch))
+    program = compile_program(case.jitted, *case.arguments(batch))
     device = jax.devices()[0]
     # Drop the model's own arrays and the compiler's leavings, so that what grows is the step.
     case.step._initial, case.model = {}, None
@@ -250,8 +256,8 @@ def measure(family: str, size: str, length: int, batch: int) -> dict[str, Any]:
 
     if (device.memory_stats() or {}).get("peak_bytes_in_use"):
         arguments = make()
-        _, margin = calibrate(found, lambda: found.executable(*arguments), [device])
-        measured = None if margin is None else int(found.total * (1 + margin))
+        _, margin = calibrate(program, lambda: program.executable(*arguments), [device])
+        measured = None if margin is None else int(program.bytes.total * (1 + margin))
     else:
         make()  # the programs that make the arguments are compiled before the count begins
         gc.collect()
@@ -260,10 +266,10 @@ def measure(family: str, size: str, length: int, batch: int) -> dict[str, Any]:
         before = _status("VmRSS")
         state, batches, extra = make()
         for _ in range(2):
-            state, metrics = found.executable(state, batches, extra)
+            state, metrics = program.executable(state, batches, extra)
             jax.block_until_ready(metrics)
         measured = _status("VmHWM") - before
-    return {"predicted": found.total, "measured": measured}
+    return {"predicted": program.bytes.total, "measured": measured}
 
 
 def _status(field: str) -> int:

@@ -51,11 +51,11 @@ import numpy as np
 from measure import machine, table, verdict
 
 from arena_jax.arena import competition
-from arena_jax.arena.executables import Executables
 from arena_jax.config import DataConfig, RunConfig, presets
 from arena_jax.runs import signals
 from arena_jax.runs.records import read
-from arena_jax.runtime.batch_search import Choice
+from arena_jax.runtime.batch_search import BatchChoice
+from arena_jax.runtime.executables import Executables
 
 FOUR = ((0.55, 0.25, 0.13, 0.07),)
 # Shares that do not repeat for long: many sizes of each model, few of them alive.
@@ -76,7 +76,7 @@ class Watch:
         self.disturbed: dict[Who, array[float]] = defaultdict(lambda: array("d"))
         self.reallocations: list[float] = []  # seconds of each
         self.compiled_for: list[bool] = []  # whether something was compiled for each, or by another at the time
-        self.asked: list[Future[Choice]] = []  # the searches of the last one
+        self.asked: list[Future[BatchChoice]] = []  # the searches of the last one
         self.warm_swaps: list[float] = []
         self.cold_swaps: list[float] = []
         self.resident: list[int] = []  # bytes of the process after each reallocation
@@ -161,19 +161,19 @@ class Watch:
     def compiling(self, run: Any) -> bool:
         """Whether a search is under way that has not been answered."""
         searches = [pending.choice for pending in run.pending.values()]
-        searches += [search for _, search in run.executables._given_up]  # dropped, and still compiling
+        searches += [search for _, search in run.executables._abandoned]  # dropped, and still compiling
         return any(not search.done() for search in searches)
 
     def look(self, run: Any) -> None:
         """Note the most programs that any model has."""
         executables: Executables = run.executables
-        self.alive = max(self.alive, *(executables.alive(name) for name in run.names))
+        self.alive = max(self.alive, *(len(executables.alive(name)) for name in run.names))
 
     def judge_last(self) -> None:
         """Note whether the last reallocation's searches compiled anything, and let go of them and their programs."""
         if self.asked:
             found = [one.result() for one in self.asked if one.done() and not one.cancelled()]
-            self.compiled_for[-1] |= len(found) < len(self.asked) or any(one.compiles for one in found)
+            self.compiled_for[-1] |= len(found) < len(self.asked) or any(one.compilations for one in found)
         self.asked = []
 
     # ---- what is made of it ----

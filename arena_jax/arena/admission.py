@@ -10,15 +10,15 @@ import numpy as np
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime.devices import replicated
-from arena_jax.runtime.memory import Estimate, estimate, format_bytes, tree_bytes
-from arena_jax.runtime.out_of_memory import ran_out
+from arena_jax.runtime.memory import format_bytes, tree_bytes
+from arena_jax.runtime.program import Program, compile_program, is_out_of_memory
 from arena_jax.training.evaluation import first_batch
-from arena_jax.training.step import Compilation, Step
+from arena_jax.training.step import Step
 
 _SMALLER = "lower --evaluation-batch-size"
 
 
-def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margin: float) -> Estimate:
+def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margin: float) -> Program:
     """Compile the one update over all models; depends on no batch's shape.
 
     Args:
@@ -41,7 +41,7 @@ def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margi
         for key, dtype in (("active", np.bool_), ("learning_rates", np.float32))
     }
     try:
-        need = estimate(
+        program = compile_program(
             jax.jit(step.finish, donate_argnums=(0,), out_shardings=everywhere),
             state,
             gradients,
@@ -50,13 +50,13 @@ def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margi
         )
     except jax.errors.JaxRuntimeError as error:
         raise _refused(error, "the update of all models", "train fewer models") from error
-    _admit("the update of all models needs", need.whole * (1 + margin), budget, "train fewer models")
-    return need
+    _admit("the update of all models needs", program.bytes.with_code * (1 + margin), budget, "train fewer models")
+    return program._replace(name="update of all models")
 
 
 def compile_evaluations(
     step: Step, params: Mapping[str, Any], rows: Mapping[str, Any], batch_size: int
-) -> dict[str, Compilation]:
+) -> dict[str, Program]:
     """Compile what scores the models; the step keeps the programs.
 
     Args:
@@ -81,7 +81,7 @@ def compile_evaluations(
 
 
 def admit_evaluations(
-    made: Mapping[str, Compilation],
+    made: Mapping[str, Program],
     params: Mapping[str, Any],
     batch_size: int,
     *,
@@ -104,7 +104,7 @@ def admit_evaluations(
     """
     for name, program in made.items():
         own = tree_bytes(params[name])  # given to the program, and resident already
-        need = resident + (program.bytes - own) * (1 + margin)
+        need = resident + (program.bytes.total - own) * (1 + margin)
         _admit(f"{_scoring(name, batch_size)} takes", need, budget, _SMALLER)
 
 
@@ -120,6 +120,6 @@ def _admit(what: str, need: float, budget: int, advice: str) -> None:
 
 
 def _refused(error: jax.errors.JaxRuntimeError, what: str, advice: str) -> Exception:
-    if not ran_out(error):
+    if not is_out_of_memory(error):
         return error
     return ArenaError(f"{what} does not compile within the device's memory; {advice}")

@@ -41,10 +41,10 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
 from arena_jax.runtime.devices import replicated
+from arena_jax.runtime.program import Program
 from arena_jax.training.build import describe_models
 from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
-from arena_jax.training.step import Compilation
 
 
 def train(
@@ -162,13 +162,13 @@ class _Competition(Rounds):
     def evaluate(self, at: int) -> None:
         """Score every model on the validation set: lines 7 to 9 and 22 to 28."""
         self.interval.pause()
-        start, known = time.perf_counter(), len(self.step.compilations)
+        start, known = time.perf_counter(), len(self.step.programs)
         size = self.config.training.evaluation_batch_size
         scores = {
             name: score(self.step, self.state.params[name], name, self.parts.validation[name], size)
             for name in self.names
         }
-        compiled = self.step.compilations[known:]
+        compiled = self.step.programs[known:]
         seconds = time.perf_counter() - start - sum(one.seconds for one in compiled)
         self.tell_compiled(at, compiled)
         self.last_scores = scores
@@ -188,7 +188,7 @@ class _Competition(Rounds):
         held = {"shares": dict(zip(self.names, self.shares.tolist(), strict=True)), "fraction": self.fraction(at)}
         told = {"seconds": seconds, "models": scores, "accounts": accounts, **held}
         self.emit("evaluation", at, epoch=self.epoch(), split="validation", **told)
-        self.executables.beside(functools.partial(policies.prepare, self.policy, self.history))
+        self.executables.run_in_background(functools.partial(policies.prepare, self.policy, self.history))
         self.interval.resume()
 
     def reallocate(self, at: int) -> None:
@@ -216,17 +216,16 @@ class _Competition(Rounds):
         zeros = jax.jit(lambda tree: jax.tree.map(jax.numpy.zeros_like, tree), out_shardings=replicated(self.mesh))
         self.gradients: dict[str, Any] = zeros(self.state.params)
         margin = self.arena.memory_margin
-        need = compile_update(self.step, self.state, self.gradients, budget=self.budget, margin=margin)
-        self.update = need.executable
-        self.executables.other_code["update"] = need.code
-        program = "update of all models"
-        self.tell_compiled(at, [Compilation(program, (), need.seconds, need.total, need.temporaries, need.cached)])
+        program = compile_update(self.step, self.state, self.gradients, budget=self.budget, margin=margin)
+        self.update = program.executable
+        self.executables.other_code["update"] = program.bytes.code
+        self.tell_compiled(at, [program])
 
-    def compile_evaluations(self) -> dict[str, Compilation]:
+    def compile_evaluations(self) -> dict[str, Program]:
         """Compile what scores the models."""
         size = self.config.training.evaluation_batch_size
         made = compile_evaluations(self.step, self.state.params, self.parts.validation, size)
-        self.executables.other_code |= {one.program: one.code for one in made.values()}
+        self.executables.other_code |= {one.name: one.bytes.code for one in made.values()}
         self.tell_compiled(0, list(made.values()))
         return made
 
@@ -236,18 +235,18 @@ class _Competition(Rounds):
         # one's size is near the last one's.
         start = self.config.training.batch_size // self.mesh.shape["data"]
         for name, share in zip(self.names, self.shares, strict=True):
-            search = self.executables.find(
+            search = self.executables.search(
                 name, share * self.executables.pool, refuse=True, start=start if start > 1 else None
             )
             with processes.together():
                 choice = search.result()
-            start = choice.batch
-            self.sizes[name] = processes.agree(choice.batch, f"{name}'s batch size")
+            start = choice.batch_size
+            self.sizes[name] = processes.agree(choice.batch_size, f"{name}'s batch size")
             self.first_rows[name] = self.rows(name)
             self.tell_compiled(0, self.executables.adopt(name, choice))
             self.emit("note", 0, text=choice.reason)
 
-    def admit(self, evaluations: Mapping[str, Compilation]) -> None:
+    def admit(self, evaluations: Mapping[str, Program]) -> None:
         """Refuse an evaluation that the budget does not hold beside all programs, before it runs."""
         admit_evaluations(
             evaluations,
@@ -304,9 +303,7 @@ class _Competition(Rounds):
             "deferred": self.deferred,
             "history": {field: np.asarray(rows).tolist() for field, rows in self.history._asdict().items()},
             "last_scores": self.last_scores,
-            "evicted": self.executables.evicted,
-            "executables": self.executables.remembered(),
-            "learned": self.executables.learned(),
+            "executables": self.executables.state(),
             "policy": self.policy_name,
         }
 
@@ -325,10 +322,8 @@ class _Competition(Rounds):
         self.sizes, self.first_rows = dict(position["sizes"]), dict(position["first_rows"])
         self.history = past.History(**{field: np.array(rows) for field, rows in position["history"].items()})
         self.last_scores, self.deferred = position["last_scores"], position["deferred"]
-        self.executables.evicted.update(position["evicted"])
-        self.executables.learn(position["learned"])
-        for one in self.executables.remember(position["executables"], self.sizes):
-            self.tell_program(at, one.program, one.seconds, one.bytes, one.cached, again=True)
+        for one in self.executables.restore(position["executables"], self.sizes):
+            self.tell_program(at, one.name, one.seconds, one.bytes.total, one.cached, again=True)
         for name, pending in position["pending"].items():
             self.begin(name, at=at, **pending)
         # Training has not begun again yet; without the interruption they would have been compiled beside it.

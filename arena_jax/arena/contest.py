@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -15,7 +16,6 @@ from arena_jax import data, models
 from arena_jax.arena import history as past
 from arena_jax.arena import policies
 from arena_jax.arena.allocation import accumulation_steps
-from arena_jax.arena.executables import Executables
 from arena_jax.arena.pace import Pace
 from arena_jax.arena.rates import learning_rate
 from arena_jax.arena.spending import Spending
@@ -24,8 +24,9 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.config.units import parse_spend
 from arena_jax.runs.checkpoints import COPIES
 from arena_jax.runtime import processes
-from arena_jax.runtime.batch_search import Choice
+from arena_jax.runtime.batch_search import BatchChoice as Choice
 from arena_jax.runtime.devices import make_mesh
+from arena_jax.runtime.executables import Executables
 from arena_jax.runtime.memory import device_limit, format_bytes, parse_bytes, tree_bytes
 from arena_jax.training.build import Parts, build_parts
 from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
@@ -133,7 +134,8 @@ class Contest:
                 "models; raise --memory-budget or train fewer models"
             )
         self.executables = Executables(
-            self.step,
+            {name: functools.partial(self.step.measured_gradients, name) for name in self.names},
+            self.mesh,
             self.state.params,
             {name: rows.batch(np.zeros(1, np.int64), rows.lengths[-1]) for name, rows in self.parts.train.items()},
             sizes=arena.batch_sizes,
@@ -225,8 +227,8 @@ class Contest:
         return {
             "batch_size": size,
             "accumulation": self.microbatches(name, size),
-            "memory": self.executables.needs(name, size),
-            "executables": self.executables.alive(name),
+            "memory": self.executables.step_bytes(name, size),
+            "executables": len(self.executables.alive(name)),
             "evicted": self.executables.evicted[name],
         }
 

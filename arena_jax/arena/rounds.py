@@ -16,11 +16,10 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.runs.divergence import Divergence
 from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
-from arena_jax.runtime.batch_search import Choice
+from arena_jax.runtime.batch_search import BatchChoice as Choice
 from arena_jax.runtime.devices import own_rows, place_batch
-from arena_jax.runtime.out_of_memory import ran_out
+from arena_jax.runtime.program import Program, is_out_of_memory
 from arena_jax.training.metric_window import MetricWindow
-from arena_jax.training.step import Compilation
 
 
 class Rounds(Contest):
@@ -90,7 +89,7 @@ class Rounds(Contest):
                     jax.block_until_ready(self.gradients[name])
                 return measured, batch, time.perf_counter() - start
             except jax.errors.JaxRuntimeError as error:
-                if not ran_out(error) or jax.process_count() > 1:  # the others would wait for this one
+                if not is_out_of_memory(error) or jax.process_count() > 1:  # the others would wait for this one
                     raise
             # A smaller batch takes the first of these rows, the next step the others.
             self.streams[name].restore(drawn_from)
@@ -99,14 +98,14 @@ class Rounds(Contest):
     def step_down(self, name: str, at: int) -> None:
         """Give a model that ran out of memory the next smaller size, for good."""
         before = self.sizes[name]
-        smaller = self.executables.ran_out(name, before)
+        smaller = self.executables.limits.lower_ceiling(name, before)
         if smaller is None:
             raise ArenaError(
                 f"{name}: its smallest batch ({before}) ran out of memory in round {at + 1:,}; start a new run with "
                 "fewer or smaller models, a lower --memory-budget, or shorter rows (--max-length)"
             )
         self.sizes[name] = smaller
-        margin = self.executables.margins[name]
+        margin = self.executables.limits.margins[name]
         self.emit(
             "trouble",
             at,
@@ -132,8 +131,8 @@ class Rounds(Contest):
         if name in self.pending:
             overtaken = self.pending[name].overtaken + 1
             # Nobody waits for it any more, and others wait behind it.
-            self.executables.give_up(name, self.pending[name].choice, keep=self.arena.late_swaps == "defer")
-        self.pending[name] = Pending(self.executables.find(name, memory), memory, due, late, overtaken)
+            self.executables.abandon(name, self.pending[name].choice, keep=self.arena.late_swaps == "defer")
+        self.pending[name] = Pending(self.executables.search(name, memory), memory, due, late, overtaken)
 
     def swap(self, at: int, *, last: bool = False) -> None:
         """Let new batch sizes take over that are due; what is not compiled by then is deferred, or waited for.
@@ -142,7 +141,7 @@ class Rounds(Contest):
             at: the round.
             last: all are due, as new shares follow.
         """
-        self.tell_compiled(at, self.executables.left_over())
+        self.tell_compiled(at, self.executables.adopt_abandoned())
         for name, pending in list(self.pending.items()):
             if not (last or at >= pending.due):
                 continue
@@ -154,9 +153,9 @@ class Rounds(Contest):
             choice = pending.choice.result()
             waited = time.perf_counter() - start
             del self.pending[name]
-            before, self.sizes[name] = self.sizes[name], processes.agree(choice.batch, f"{name}'s batch size")
+            before, self.sizes[name] = self.sizes[name], processes.agree(choice.batch_size, f"{name}'s batch size")
             self.tell_compiled(at, self.executables.adopt(name, choice))
-            if before != choice.batch:
+            if before != choice.batch_size:
                 self.deferred += pending.late > 0
                 told = {"waited": waited, "late": pending.late, "reason": choice.reason}
                 self.emit("swap", at, model=name, before=before, **told, **self.held(name))
@@ -172,13 +171,13 @@ class Rounds(Contest):
 
     def calibrate(self, name: str, at: int) -> None:
         """Record what a program's first run says of its estimate; look again where its size no longer fits."""
-        for one in self.executables.calibrations():
+        for one in self.executables.take_calibrations():
             self.emit("calibration", at, **one._asdict())
             memory = float(self.shares[self.names.index(name)]) * self.executables.pool
-            if one.raised and name not in self.pending and not self.executables.allowed(name, self.sizes[name], memory):
+            if one.raised and name not in self.pending and not self.executables.fits(name, self.sizes[name], memory):
                 self.begin(name, memory, at)
 
-    def tell_compiled(self, at: int, compiled: list[Compilation]) -> None:
+    def tell_compiled(self, at: int, compiled: list[Program]) -> None:
         """Record what was compiled."""
         for one in compiled:
-            self.tell_program(at, one.program, one.seconds, one.bytes, one.cached)
+            self.tell_program(at, one.name, one.seconds, one.bytes.total, one.cached)

@@ -89,7 +89,7 @@ def execute(run: config.RunConfig, folder: Path | None, *, resume: bool, cache: 
     from arena_jax.runtime import processes
 
     if cache:
-        from arena_jax.runtime.compilation_cache import use_compilation_cache
+        from arena_jax.runtime.program import use_compilation_cache
 
         use_compilation_cache(cache)
     try:

@@ -99,7 +99,7 @@ class ModelConfig:
         low=1,
     )
     weight: float = option(
-        1.0, "say of this model in sharing and synchronisation, relative to the others", unit="relative", above=0
+        1.0, "weight of this model in sharing and synchronisation, relative to the others", unit="relative", above=0
     )
     learning_rate: float | None = option(
         None, "peak learning rate of this model; the run's if not given", unit="per step", above=0

@@ -71,7 +71,7 @@ def split_heads(config: TransformerConfig, heads: Sequence[int], *, seed: int = 
     if not listed or not all(isinstance(h, int | np.integer) and 0 <= h < config.num_heads for h in heads):
         raise ArenaError(f"heads is {heads!r}; name one of {config.num_heads} heads for each of {layers} blocks")
     source, share = identity(config.num_heads, layers)
-    parts = _halves(layers, seed)
+    parts = uneven_halves(layers, seed)
     rows = np.arange(layers)
     share[rows, list(heads)] = parts
     return rewire(
@@ -114,9 +114,9 @@ def widen(config: TransformerConfig, count: int, *, donors: Any = None, seed: in
         fits = added.shape == (layers, count) and added.min() >= 0 and added.max() < old
         if not fits or any(len(set(row)) < count for row in added.tolist()):
             raise ArenaError(f"donors has shape {added.shape}; name {count} different neurons of {old} for each block")
-        kept = np.stack([_halves(count, seed + layer) for layer in range(layers)])
-        np.put_along_axis(share, added, kept, axis=1)
-        parts = 1 - kept
+        parts_kept = np.stack([uneven_halves(count, seed + layer) for layer in range(layers)])
+        np.put_along_axis(share, added, parts_kept, axis=1)
+        parts = 1 - parts_kept
     how = "without output" if donors is None else "split from others"
     return rewire(
         config,
@@ -207,12 +207,12 @@ def _map(change: Any, tree: Any, path: tuple[str, ...] = ()) -> Any:
     return change(path, tree)
 
 
-def _halves(count: int, seed: int) -> Array:
+def uneven_halves(count: int, seed: int) -> Array:
     """Shares around one half, never one half itself."""
     random = np.random.default_rng(seed)
     return 0.5 + random.choice([-1, 1], count) * random.uniform(0.05, 0.2, count)
 
 
-def _at_least_one(count: int, what: str) -> None:
+def _at_least_one(count: int, units: str) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ArenaError(f"{count!r} {what} cannot be added; give a whole number of at least 1")
+        raise ArenaError(f"{count!r} {units} cannot be added; give a whole number of at least 1")

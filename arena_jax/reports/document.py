@@ -71,7 +71,7 @@ def text(blocks: Sequence[Block]) -> str:
             case Paragraph(words):
                 parts.append(_wrapped(words, "  ", "  "))
             case Items(texts):
-                parts.append("\n".join(_wrapped(one, "  · ", "    ") for one in texts))
+                parts.append("\n".join(_wrapped(sentence, "  · ", "    ") for sentence in texts))
             case Table():
                 parts.append(_aligned(block))
             case Picture(file, caption):
@@ -96,7 +96,7 @@ def markdown(blocks: Sequence[Block]) -> str:
             case Paragraph(words):
                 parts.append(words)
             case Items(texts):
-                parts.append("\n".join(f"- {one}" for one in texts))
+                parts.append("\n".join(f"- {sentence}" for sentence in texts))
             case Table(header, rows, numbers):
                 marks = ["---" if i < numbers else "---:" for i in range(len(header))]
                 lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
@@ -121,7 +121,7 @@ def page(title: str, blocks: Sequence[Block]) -> str:
             case Paragraph(words):
                 parts.append(f"<p>{html.escape(words)}</p>")
             case Items(texts):
-                parts.append("<ul>" + "".join(f"<li>{html.escape(one)}</li>" for one in texts) + "</ul>")
+                parts.append("<ul>" + "".join(f"<li>{html.escape(sentence)}</li>" for sentence in texts) + "</ul>")
             case Table(header, rows, numbers):
                 kinds = ["" if i < numbers else ' class="n"' for i in range(len(header))]
                 top = "".join(f"<th{k}>{html.escape(cell)}</th>" for k, cell in zip(kinds, header, strict=True))
@@ -132,9 +132,9 @@ def page(title: str, blocks: Sequence[Block]) -> str:
                 parts.append(f'<div class="t"><table><tr>{top}</tr>\n{body}</table></div>')
             case Picture(file, caption):
                 data = base64.b64encode(file.read_bytes()).decode("ascii")
-                told = html.escape(caption)
-                image = f'<img alt="{told}" src="data:image/png;base64,{data}">'
-                parts.append(f"<figure>{image}<figcaption>{told}</figcaption></figure>")
+                alt = html.escape(caption)
+                image = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+                parts.append(f"<figure>{image}<figcaption>{alt}</figcaption></figure>")
     head = f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
     return f"{head}<style>{_STYLE}</style>\n<main>\n" + "\n".join(parts) + "\n</main>\n</html>\n"
 

@@ -1,14 +1,17 @@
 """Compiled programs and their memory: the largest batch that fits, devices, processes, the cache of programs."""
 
-from arena_jax.runtime.batch_search import Choice, largest_batch
+from arena_jax.runtime.batch_search import BatchChoice, largest_batch
 from arena_jax.runtime.devices import make_mesh, place_batch, replicated
-from arena_jax.runtime.memory import Estimate, estimate, parse_bytes
+from arena_jax.runtime.memory import parse_bytes
+from arena_jax.runtime.program import Program, ProgramBytes, compile_program, use_compilation_cache
 
 __all__ = [
     "largest_batch",
-    "Choice",
-    "Estimate",
-    "estimate",
+    "BatchChoice",
+    "Program",
+    "ProgramBytes",
+    "compile_program",
+    "use_compilation_cache",
     "parse_bytes",
     "make_mesh",
     "place_batch",

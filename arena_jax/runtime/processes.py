@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.runtime.out_of_memory import ran_out
+from arena_jax.runtime.program import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -237,7 +237,7 @@ def watched(folder: Path) -> Iterator[None]:
         yield
     except jax.errors.JaxRuntimeError as error:
         reason = " ".join(str(error).split())
-        if several() and ran_out(error):
+        if several() and is_out_of_memory(error):
             raise Lost(
                 f"process {jax.process_index()} ran out of memory ({reason[:160]}), and of several none can step down"
                 " alone; start a new run with a higher --accumulation, or a lower --memory-budget in a competition"

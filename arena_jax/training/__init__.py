@@ -17,7 +17,7 @@ from arena_jax.training.objectives import (
 )
 from arena_jax.training.restore import restore
 from arena_jax.training.state import TrainState, model_key
-from arena_jax.training.step import Compilation, Step, make_step
+from arena_jax.training.step import Step, make_step
 from arena_jax.training.train import train
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "make_step",
     "Step",
     "TrainState",
-    "Compilation",
     "model_key",
     "Objective",
     "Result",

@@ -10,7 +10,7 @@ import jax
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
-from arena_jax.runtime.out_of_memory import ran_out
+from arena_jax.runtime.program import is_out_of_memory
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Metrics, Step
 
@@ -49,7 +49,7 @@ def run_step(
         try:
             return step.run(state, step.place(batches), active=active)
         except jax.errors.JaxRuntimeError as error:
-            if not ran_out(error) or processes.several():  # the others would wait for this one
+            if not is_out_of_memory(error) or processes.several():  # the others would wait for this one
                 raise
         _divide(step, state, batch_size, steps_taken, session)
 

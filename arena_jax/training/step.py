@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,8 @@ from jax.sharding import Mesh
 
 from arena_jax import models as model_room
 from arena_jax.config.errors import ArenaError
-from arena_jax.runtime.compilation_cache import compiled
 from arena_jax.runtime.devices import make_mesh, place_batch, replicate, replicated
-from arena_jax.runtime.program_bytes import ProgramBytes, program_bytes
+from arena_jax.runtime.program import Program, compile_lowered
 from arena_jax.training.objectives import Objective, Result, objective_for
 from arena_jax.training.state import TrainState, model_key
 
@@ -26,35 +25,13 @@ Report = Callable[[jax.Array, Any], Mapping[str, Mapping[str, jax.Array]]]
 _EVALUATION = 0x45564C
 
 
-class Compilation(NamedTuple):
-    """A program that was compiled.
-
-    Attributes:
-        program: what it does, such as ``"step"`` or ``"evaluate bert"``.
-        shapes: the batch shapes it was compiled for.
-        seconds: how long the compiler took.
-        bytes: temporaries + arguments + outputs − aliased, as the compiler allots them; per device.
-        temporary_bytes: the temporaries alone.
-        cached: whether it came from a cache on disk.
-        code: bytes of the program itself, per device, beside the others; the CPU's compiler tells none.
-    """
-
-    program: str
-    shapes: tuple[Any, ...]
-    seconds: float
-    bytes: int
-    temporary_bytes: int
-    cached: bool = False
-    code: int = 0
-
-
 class Step:
     """The jitted multi-model step; made by :func:`make_step`.
 
     Attributes:
         names: the models' names, in order.
         structures: ``{model: structure}``, what :func:`arena_jax.models.merge` needs beside the parameters.
-        compilations: every program compiled so far, with seconds and bytes.
+        programs: every program compiled so far, with seconds and bytes.
     """
 
     def __init__(
@@ -75,7 +52,7 @@ class Step:
         self.seed = seed
         self.accumulation = dict(accumulation)
         self.optimizer = optax.with_extra_args_support(optimizer)
-        self.compilations: list[Compilation] = []
+        self.programs: list[Program] = []
         self._reported = 0
         self._objectives = dict(objectives)
         self._gradient_norms = gradient_norms
@@ -101,10 +78,10 @@ class Step:
         opt_state = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))(copied)
         return TrainState(replicate(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state)
 
-    def new_compilations(self) -> list[Compilation]:
+    def new_programs(self) -> list[Program]:
         """The programs compiled since this was last asked."""
-        new = self.compilations[self._reported :]
-        self._reported = len(self.compilations)
+        new = self.programs[self._reported :]
+        self._reported = len(self.programs)
         return new
 
     def gradients(
@@ -286,10 +263,10 @@ class Step:
         executable, arguments = self._evaluation(name, params, batch, index)
         return executable(*arguments)
 
-    def compile_evaluation(self, name: str, params: Any, batch: Mapping[str, Any]) -> Compilation:
+    def compile_evaluation(self, name: str, params: Any, batch: Mapping[str, Any]) -> Program:
         """Compile what :meth:`evaluate` runs, without running it; returns what was compiled, now or before."""
         self._evaluation(name, params, batch, 0)
-        return [one for one in self.compilations if one.program == f"evaluate {name}"][-1]
+        return [program for program in self.programs if program.name == f"evaluate {name}"][-1]
 
     def _evaluation(self, name: str, params: Any, batch: Mapping[str, Any], index: int) -> tuple[Any, tuple[Any, ...]]:
         key = jax.random.fold_in(model_key(self.seed, name, _EVALUATION), index)
@@ -313,16 +290,13 @@ class Step:
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
         cache_key = (name, treedef, shapes)
         if cache_key not in self._executables:
-            start = time.perf_counter()
             # A process can read what is whole on its own devices, predictions included.
             out = replicated(self.mesh) if jax.process_count() > 1 else None
+            began = time.perf_counter()
             lowered = jax.jit(function, donate_argnums=donate, out_shardings=out).lower(*arguments)
-            program, _, cached = compiled(lowered)
-            needs = program_bytes(program) or ProgramBytes()
-            seconds = time.perf_counter() - start
-            one = Compilation(name, shapes, seconds, needs.total, needs.temporaries, cached, needs.code)
-            self.compilations.append(one)
-            self._executables[cache_key] = program
+            program = compile_lowered(lowered, began=began)._replace(name=name, shapes=shapes)
+            self.programs.append(program)
+            self._executables[cache_key] = program.executable
         return self._executables[cache_key]
 
 

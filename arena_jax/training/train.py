@@ -11,12 +11,13 @@ from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import make_mesh
+from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
 from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics, warmup_steps
 from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.microbatches import run_step
-from arena_jax.training.step import Compilation, make_step
+from arena_jax.training.step import make_step
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -78,11 +79,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
         session.record_start(steps=total_steps, models=describe_models(parts), derived=derived, notes=parts.notes)
 
-        def record_programs() -> list[Compilation]:
-            programs = step.new_compilations()
+        def record_programs() -> list[Program]:
+            programs = step.new_programs()
             for program in programs:
                 name = _program_name(program)
-                session.record_program(taken, name, program.seconds, program.bytes, program.cached)
+                session.record_program(taken, name, program.seconds, program.bytes.total, program.cached)
             return programs
 
         def evaluate() -> dict[str, float]:
@@ -142,10 +143,10 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     return session.folder
 
 
-def _program_name(program: Compilation) -> str:
+def _program_name(program: Program) -> str:
     """A program with the lengths that it was compiled for: there is one for each."""
     lengths = sorted({shape[-1] for shape, dtype in program.shapes if len(shape) == 3 and dtype == "int32"})
-    return f"{program.program}, length {', '.join(map(str, lengths))}" if lengths else program.program
+    return f"{program.name}, length {', '.join(map(str, lengths))}" if lengths else program.name
 
 
 def _derived(

@@ -13,7 +13,7 @@ import numpy as np
 from arena_jax import arena
 from arena_jax.arena.history import extend, start
 from arena_jax.runtime.batch_search import largest_batch
-from arena_jax.runtime.memory import Estimate
+from arena_jax.runtime.program import Program, ProgramBytes
 from parity.case import precision
 from parity.measure import Measurement, compare, exactly
 from parity.reference import model_arena as reference
@@ -105,11 +105,10 @@ def whole_bytes(curve: tuple[float, float, float], b: int) -> int:
     return int(memory(*curve, b))
 
 
-def known(fixed: float, per_example: float, bend: float, sizes: int = 64) -> dict[int, Estimate]:
-    """Estimates as the compiler would give them, so that nothing has to be compiled."""
-    fields: dict[str, Any] = dict.fromkeys(Estimate._fields, 0)
+def known(fixed: float, per_example: float, bend: float, sizes: int = 64) -> dict[int, Program]:
+    """Programs as the compiler would report them, so that nothing has to be compiled."""
     totals = {b: int(memory(fixed, per_example, bend, b)) for b in range(1, sizes + 1)}
-    return {b: Estimate(**{**fields, "total": total, "executable": None}) for b, total in totals.items()}
+    return {b: Program(None, ProgramBytes(arguments=total)) for b, total in totals.items()}
 
 
 def sizes() -> Iterator[Measurement]:
@@ -122,7 +121,7 @@ def sizes() -> Iterator[Measurement]:
         table = known(*curve)
         wanted = reference.batch_size(partial(whole_bytes, curve), budget, 64)
         ours = largest_batch(None, None, budget, limit=64, known=table)  # type: ignore[arg-type]
-        yield exactly(f"curve {number}, budget {budget}: {ours.batch}, wanted {wanted}", ours.batch == wanted)
+        yield exactly(f"curve {number}, budget {budget}: {ours.batch_size}, wanted {wanted}", ours.batch_size == wanted)
 
 
 def efficiency(dtype: str) -> Iterator[Measurement]:
@@ -166,7 +165,7 @@ def rounds() -> Iterator[Measurement]:
                 yield exactly(where + "steps", steps_now == record["steps"])
                 for i, curve in enumerate(curves):
                     ours = largest_batch(None, None, int(shares[i] * budget), limit=64, known=known(*curve))  # type: ignore[arg-type]
-                    yield exactly(where + f"batch of model {i}", ours.batch == min(64, record["sizes"][i]))
+                    yield exactly(where + f"batch of model {i}", ours.batch_size == min(64, record["sizes"][i]))
                 if t % evaluate_every == 0:
                     row, nothing = scores[t // evaluate_every % EVALUATIONS], np.zeros(MODELS)
                     history = extend(history, scores=row, shares=shares, seconds=nothing, steps=nothing, fraction=0.0)

@@ -1,6 +1,7 @@
 """The competition, tiny: Algorithm 1's rounds, batch sizes within the budget, swaps, and going on to the bit."""
 
 import dataclasses
+import functools
 import signal
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from arena_jax import training
-from arena_jax.arena import POLICIES, competition, executables, policy
+from arena_jax.arena import POLICIES, competition, contest, policy
 from arena_jax.arena.contest import _policy_options
 from arena_jax.arena.rates import learning_rate
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig, presets
@@ -18,6 +19,7 @@ from arena_jax.runs import load_run, signals
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
 from arena_jax.runs.session import Session
+from arena_jax.runtime.executables import Executables
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 # Every run here compiles the same few programs, a resumed one those of the first.
@@ -172,7 +174,7 @@ def test_a_peak_above_its_estimate_raises_the_margin_and_shrinks_the_batch(tmp_p
     """On a GPU; here the allocator's word is made up: twice what the compiler said of GPT-2's batches of 8."""
 
     def made_up(need, run, devices):
-        surprised = need is whole["competition"].executables._known["gpt2"].get(8)
+        surprised = need is whole["competition"].executables._programs["gpt2"].get(8)
         return run(), 1.0 if surprised else 0.001
 
     whole = {}
@@ -180,7 +182,7 @@ def test_a_peak_above_its_estimate_raises_the_margin_and_shrinks_the_batch(tmp_p
     monkeypatch.setattr(
         competition._Competition, "open_accounts", lambda self: (whole.update(competition=self), original(self))
     )
-    monkeypatch.setattr(executables, "calibrate", made_up)
+    monkeypatch.setattr(contest, "Executables", functools.partial(Executables, calibrate=made_up))
     run = competition.train(tiny({"reallocate_every": 6, "memory_budget": "800kB"}), tmp_path / "run")
     told = records(run, "calibration")
     assert [(r["model"], r["size"], r["margin"], r["raised"]) for r in told][:2] == [

@@ -11,12 +11,12 @@ import pytest
 
 from arena_jax import training
 from arena_jax.arena import competition
-from arena_jax.arena.executables import Executables
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig, presets
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs import load_run, signals
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
+from arena_jax.runtime.executables import Executables
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 # Every run here compiles the same few programs.
@@ -55,7 +55,7 @@ def assert_close(one, other, rtol, atol):
 def told_in(monkeypatch):
     """A slow compiler: what searches for new sizes find is told when the round begins whose number is put in here."""
     rounds, waiting = [], []
-    original, played = Executables.find, competition._Competition.play
+    original, played = Executables.search, competition._Competition.play
 
     def find(self, name, memory, *, refuse=False, start=None):
         real = original(self, name, memory, refuse=refuse, start=start)
@@ -72,7 +72,7 @@ def told_in(monkeypatch):
             waiting.clear()
         played(self, at)
 
-    monkeypatch.setattr(Executables, "find", find)
+    monkeypatch.setattr(Executables, "search", find)
     monkeypatch.setattr(competition._Competition, "play", play)
     return rounds
 
@@ -128,7 +128,7 @@ def test_a_stopped_run_takes_up_a_late_size_where_it_was(tmp_path, told_in, monk
 
 def test_who_was_overtaken_is_looked_for_first(tmp_path, monkeypatch):
     """Otherwise the last model would never have its turn where reallocations are fast and the compiler is slow."""
-    asked, original, swapped = [], Executables.find, competition._Competition.swap
+    asked, original, swapped = [], Executables.search, competition._Competition.swap
 
     class Never(Future):
         """A search that does not end."""
@@ -146,7 +146,7 @@ def test_who_was_overtaken_is_looked_for_first(tmp_path, monkeypatch):
                 pending.choice.exception(timeout=60)
         swapped(self, at, last=last)
 
-    monkeypatch.setattr(Executables, "find", find)
+    monkeypatch.setattr(Executables, "search", find)
     monkeypatch.setattr(competition._Competition, "swap", swap)
     competition.train(tiny({"swap_after": 0}, steps=8), tmp_path / "run", policy=to_first)
     assert asked == ["bert", "gpt2", "gpt2", "bert", "bert", "gpt2"]
@@ -160,7 +160,7 @@ def test_new_sizes_come_before_the_next_reallocation():
 
 
 def test_who_asks_to_wait_gets_the_size_in_the_round_that_was_planned(tmp_path, monkeypatch):
-    original = Executables.find
+    original = Executables.search
 
     def slowly(self, name, memory, *, refuse=False, start=None):
         real = original(self, name, memory, refuse=refuse, start=start)
@@ -170,7 +170,7 @@ def test_who_asks_to_wait_gets_the_size_in_the_round_that_was_planned(tmp_path, 
         threading.Timer(0.2, lambda: promise.set_result(real.result())).start()
         return promise
 
-    monkeypatch.setattr(Executables, "find", slowly)
+    monkeypatch.setattr(Executables, "search", slowly)
     config = tiny({"swap_after": 0, "late_swaps": "wait", "reallocate_every": 4})
     run = competition.train(config, tmp_path / "run", policy=to_first)
     (swap,) = records(run, "swap")
@@ -241,9 +241,9 @@ def test_a_reallocation_compiles_nothing_while_training_waits(tmp_path, monkeypa
         original(self, at)
         inside.clear()
 
-    begun = Executables.beside
+    begun = Executables.run_in_background
     # As in a run whose evaluations are further apart than a compilation is long.
-    monkeypatch.setattr(Executables, "beside", lambda self, task: begun(self, task).result())
+    monkeypatch.setattr(Executables, "run_in_background", lambda self, task: begun(self, task).result())
     monkeypatch.setattr(competition._Competition, "reallocate", reallocate)
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
@@ -271,7 +271,7 @@ def test_a_device_too_small_for_the_compiler_is_told_in_one_line(tmp_path, monke
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes")
 
-    monkeypatch.setattr("arena_jax.arena.admission.estimate", exhausted)
+    monkeypatch.setattr("arena_jax.arena.admission.compile_program", exhausted)
     with pytest.raises(ArenaError, match="the update of all models does not compile within the device's memory"):
         competition.train(tiny(), tmp_path / "a")
     monkeypatch.undo()

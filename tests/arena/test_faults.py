@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from arena_jax import training
-from arena_jax.arena import competition, executables
+from arena_jax.arena import competition
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs import load_run
 from arena_jax.runs.records import read
+from arena_jax.runtime import executables
 from tests.arena.test_competition import tiny, to_first, without_times
 
 pytestmark = pytest.mark.usefixtures("compile_once")

@@ -57,8 +57,8 @@ def test_no_digit_is_lost_in_json(rate, seed, columns):
     assert config.from_dict(json.loads(json.dumps(config.to_dict(one)))) == one
 
 
-def test_presets_known_to_the_configuration_are_those_of_the_models_room():
-    model_presets = pytest.importorskip("arena_jax.models.presets", reason="the models room is not built yet")
+def test_presets_known_to_the_configuration_are_those_of_the_models_package():
+    model_presets = pytest.importorskip("arena_jax.models.presets", reason="arena_jax.models cannot be imported")
     for name in MODEL_PRESETS:
         assert model_presets.preset(name).family == ModelConfig("m", preset=name).family
 

@@ -9,7 +9,7 @@ import pytest
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime import memory
-from arena_jax.runtime.out_of_memory import ran_out
+from arena_jax.runtime.program import Program, ProgramBytes, compile_program, is_out_of_memory
 
 
 def device(**stats):
@@ -58,57 +58,71 @@ def test_tree_bytes_of_abstract_arrays_equals_those_of_real_ones():
     assert memory.tree_bytes(tree) == memory.tree_bytes(abstract) == 30 + 56 + 1
 
 
-def test_estimate_counts_a_donated_buffer_once():
+def test_a_program_counts_a_donated_buffer_once():
     def grow(params, x):
         return params + x.sum(), x * 2
 
     params, x = jax.ShapeDtypeStruct((1 << 16,), jnp.float32), jax.ShapeDtypeStruct((1 << 10,), jnp.float32)
-    plain = memory.estimate(grow, params, x)
-    donated = memory.estimate(jax.jit(grow, donate_argnums=0), params, x)
-    assert plain.arguments == donated.arguments == 4 * (1 << 16) + 4 * (1 << 10)
-    assert plain.aliased == 0
-    assert donated.aliased == 4 << 16
-    assert plain.total - donated.total == pytest.approx(4 << 16, abs=256)  # a few scalars in between
+    plain = compile_program(grow, params, x)
+    donated = compile_program(jax.jit(grow, donate_argnums=0), params, x)
+    assert plain.bytes.arguments == donated.bytes.arguments == 4 * (1 << 16) + 4 * (1 << 10)
+    assert plain.bytes.aliased == 0
+    assert donated.bytes.aliased == 4 << 16
+    assert plain.bytes.total - donated.bytes.total == pytest.approx(4 << 16, abs=256)  # a few scalars in between
     result, _ = donated.executable(jnp.zeros(1 << 16), jnp.ones(1 << 10))
     assert float(result[0]) == 1024
 
 
 def test_arguments_may_be_given_by_name():
     x = jax.ShapeDtypeStruct((10,), jnp.float32)
-    assert memory.estimate(lambda x, *, y: x + y, x, y=x).arguments == 80
+    assert compile_program(lambda x, *, y: x + y, x, y=x).bytes.arguments == 80
 
 
-def test_code_is_told_beside_the_total(monkeypatch):
-    """As a GPU's compiler tells it; the CPU's tells none."""
-    told = {f"{kind}_size_in_bytes": size for kind, size in (("argument", 8), ("output", 4), ("temp", 2), ("alias", 1))}
-    stats = types.SimpleNamespace(**told, generated_code_size_in_bytes=5000)
-    program = types.SimpleNamespace(memory_analysis=lambda: stats)
-    monkeypatch.setattr(memory, "compiled", lambda lowered: (program, 0.0, False))
-    need = memory.estimate(lambda x: x, 1.0)
-    assert (need.total, need.code, need.whole) == (13, 5000, 5013)
+class Compiler:
+    """As a jitted function whose compiler reports some bytes, or none."""
+
+    def __init__(self, analysis):
+        self.analysis = analysis
+
+    def lower(self, *_):
+        return types.SimpleNamespace(compile=lambda: types.SimpleNamespace(memory_analysis=lambda: self.analysis))
+
+
+def test_code_is_counted_beside_the_total():
+    """As a GPU's compiler reports it; the CPU's reports none."""
+    sizes = {
+        f"{kind}_size_in_bytes": size for kind, size in (("argument", 8), ("output", 4), ("temp", 2), ("alias", 1))
+    }
+    counts = compile_program(Compiler(types.SimpleNamespace(**sizes, generated_code_size_in_bytes=5000))).bytes
+    assert (counts.total, counts.code, counts.with_code) == (13, 5000, 5013)
+
+
+def test_a_backend_that_does_not_say_what_a_program_needs_is_refused():
+    with pytest.raises(ArenaError, match="does not say what a compiled program needs"):
+        compile_program(Compiler(None))
 
 
 def test_only_exhausted_memory_is_taken_for_it():
     runtime = jax.errors.JaxRuntimeError
-    assert ran_out(runtime("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes"))
-    assert not ran_out(runtime("INTERNAL: ptxas failed"))
-    assert not ran_out(RuntimeError("RESOURCE_EXHAUSTED"))
+    assert is_out_of_memory(runtime("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes"))
+    assert not is_out_of_memory(runtime("INTERNAL: ptxas failed"))
+    assert not is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED"))
 
 
 def test_calibration_compares_the_peak_with_the_estimate():
-    need = memory.Estimate(100, 10, 90, 0, 200, None, 0.0)
+    program = Program(None, ProgramBytes(arguments=100, outputs=10, temporaries=90))
     readings = iter(
         [
             {"bytes_in_use": 1100, "peak_bytes_in_use": 1100},
-            {"bytes_in_use": 1110, "peak_bytes_in_use": 1220},  # 120 above what was there, 100 foretold
+            {"bytes_in_use": 1110, "peak_bytes_in_use": 1220},  # 120 above what was there, 100 expected
             {"bytes_in_use": 1100, "peak_bytes_in_use": 5000},
             {"bytes_in_use": 1110, "peak_bytes_in_use": 5000},  # hidden by an earlier peak
         ]
     )
     allocator = types.SimpleNamespace(memory_stats=lambda: next(readings))
-    assert memory.calibrate(need, lambda: 7, [allocator]) == (7, pytest.approx(0.1))
-    assert memory.calibrate(need, lambda: 7, [allocator]) == (7, None)
-    assert memory.calibrate(need, lambda: 7, [device()]) == (7, None)
+    assert memory.calibrate(program, lambda: 7, [allocator]) == (7, pytest.approx(0.1))
+    assert memory.calibrate(program, lambda: 7, [allocator]) == (7, None)
+    assert memory.calibrate(program, lambda: 7, [device()]) == (7, None)
 
 
 def test_the_limit_is_the_allocators_or_the_machines():

@@ -11,7 +11,7 @@ from arena_jax.cli.main import main
 from arena_jax.config import DataConfig, ModelConfig, TrainingConfig, presets
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
-from arena_jax.runtime.compilation_cache import use_compilation_cache
+from arena_jax.runtime.program import use_compilation_cache
 
 OPTIONS = (
     "jax_compilation_cache_dir",
@@ -54,13 +54,13 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path):
 
 @pytest.mark.parametrize("command", [["train", "joint-synthetic"], ["resume", "RUN"]])
 def test_the_command_line_hands_the_folder_over(command, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr("arena_jax.training.train", lambda run, folder, resume: asked.append("train"))
+    calls = []
+    monkeypatch.setattr("arena_jax.training.train", lambda run, folder, resume: calls.append("train"))
     monkeypatch.setattr("arena_jax.runs.load_run", lambda folder: presets.get("joint-synthetic"))
     monkeypatch.setattr("arena_jax.reports.draw", lambda folder: [])
     folder = tmp_path / "programs"
     assert main([*command, "--compilation-cache", str(folder)]) == 0
-    assert asked == ["train"]
+    assert calls == ["train"]
     assert jax.config.jax_compilation_cache_dir == str(folder)
     assert folder.is_dir()
 
