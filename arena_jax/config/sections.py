@@ -389,7 +389,9 @@ class ArenaConfig:
     """
 
     memory_budget: str = option(
-        "50%", "memory of one device for everything: 2GB, 512MiB, or a part of the device's own limit, 90%"
+        "50%",
+        "memory of one device for everything: 2GB, 512MiB, or a part of the device's own limit, 90%; shares divide what"
+        " all models' parameters, gradients and optimizer states leave of it",
     )
     policy: str = option("predictive", "who gets how much", choices=POLICIES)
     spend: str | None = option(
