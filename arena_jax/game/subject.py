@@ -117,7 +117,7 @@ def _from_folder(folder: Path, dataset: str | None, max_length: int, language: b
 def _from_run(folder: Path, dataset: str | None, name: str | None, language: bool) -> Subject:
     from arena_jax.runs.folder import load_run
     from arena_jax.training import restore
-    from arena_jax.training.build import encode, load_split
+    from arena_jax.training.build import encode, load_split, problem_type
 
     config = load_run(folder)
     names = [model.name for model in config.models]
@@ -131,9 +131,9 @@ def _from_run(folder: Path, dataset: str | None, name: str | None, language: boo
     tokenizer = parts.tokenizers[name]
     train, validation = parts.train[name], parts.validation[name]
     if dataset is not None:
-        changed_config = dataclasses.replace(config.data, name=dataset)
+        changed_config = dataclasses.replace(config.data, name=dataset, problem_type=problem_type(config))
         train, validation = (
-            encode(model, name, config, load_split(changed_config, config.task, split, None), tokenizer)
+            encode(model, name, config, load_split(changed_config, config.task, split, None), tokenizer, learning=False)
             for split in ("train", "validation")
         )
     rate = config.model(name).learning_rate or config.optimizer.learning_rate

@@ -95,7 +95,9 @@ def load_folder(
     return FolderModel(folder.name, model, objective, tokenizer, rows, list(dict.fromkeys(notes)))
 
 
-def evaluate_folder(folder: Path, wanted: DataConfig, split: str, batch_size: int = 32) -> dict[str, dict[str, float]]:
+def evaluate_folder(
+    folder: Path, wanted: DataConfig, split: str, batch_size: int = 32
+) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Score a Hugging Face folder on a data set.
 
     Args:
@@ -105,7 +107,8 @@ def evaluate_folder(folder: Path, wanted: DataConfig, split: str, batch_size: in
         batch_size: examples at a time.
 
     Returns:
-        ``{folder's name: {metric: value}}``, as :func:`arena_jax.training.evaluation.score`.
+        ``{folder's name: {metric: value}}``, as :func:`arena_jax.training.evaluation.score`; and what a person should
+        know of model and data, a line each.
 
     Raises:
         ArenaError: something cannot be read, or does not agree.
@@ -113,4 +116,5 @@ def evaluate_folder(folder: Path, wanted: DataConfig, split: str, batch_size: in
     subject = load_folder(folder, wanted, [split])
     step = make_step({subject.name: subject.model}, optax.identity(), {subject.name: subject.objective})
     params = step.init().params[subject.name]
-    return {subject.name: score(step, params, subject.name, subject.rows[split], batch_size)}
+    scores = score(step, params, subject.name, subject.rows[split], batch_size)
+    return {subject.name: scores}, subject.notes
