@@ -10,7 +10,7 @@ from arena_jax.config.errors import ArenaError, few, nearest
 from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, QUESTIONS, TAGGING
 from arena_jax.data.table import Table
 
-# What each part is usually called, in the order in which it is looked for; case, blanks, _ and - do not matter.
+# What each part is usually called, in the order in which it is looked for; case, blanks and marks do not matter.
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     LANGUAGE: {"text": ("text", "content", "sentence", "document")},
     CLASSIFICATION: {
@@ -55,7 +55,7 @@ _OPTIONAL = {"text_pair", "id"}
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_\-.]", "", name.casefold())
+    return "".join(letter for letter in name.casefold() if letter.isalnum()) or name
 
 
 def _column(table: Table, names: Sequence[str]) -> str | None:
@@ -71,13 +71,15 @@ def _column(table: Table, names: Sequence[str]) -> str | None:
 
 def text_columns(table: Table) -> tuple[str | None, str | None]:
     """The column of the text, and that of the second text where there are two."""
-    single = _column(table, PARTS[CLASSIFICATION]["text"])
-    if single is not None:
-        return single, _column(table, (f"{single}_pair", f"{single}2", f"{single}_b"))
-    for one, other in PAIRS:
+    names = PARTS[CLASSIFICATION]["text"]
+    single = _column(table, names[:1])
+    for one, other in PAIRS if single is None else ():
         columns = _column(table, (one,)), _column(table, (other,))
         if None not in columns:
             return columns
+    single = single or _column(table, names[1:])
+    if single is not None:
+        return single, _column(table, (f"{single}_pair", f"{single}2", f"{single}_b"))
     counted = {_plain(column): column for column in table.columns}
     for plain, column in counted.items():
         for one, other in (("1", "2"), ("a", "b"), ("first", "second")):

@@ -45,8 +45,7 @@ def read_label(value: Any) -> tuple[str, str]:
     if isinstance(value, bool):
         return "truth", str(value).lower()
     if isinstance(value, int):
-        text = str(value) if abs(value) < 10**18 else f"{value:.3e}"
-        return "number", text
+        return ("number" if abs(value) < 10**_DIGITS else "code"), str(value)
     if isinstance(value, float):
         if math.isnan(value):
             return "absent", ""
@@ -176,7 +175,9 @@ def _classes(where: str, rows: Sequence[str], read: list[tuple[str, str]], use: 
         )
     if tags and not kinds <= {"number", "float"}:
         scheme = scheme_of(texts)
-        names = texts if scheme is None else scheme.complete(texts)
+        if scheme is None:
+            return Classes(tuple(sorted(texts, key=lambda name: (name != "O", name))), False)
+        names = scheme.complete(texts)
         return Classes(tuple(sorted(names, key=lambda name: (name != "O", name[2:], name[:2]))), False)
     if kinds and kinds <= {"number", "float"}:
         notes = ["labels are whole numbers written with .0"] if "float" in kinds else []

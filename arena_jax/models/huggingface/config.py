@@ -320,7 +320,9 @@ def ignored_options(options: Mapping[str, Any], family: str) -> list[str]:
 
 
 def _kind(name: str, value: Any, options: Mapping[str, Any], family: str) -> str:
-    if name in IMPLEMENTED[family] or name in _SILENT or name.startswith("_"):
+    if name in IMPLEMENTED[family] or name in CARRIED[family] or name in REFUSED:
+        return "known"
+    if name in _SILENT or name.startswith("_"):
         return "known"
     if name == "embedding_size":  # of families with a smaller table
         return "ignored" if value in (None, options.get("hidden_size")) else "unknown"
