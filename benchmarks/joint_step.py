@@ -80,11 +80,11 @@ def stepper(made: dict, optimizer: optax.GradientTransformation, batches: dict):
 
 
 def everything() -> optax.GradientTransformation:
-    return transforms.multi_model_adamw(1e-4, WEIGHTS)
+    return transforms.multi_model_adamw(1e-4, WEIGHTS, form="paper")
 
 
 def nothing() -> optax.GradientTransformation:
-    return transforms.multi_model_adamw(1e-4, WEIGHTS, alpha=0.0, beta=0.0, window=None)
+    return transforms.multi_model_adamw(1e-4, WEIGHTS, form="paper", alpha=0.0, beta=0.0, window=0)
 
 
 def part_a(options: argparse.Namespace) -> None:
@@ -145,7 +145,7 @@ def part_b(options: argparse.Namespace) -> None:
 
 
 def nothing_for(name: str) -> optax.GradientTransformation:
-    return transforms.multi_model_adamw(1e-4, {name: WEIGHTS[name]}, alpha=0.0, beta=0.0, window=None)
+    return transforms.multi_model_adamw(1e-4, {name: WEIGHTS[name]}, form="paper", alpha=0.0, beta=0.0, window=0)
 
 
 def part_c(options: argparse.Namespace) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import hints, optional, plain
-from arena_jax.config.sections import FORMS, MODEL_PRESETS
+from arena_jax.config.forms import FORMS
+from arena_jax.config.sections import ARGUMENTS, MODEL_PRESETS, OPTIMIZERS
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,
@@ -88,9 +89,10 @@ def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], sho
         values = values.resolved()
     default = getattr(values, field.name, "must be given" if field.name == "name" else None)
     default_text = _text(default)
-    if section == "optimizer" and field.name in FORMS["default"]:
-        # Left open it is what the form says; resolved, no norm to clip to is written as 0.
-        default_text = _by_form(field.name) if shown is None else "0" if default is None else default_text
+    if section == "optimizer" and field.name in ARGUMENTS and shown is None:
+        default_text = _by_form(ARGUMENTS[field.name])  # left open it is what the form says
+    elif section == "optimizer" and default is None:  # the same for what the optimizer says
+        default_text = _by_optimizer(field.name) if shown is None else f"{shown.optimizer.inner} has none"
     help = f"{_about(field)} [{default_text}]".replace("%", "%%")
     if hint is bool:
         group.add_argument(flag, dest=dest, default=None, action=argparse.BooleanOptionalAction, help=help)
@@ -100,15 +102,27 @@ def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], sho
     group.add_argument(flag, dest=dest, default=None, metavar=metavar, help=help)
 
 
-_METAVARS = {int: "N", float: "X", str: "TEXT", tuple[tuple[str, str], ...]: "NAME=COLUMN,…"}
+_METAVARS = {
+    int: "N",
+    float: "X",
+    str: "TEXT",
+    tuple[str, ...]: "PATTERN,…",
+    tuple[tuple[str, str], ...]: "NAME=COLUMN,…",
+}
 
 
-def _by_form(name: str) -> str:
-    """What a field that is left open is in each form."""
-    values = {form: _text(fields[name]) for form, fields in FORMS.items()}
+def _by_form(argument: str) -> str:
+    """What an argument of the optimizer that is left open is in each form."""
+    values = {form: _text(arguments[argument]) for form, arguments in FORMS.items()}
     if len(set(values.values())) == 1:
         return values["default"]
     return "depends on the form: " + ", ".join(f"{form} {value}" for form, value in values.items())
+
+
+def _by_optimizer(name: str) -> str:
+    """What a field that is left open is in each optimizer that has it."""
+    values = {inner: _text(fields[name]) for inner, fields in OPTIMIZERS.items() if name in fields}
+    return "depends on the optimizer: " + ", ".join(f"{inner} {value}" for inner, value in values.items())
 
 
 def _about(field: dataclasses.Field[Any]) -> str:

@@ -228,6 +228,8 @@ def _bounds(value: Any, limits: Mapping[str, Any], where: str) -> None:
 def _words(hint: Any) -> str:
     if hint == tuple[int, ...]:
         return "a list of whole numbers"
+    if hint == tuple[str, ...]:
+        return "a list of texts"
     if typing.get_origin(hint) is tuple:
         member = hint.__args__[0]
         return "a list of objects" if dataclasses.is_dataclass(member) else "an object of names and texts"

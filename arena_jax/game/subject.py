@@ -152,5 +152,5 @@ def _from_run(folder: Path, dataset: str | None, name: str | None, language: boo
             encode(model, name, config, load_split(changed_config, config.task, split, None), tokenizer)
             for split in ("train", "validation")
         )
-    rate = config.model(name).learning_rate or config.optimizer.resolved().learning_rate
+    rate = config.model(name).learning_rate or config.optimizer.learning_rate
     return Subject(name, model, parts.objectives[name], tokenizer, train, validation, rate)
