@@ -1,7 +1,7 @@
-"""Refuse names that are past participles or pronouns: a name says what the thing is (`config`, `batch_size`, `gradients`).
+"""Refuse names that are past participles or pronouns: a name says what the thing is (`config`, `batch_size`).
 
-Counts what is bound in arena_jax/: variables, arguments, attributes, functions, classes. Prints each, and fails if there
-is one.
+Looks at all that is bound in arena_jax/: variables, arguments, attributes, functions, classes. Prints each of these
+names, and fails if there is one.
 """
 
 import ast
@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 WORDS = frozenset(
-    "found told one wanted given made held said known own asked gone shown taken chosen kept seen got "
-    "mine ours theirs everything nothing anything".split()
+    {
+        *("found", "told", "one", "wanted", "given", "made", "held", "said", "known", "own", "asked", "gone"),
+        *("shown", "taken", "chosen", "kept", "seen", "got", "mine", "ours", "theirs"),
+        *("everything", "nothing", "anything"),
+    }
 )
 # Packages whose names are still being replaced.
 LATER = ("arena", "data", "runs", "runtime", "training", "transforms", "models/huggingface")
