@@ -13,7 +13,7 @@ from arena_jax import data, models
 from arena_jax.config import DataConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.equilibria import arguments
-from arena_jax.training.folder_model import is_model_folder, load_folder
+from arena_jax.training.folder_model import has_description, is_model_folder, load_folder
 from arena_jax.training.objectives import Objective
 
 
@@ -81,7 +81,7 @@ def load_subject(
         if model is not None:
             raise ArenaError(f"'{folder}' holds one model: leave --model out")
         return _from_folder(folder, dataset, max_length, language)
-    if not (folder / "config.json").is_file():
+    if not has_description(folder):
         raise ArenaError(
             f"'{folder}' is neither a run's folder nor a Hugging Face folder: it has no readable config.json"
         )

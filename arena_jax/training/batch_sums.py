@@ -1,4 +1,4 @@
-"""What every objective is written with: the parts of a batch, and sums that leave padding out."""
+"""What every objective is written with: its type, and the parts of a batch."""
 
 from __future__ import annotations
 
@@ -45,17 +45,6 @@ def attention_of(batch: Batch) -> jax.Array:
     return jnp.ones_like(batch["input_ids"]) if mask is None else mask
 
 
-def wide(x: jax.Array) -> jax.Array:
-    """Half precision to float32; float32 and float64 stay as they are."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def masked_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
-    """The sum of the values whose weight is above 0, in float32 at least."""
-    # Selected, not multiplied: what a padded position holds, NaN included, must not reach the sum.
-    return jnp.sum(jnp.where(weight > 0, values, 0), dtype=jnp.promote_types(values.dtype, jnp.float32))
-
-
 def count_of(weight: jax.Array) -> jax.Array:
-    """How many weights are above 0."""
+    """How many weights are above 0, in float32."""
     return jnp.sum(weight > 0, dtype=jnp.float32)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optax
 
@@ -38,13 +38,23 @@ class FolderModel(NamedTuple):
     notes: list[str]
 
 
-def is_model_folder(folder: Path) -> bool:
-    """Whether a folder holds a Hugging Face model, and not a run."""
+def _description(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return False
-    if not isinstance(content, dict) or isinstance(content.get("models"), list):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def has_description(folder: Path) -> bool:
+    """Whether a folder has a config.json that can be read: a run's, or a model's."""
+    return bool(_description(folder))
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds a Hugging Face model, and not a run."""
+    content = _description(folder)
+    if isinstance(content.get("models"), list):
         return False
     return "model_type" in content or bool({"hidden_size", "n_embd"} & set(content))
 

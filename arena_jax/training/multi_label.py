@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arena_jax.training.batch_sums import Batch, Result, count_of, example_rows, masked_sum, model_inputs, wide
+from arena_jax.training.batch_sums import Batch, Result, count_of, example_rows, model_inputs
+from arena_jax.training.token_losses import masked_sum, widened
 
 
 def multi_label(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
@@ -27,7 +28,7 @@ def multi_label(model: Any, batch: Batch, key: jax.Array, training: bool) -> Res
         ``loss_sum`` (nats), ``count`` (rows), ``correct`` (rows with every class right, at a probability of one half);
         in evaluation the output ``predictions`` (B, C) int32.
     """
-    logits = wide(model(**model_inputs(batch), key=key if training else None))
+    logits = widened(model(**model_inputs(batch), key=key if training else None))
     weight = example_rows(batch)
     labels = batch["labels"].astype(logits.dtype)
     loss = jnp.maximum(logits, 0) - logits * labels + jnp.log1p(jnp.exp(-jnp.abs(logits)))

@@ -20,39 +20,14 @@ from arena_jax.training.batch_sums import (
     attention_of,
     count_of,
     example_rows,
-    masked_sum,
     model_inputs,
-    wide,
 )
 from arena_jax.training.multi_label import multi_label
 from arena_jax.training.regression import regression
+from arena_jax.training.token_losses import count_correct, masked_sum, negative_log_likelihood, widened
+from arena_jax.training.vocabulary_loss import token_sums
 
 HIDDEN = 0.15  # of the tokens, in masked language models (Devlin et al. 2019, section 3.1)
-
-
-def negative_log_likelihood(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    r"""−log softmax(logits)[target], in float32 at least.
-
-    Args:
-        logits: (..., classes).
-        targets: (...) integers in [0, classes).
-
-    Returns:
-        (...) nats.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> print(negative_log_likelihood(jnp.zeros((1, 4)), jnp.array([2])).round(4))  # log 4
-        [1.3863]
-    """
-    logits = wide(logits)
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - chosen
-
-
-def _correct(logits: jax.Array, targets: jax.Array, weight: jax.Array) -> jax.Array:
-    hit = (jnp.argmax(logits, axis=-1) == targets) & (weight > 0)
-    return jnp.sum(hit, dtype=jnp.float32)
 
 
 def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
@@ -70,14 +45,10 @@ def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Resu
     hidden = model.encode(**model_inputs(batch), key=key if training else None)
     real = attention_of(batch) * example_rows(batch)[:, None]
     targets, weight = batch["input_ids"][:, 1:], real[:, 1:] * real[:, :-1]
-    logits = model.predict_tokens(hidden[:, :-1])
-    sums = {
-        "loss_sum": masked_sum(negative_log_likelihood(logits, targets), weight),
-        "count": count_of(weight),
-        "bytes": _bytes(batch),
-    }
-    if not training:
-        sums["correct"] = _correct(logits, targets, weight)
+    tokens = token_sums(model, hidden[:, :-1], targets, weight, correct=not training)
+    sums = {"loss_sum": tokens.loss, "count": count_of(weight), "bytes": _bytes(batch)}
+    if tokens.correct is not None:
+        sums["correct"] = tokens.correct
     return Result(sums, {})
 
 
@@ -212,17 +183,17 @@ def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: flo
         hidden = model.encode(**inputs, key=dropout_key if training else None)
         # The vocabulary is the widest layer: apply it to the hidden tokens alone, 15 % of the work.
         chosen = jnp.take_along_axis(hidden, masked.positions[:, :, None], axis=1)
-        logits = model.predict_tokens(chosen)
+        tokens = token_sums(model, chosen, masked.targets, masked.weight, correct=not training)
         share = jnp.sum(masked.weight, axis=1) / jnp.maximum(1, jnp.sum(maskable > 0, axis=1))
         sums = {
-            "loss_sum": masked_sum(negative_log_likelihood(logits, masked.targets), masked.weight),
+            "loss_sum": tokens.loss,
             "count": count_of(masked.weight),
             "bytes": jnp.sum(batch["bytes"] * share, dtype=jnp.float32)
             if "bytes" in batch
             else jnp.zeros((), jnp.float32),
         }
-        if not training:
-            sums["correct"] = _correct(logits, masked.targets, masked.weight)
+        if tokens.correct is not None:
+            sums["correct"] = tokens.correct
         return Result(sums, {})
 
     return objective
@@ -240,13 +211,13 @@ def classification(model: Any, batch: Batch, key: jax.Array, training: bool) -> 
     Returns:
         ``loss_sum``, ``count`` (rows), ``correct``; in evaluation the output ``predictions`` (B,) int32.
     """
-    logits = wide(model(**model_inputs(batch), key=key if training else None))
+    logits = widened(model(**model_inputs(batch), key=key if training else None))
     weight = example_rows(batch)
     labels = jnp.where(weight > 0, batch["labels"], 0)
     sums = {
         "loss_sum": masked_sum(negative_log_likelihood(logits, labels), weight),
         "count": count_of(weight),
-        "correct": _correct(logits, labels, weight),
+        "correct": count_correct(logits, labels, weight),
     }
     return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
 
@@ -263,13 +234,13 @@ def tagging(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
     Returns:
         ``loss_sum``, ``count`` (labelled tokens), ``correct``; in evaluation the output ``predictions`` (B, L) int32.
     """
-    logits = wide(model(**model_inputs(batch), key=key if training else None))
+    logits = widened(model(**model_inputs(batch), key=key if training else None))
     weight = (batch["labels"] != -100) * example_rows(batch)[:, None]
     labels = jnp.where(weight > 0, batch["labels"], 0)
     sums = {
         "loss_sum": masked_sum(negative_log_likelihood(logits, labels), weight),
         "count": count_of(weight),
-        "correct": _correct(logits, labels, weight),
+        "correct": count_correct(logits, labels, weight),
     }
     return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
 
@@ -290,7 +261,7 @@ def span(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
     Returns:
         ``loss_sum``, ``count`` (rows), ``correct`` (both ends right); in evaluation ``span_logits`` (B, L, 2).
     """
-    logits = wide(model(**model_inputs(batch), key=key if training else None))
+    logits = widened(model(**model_inputs(batch), key=key if training else None))
     weight = example_rows(batch)
     starts = jnp.where(weight > 0, batch["start_positions"], 0)
     ends = jnp.where(weight > 0, batch["end_positions"], 0)

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arena_jax.training.batch_sums import Batch, Result, count_of, example_rows, masked_sum, model_inputs, wide
+from arena_jax.training.batch_sums import Batch, Result, count_of, example_rows, model_inputs
+from arena_jax.training.token_losses import masked_sum, widened
 
 
 def regression(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
@@ -24,7 +25,7 @@ def regression(model: Any, batch: Batch, key: jax.Array, training: bool) -> Resu
     Returns:
         ``loss_sum`` and ``count`` (rows); in evaluation the output ``predictions`` (B,) float32.
     """
-    outputs = wide(model(**model_inputs(batch), key=key if training else None))[:, 0]
+    outputs = widened(model(**model_inputs(batch), key=key if training else None))[:, 0]
     weight = example_rows(batch)
     error = jnp.square(outputs - batch["labels"].astype(outputs.dtype))
     return Result(
