@@ -66,7 +66,7 @@ def swap_sizes(setup: Setup, state: State, session: Session, rounds: int, *, las
         rounds: taken.
         last: all are due, as new shares follow.
     """
-    setup.observe("before swap", rounds, state)
+    setup.observe("before swap", rounds, setup, state)
     record_programs(session, rounds, setup.executables.adopt_abandoned())
     for name, pending in list(state.pending.items()):
         if not (last or rounds >= pending.due):
@@ -86,7 +86,7 @@ def swap_sizes(setup: Setup, state: State, session: Session, rounds: int, *, las
             state.deferred += pending.late > 0
             fields = {"waited": waited, "late": pending.late, "reason": choice.reason}
             session.record("swap", rounds, model=name, before=before, **fields, **model_fields(setup, state, name))
-    setup.observe("after swap", rounds, state)
+    setup.observe("after swap", rounds, setup, state)
 
 
 def step_down(setup: Setup, state: State, session: Session, name: str, rounds: int) -> None:

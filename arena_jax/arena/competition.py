@@ -81,9 +81,9 @@ def train(
             run must be given it again. Its first answer is checked before the first round.
         evaluate: ``(step, parameters, model, rows, batch size) -> {metric: value}`` on the validation rows, ``loss``
             among them.
-        observe: ``(moment, rounds taken, state) -> None``, called before each ``"round"``, after each ``"step"``,
-            ``"before swap"``, ``"after swap"``, ``"before reallocation"`` and ``"after reallocation"``; ``state`` is
-            the `arena_jax.arena.state.State` itself, to be looked at.
+        observe: ``(moment, rounds taken, setup, state) -> None``, called before each ``"round"``, after each
+            ``"step"``, ``"before swap"``, ``"after swap"``, ``"before reallocation"`` and ``"after reallocation"``;
+            `arena_jax.arena.setup.Setup` and `arena_jax.arena.state.State` are the run's own, to be looked at.
         compile_program: ``(function, *arguments) -> Program``, for the gradients and the update.
         calibrate: ``(program, run, devices) -> (result, excess)`` of a program's first run.
         executor: compiles beside training; a thread of its own if not given.

@@ -72,7 +72,7 @@ def reallocate(setup: Setup, state: State, session: Session, rounds: int) -> Non
     Raises:
         ArenaError: what the policy returned are no shares.
     """
-    setup.observe("before reallocation", rounds, state)
+    setup.observe("before reallocation", rounds, setup, state)
     swap_sizes(setup, state, session, rounds, last=True)
     # The policy reads the shares in force off the last row, and there may have been no evaluation since.
     rows = np.array(state.history.shares)
@@ -87,4 +87,4 @@ def reallocate(setup: Setup, state: State, session: Session, rounds: int) -> Non
     for name in sorted(setup.names, key=lambda name: -overtaken.get(name, 0)):
         begin_search(setup, state, name, rounds)
     record_allocation(setup, state, session, rounds)
-    setup.observe("after reallocation", rounds, state)
+    setup.observe("after reallocation", rounds, setup, state)

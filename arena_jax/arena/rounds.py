@@ -28,7 +28,7 @@ def play_round(setup: Setup, state: State, update: Callable[..., Any], session: 
         session: records what goes wrong; knows which models are frozen and take no steps.
         rounds: taken.
     """
-    setup.observe("round", rounds, state)
+    setup.observe("round", rounds, setup, state)
     counts = steps_per_round(state.shares, setup.arena.round_scale).tolist()
     steps = dict(zip(setup.names, counts, strict=True))
     steps = {name: count for name, count in steps.items() if name not in session.divergence.frozen}
@@ -58,7 +58,7 @@ def play_round(setup: Setup, state: State, update: Callable[..., Any], session: 
             update_seconds = state.times("update", time.perf_counter() - start)
         _charge_update(setup.parameters, state, state.stepping, update_seconds)
         state.window.add({name: {**metrics[name], **measured[name]} for name in state.stepping}, rows=rows)
-        setup.observe("step", rounds, state)
+        setup.observe("step", rounds, setup, state)
 
 
 def compute_gradient(

@@ -31,11 +31,11 @@ from arena_jax.training.step import Step, make_step
 
 Evaluate = Callable[..., dict[str, float]]
 Moment = Literal["round", "step", "before swap", "after swap", "before reallocation", "after reallocation"]
-# Called with the moment, the rounds taken, and the competition's `arena_jax.arena.state.State`.
-Observe = Callable[[Moment, int, Any], None]
+# (moment, rounds taken, Setup, `arena_jax.arena.state.State`): to be looked at.
+Observe = Callable[[Moment, int, Any, Any], None]
 
 
-def ignore(moment: Moment, rounds: int, state: Any) -> None:
+def ignore(moment: Moment, rounds: int, setup: Any, state: Any) -> None:
     """Observe nothing."""
 
 
@@ -60,8 +60,8 @@ class Setup:
         policy: from a history to shares.
         policy_name: for the records.
         evaluate: ``(step, parameters, model, rows, batch size) -> {metric: value}``, ``loss`` among them: S = −loss.
-        observe: called with a moment, the rounds taken and the state: before each ``"round"``, after each ``"step"``,
-            and before and after batch sizes are swapped and memory is reallocated.
+        observe: ``(moment, rounds taken, setup, state)``, called before each ``"round"``, after each ``"step"``, and
+            before and after batch sizes are swapped and memory is reallocated.
         compile_program: ``(function, *arguments) -> Program``.
     """
 

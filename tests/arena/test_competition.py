@@ -34,7 +34,7 @@ def to_first(history):
 def stop_at(round_number):
     """An observer that asks the run to stop during a round."""
 
-    def observe(moment, rounds, state):
+    def observe(moment, rounds, setup, state):
         if (moment, rounds) == ("round", round_number):
             signal.raise_signal(signal.SIGTERM)
 
@@ -92,7 +92,7 @@ def test_a_stopped_run_goes_on_to_the_bit_with_a_new_size_on_its_way(finished, t
         train(whole(), tmp_path / "run", resume=True)
     ready = []
 
-    def observe(moment, rounds, state):
+    def observe(moment, rounds, setup, state):
         if moment == "round":
             ready.extend((rounds, name, pending.search.done()) for name, pending in state.pending.items())
 

@@ -126,7 +126,7 @@ class HeldBack(Executor):
     def until(self, rounds):
         """An observer that holds back from the first round on, and releases when a round begins."""
 
-        def observe(moment, taken, state):
+        def observe(moment, taken, setup, state):
             if moment == "round":
                 self.holding = True
                 if taken == rounds:
