@@ -41,13 +41,14 @@ def compile_all(words: Sequence[str]) -> None:
     """Compile what a run with these words may need, in a process of its own; programs hold the run's seed."""
     from arena_jax.arena.admission import compile_update
     from arena_jax.arena.setup import build_setup
-    from arena_jax.cli import commands, options
+    from arena_jax.cli import options
+    from arena_jax.cli import train as command
     from arena_jax.cli.main import parser
     from arena_jax.runtime.devices import zeros_like
     from arena_jax.training.evaluation import score
 
     arguments = parser().parse_args(words)
-    run = options.apply(commands.base(arguments.preset, None), vars(arguments))
+    run = options.apply(command.base(arguments.preset, None), vars(arguments))
     assert run.arena is not None
     with tempfile.TemporaryDirectory() as folder:
         setup, state = build_setup(run, Path(folder))

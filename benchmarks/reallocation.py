@@ -282,8 +282,8 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
         [
             "blocked by a cold size, longest",
             f"{waited / whole:.3f} steps ({1000 * waited:.2f} ms); swap to a cold size, longest {cold_swaps[-1]:.2f}",
-            f"{verdict(waited / whole, 1, at_least=False)}; {sum(rounds > 0 for rounds in late)} of {len(late)} changes "
-            f"of size deferred, by up to {late[-1]} rounds",
+            f"{verdict(waited / whole, 1, at_least=False)}; {sum(rounds > 0 for rounds in late)} of {len(late)} "
+            f"changes of size deferred, by up to {late[-1]} rounds",
         ],
         [
             "slowed while compiling",

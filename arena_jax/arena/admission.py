@@ -36,7 +36,7 @@ def compile_update(setup: Setup, state: Any, gradients: Any) -> Program:
     loss = {"loss": jax.ShapeDtypeStruct((), np.float32, sharding=everywhere)}
     extra = {
         key: {name: jax.ShapeDtypeStruct((), dtype) for name in setup.names}
-        for key, dtype in (("active", np.bool_), ("rates", np.float32))
+        for key, dtype in (("active", np.bool_), ("learning_rates", np.float32))
     }
     try:
         program = setup.compile_program(

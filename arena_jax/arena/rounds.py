@@ -52,7 +52,9 @@ def play_round(setup: Setup, state: State, update: Callable[..., Any], session: 
         losses = {name: {"loss": metrics[name]["loss"] if name in metrics else np.float32(0)} for name in setup.names}
         active = {name: np.bool_(name in metrics) for name in setup.names}
         start = time.perf_counter()
-        state.train, measured = update(state.train, state.gradients, losses, {"active": active, "rates": rates})
+        state.train, measured = update(
+            state.train, state.gradients, losses, {"active": active, "learning_rates": rates}
+        )
         if is_timed:
             jax.block_until_ready(state.train.params)
             update_seconds = state.times("update", time.perf_counter() - start)

@@ -25,7 +25,7 @@ from arena_jax.runtime.executables import Calibrate, Executables
 from arena_jax.runtime.memory import format_bytes, parse_bytes, tree_bytes
 from arena_jax.training import evaluation
 from arena_jax.training.build import Parts, build_parts
-from arena_jax.training.optimizer import make_optimizer
+from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Step, make_step
 
@@ -121,16 +121,15 @@ def build_setup(
 
     # ---- devices, optimizer, step ----
     mesh = make_mesh(training.devices)
-    optimizer = make_optimizer(config, 1)  # its rates arrive with the update
     step = make_step(
         parts.models,
-        optimizer.transformation,
+        build_optimizer(config, None),  # its learning rates arrive with the update
         parts.objectives,
         mesh=mesh,
         seed=training.seed,
         gradient_norms=True,
         skip_nonfinite=True,
-        report=optimizer.learning_rates,
+        report=learning_rate_metrics,
     )
     state = step.init()
 

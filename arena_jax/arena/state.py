@@ -134,7 +134,9 @@ def step_rows(setup: Setup, state: State, name: str) -> int:
 
 def learning_rate(setup: Setup, state: State, name: str, rounds: int) -> float:
     """The learning rate of a model's next step."""
-    optimizer = setup.config.optimizer
+    optimizer = setup.config.optimizer.resolved()
+    assert optimizer.warmup_steps is not None
+    assert optimizer.decay is not None
     return rate_of_next_step(
         setup.config.model(name).learning_rate or optimizer.learning_rate,
         steps=state.accounts[name].steps,

@@ -181,7 +181,7 @@ class Step:
             gradients: ``{model: tree}``. With ``skip_nonfinite``, that of a model which is not ``active`` changes
                 nothing but its own ``gradient_norm``: any tree of its shape will do.
             metrics: ``{model: {"loss", …}}``.
-            extra: handed to the optimizer: ``weights``, ``active``, ``rates``.
+            extra: handed to the optimizer: ``weights``, ``active``, ``learning_rates``.
 
         Returns:
             The state after the step, and the metrics with ``gradient_norm``, ``skipped`` and what ``report`` says.
