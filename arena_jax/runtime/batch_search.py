@@ -38,7 +38,7 @@ _TILES_BEYOND = 2
 _EVEN = 0.6
 # A slope from three sizes may be 5 % too large, of two sizes 25 %.
 _THREE_SIZES, _TWO_SIZES = 0.95, 0.75
-# Two sizes alone say something of the next candidate only where that is at least so much larger: one example more is
+# Two sizes alone are evidence of the next candidate only where that is at least so much larger: one example more is
 # within their noise.
 _SPARSE = 1.3
 # A line that starts further below 0 than this does not go on as it is.
@@ -75,7 +75,7 @@ def largest_batch(
     sizes: Sequence[int] | None = None,
     limit: int = 4096,
     margin: float = 0.0,
-    known: Mapping[int, Program | None] | None = None,
+    programs: Mapping[int, Program | None] | None = None,
     start: int | None = None,
     compile_program: Compile = compile_program,
 ) -> BatchChoice:
@@ -106,7 +106,7 @@ def largest_batch(
         limit: the largest size to consider when ``sizes`` is not given.
         margin: added to what the compiler reports, as a part of it; `memory.calibrate` is to measure it on a
             GPU (none has run it yet); for a CPU see docs/guides/memory.md.
-        known: programs of sizes that are already compiled; they cost nothing. None: the compiler refused.
+        programs: ``{size: program}`` of those that are already compiled; they cost nothing. None: the compiler refused.
         start: the size to compile first where none is known, such as what a model of the same kind was given: near
             the answer, two compilations are enough. The second of the sizes if not given.
         compile_program: ``(step, *arguments) -> Program``; by default `arena_jax.runtime.compile_program`.
@@ -140,7 +140,7 @@ def largest_batch(
     def compile_size(size: int) -> Program:
         return compile_program(step, *arguments_at(size))
 
-    search = _Search(compile_size, candidates, (budget_bytes - resident) / (1 + margin), known or {}, start)
+    search = _Search(compile_size, candidates, (budget_bytes - resident) / (1 + margin), programs or {}, start)
     index = search.run()
     if index is None:
         smallest = search.programs.get(candidates[0])
@@ -225,14 +225,14 @@ class _Search:
         compile_size: Callable[[int], Program],
         candidates: Sequence[int],
         allowance: float,
-        known: Mapping[int, Program | None],
+        programs: Mapping[int, Program | None],
         start: int | None,
     ):
         self.compile_size, self.candidates = compile_size, candidates
         self.allowance = allowance * (1 + _ROUNDING)
         # A batch of 1 is often compiled differently from all others, so 2 is the better first point of a line.
         self.start = min(1, len(candidates) - 1) if start is None else self.index_of(start)
-        self.programs: dict[int, Program | None] = dict(known)
+        self.programs: dict[int, Program | None] = dict(programs)
         self.compiled: dict[int, Program] = {}
         self.compilations = 0
         self.order: list[int] = []
@@ -280,7 +280,7 @@ class _Search:
         assert program is not None
         need = program.bytes.with_code
         above = self.programs.get(self.candidates[high]) if high < len(self.candidates) else None
-        below = max((other for other, known in self.programs.items() if known and other < size), default=None)
+        below = max((other for other, compiled in self.programs.items() if compiled and other < size), default=None)
         others = [(self.candidates[high], above)] if above else []
         if below is not None and (program_below := self.programs[below]) is not None:
             others.append((below, program_below))
@@ -320,12 +320,12 @@ class _Search:
         """Where to look while nothing is known to fit: once where a line through the others leads, then the middle."""
         if high == len(self.candidates):
             return self.start
-        known = sorted((size, program) for size, program in self.programs.items() if program is not None)
-        if self.compilations < 2 and known:
-            size, program = known[0]
+        pairs = sorted((size, program) for size, program in self.programs.items() if program is not None)
+        if self.compilations < 2 and pairs:
+            size, program = pairs[0]
             need, slope = program.bytes.with_code, _proportional(size, program)
-            if len(known) > 1:
-                slope = (known[1][1].bytes.with_code - need) / (known[1][0] - size)
+            if len(pairs) > 1:
+                slope = (pairs[1][1].bytes.with_code - need) / (pairs[1][0] - size)
             if slope > 0:
                 return self.index_of(size - (need - self.allowance) / slope)
         return (high - 1) // 2
@@ -393,8 +393,8 @@ class _Search:
 
     def first_slope(self) -> float:
         """Bytes an example of the smallest known size, if its temporaries are proportional to the batch."""
-        known = sorted((size, program) for size, program in self.programs.items() if program)
-        (size, smallest), (other, largest) = known[0], known[-1]
+        pairs = sorted((size, program) for size, program in self.programs.items() if program)
+        (size, smallest), (other, largest) = pairs[0], pairs[-1]
         fixed, more = (program.bytes.with_code - program.bytes.temporaries for program in (smallest, largest))
         return _proportional(size, smallest) + (more - fixed) / max(other - size, 1)
 
@@ -422,7 +422,7 @@ class _Search:
             return f"{above} would need {format_bytes(program.bytes.with_code)}"
         if above in self.programs:
             return f"{above} does not compile within the device's memory"
-        larger = [self.index_of(size) for size, known in self.programs.items() if known and size > above]
+        larger = [self.index_of(size) for size, compiled in self.programs.items() if compiled and size > above]
         lines = self.lines(index, min(larger, default=len(self.candidates)))
         if not lines:
             return f"{above} was not tried, as larger sizes do not compile within the device's memory"
