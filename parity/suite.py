@@ -7,7 +7,18 @@ from functools import partial
 from pathlib import Path
 
 from parity.case import Case, given_case
-from parity.checks import arena, backward, forward, gates, metrics, optimizer, tokens, trajectory, weights
+from parity.checks import (
+    arena,
+    backward,
+    forward,
+    gates,
+    metrics,
+    optimizer,
+    run_optimizer,
+    tokens,
+    trajectory,
+    weights,
+)
 from parity.registry import Check
 
 
@@ -20,6 +31,7 @@ def all_checks() -> list[Check]:
         *gates.checks(),
         *backward.checks(),
         *optimizer.checks(),
+        *run_optimizer.checks(),
         *trajectory.checks(),
         *arena.checks(),
         *metrics.checks(),
