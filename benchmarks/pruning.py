@@ -142,6 +142,7 @@ def report(cells: Mapping[str, Mapping[str, Any]]) -> None:
                 [
                     name,
                     confidence_interval(area).plus_minus("+.4f"),
+                    f"{np.median(area):+.4f}",
                     "" if name == "banzhaf" else confidence_interval(area - areas["banzhaf"]).plus_minus("+.4f"),
                     f"{quarter:.3f}",
                     f"{half:.3f}",
@@ -149,7 +150,8 @@ def report(cells: Mapping[str, Mapping[str, Any]]) -> None:
                     own[0]["evaluations"].get(name, 0),
                 ]
             )
-        head = ["utility", "area, nats", "minus banzhaf's", "at 25 %", "at 50 %", "rank corr. with LOO", "cost, passes"]
+        areas_of = ("area, nats: mean", "median", "minus banzhaf's")
+        head = ["utility", *areas_of, "at 25 %", "at 50 %", "rank corr. with LOO", "cost, passes"]
         print(table(head, rows))
 
 

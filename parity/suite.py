@@ -17,6 +17,7 @@ from parity.checks import (
     run_optimizer,
     tokens,
     trajectory,
+    vocabulary,
     weights,
 )
 from parity.registry import Check
@@ -30,6 +31,7 @@ def all_checks() -> list[Check]:
         *forward.option_checks(),
         *gates.checks(),
         *backward.checks(),
+        *vocabulary.checks(),
         *optimizer.checks(),
         *run_optimizer.checks(),
         *trajectory.checks(),

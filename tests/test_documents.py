@@ -20,7 +20,8 @@ import jax
 import pytest
 
 from arena_jax.cli import main as cli
-from arena_jax.config import presets
+from arena_jax.cli.options import apply
+from arena_jax.cli.train import base
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -91,15 +92,15 @@ def test_the_two_commands_come_first_and_exist():
 
 @pytest.mark.parametrize("page", [page for page in OF_TODAY if any("arena-jax" in c for c in commands(page))])
 def test_each_command_is_understood(page):
-    """Parsed with the strict parser: an option or command that does not exist raises."""
+    """Parsed with the strict parser, and a preset's configuration made: what does not exist or fit raises."""
     for command in commands(page):
         words = shlex.split(command.split("arena-jax ", 1)[1]) if "arena-jax " in command else ["--help"]
         if words[-1] == "--help":
             continue
         arguments = cli.parser().strictly(words)
         assert arguments.command == words[0]
-        if getattr(arguments, "preset", None):
-            assert arguments.preset in presets.PRESETS
+        if words[0] == "train" and arguments.preset:
+            apply(base(arguments.preset, None), vars(arguments))
 
 
 @functools.cache
@@ -169,3 +170,12 @@ def test_the_readme_is_short():
     lines = PAGES["README.md"].splitlines()
     assert len(lines) <= 100
     assert max(map(len, lines)) <= 200
+
+
+def test_each_page_is_found():
+    """From README or another page of docs; a page of results from the table, whose rows are whole."""
+    found = {(ROOT / page).parent / link.split("#")[0] for page in PAGES for link in on(page, r"\]\(([^)\s]+)\)")}
+    found = {path.resolve() for path in found}
+    assert not [page for page in PAGES if page != "README.md" and (ROOT / page).resolve() not in found]
+    rows = [line for line in PAGES["benchmarks/RESULTS.md"].splitlines() if line.startswith("| ")]
+    assert not [row for row in rows if len(re.split(r"(?<!\\)\|", row)) != 10]

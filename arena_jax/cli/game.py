@@ -41,9 +41,10 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     prune = actions.add_parser("prune", help="remove the parts that are worth least; writes a Hugging Face folder")
     grow = actions.add_parser(
         "grow",
-        help="add parts that change nothing yet; writes a Hugging Face folder",
-        description="Add neurons or a block that change nothing yet; writes a Hugging Face folder. More heads of the "
-        "same width fit into none, as its heads share out the hidden size: add them in Python, game.add_heads.",
+        help="add parts that change no output yet (but for rounding); writes a Hugging Face folder",
+        description="Add neurons or a block that change no output yet, but for rounding; writes a Hugging Face "
+        "folder. More heads of the same width fit into none, as its heads share out the hidden size: add them in "
+        "Python, game.add_heads.",
     )
     for action in (prune, grow):
         target(action)

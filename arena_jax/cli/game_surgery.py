@@ -45,7 +45,7 @@ def prune(arguments: argparse.Namespace) -> int:
 
 
 def grow(arguments: argparse.Namespace) -> int:
-    """`arena-jax game grow`: new parts that change nothing yet."""
+    """`arena-jax game grow`: new parts that change no output yet, but for rounding."""
     from arena_jax import game
 
     if not arguments.widen and arguments.insert_block is None:

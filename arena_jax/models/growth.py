@@ -1,4 +1,9 @@
-"""Growth that keeps the function: heads and neurons without output, split ones, and blocks that do nothing yet."""
+"""Growth that keeps the function: heads and neurons without output, split ones, and blocks that do nothing yet.
+
+In exact arithmetic the logits stay the same. In float32 they move by rounding, as wider sums are added up in another
+order: at most 8.3e-7 was measured on tiny models (logits up to 2.6), and 2e-6 is what the tests allow. A block in GPT-2
+moves none.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ _SMALL_EPSILON = 1e-9  # with embeddings of variance 1e-3, as they are drawn, ½
 
 
 def add_heads(config: TransformerConfig, count: int = 1, *, seed: int = 0) -> Surgery:
-    """Give every block new heads whose rows of the output map are 0: the logits stay the same, to the bit on paper.
+    """Give every block new heads whose rows of the output map are 0: the logits stay the same but for rounding.
 
     Their first gradient reaches the output map alone, which is enough: it differs between heads.
 
@@ -88,7 +93,7 @@ def widen(config: TransformerConfig, count: int, *, donors: Any = None, seed: in
         config: of the model.
         count: neurons per block.
         donors: (blocks, count) neurons that are split in two, each at most once per block (Net2Wider); None: new ones
-            without output, which keep the logits to the bit on paper.
+            without output, which keep the logits but for rounding.
         seed: of new neurons' incoming weights, or of the shares of split ones.
 
     Returns:
