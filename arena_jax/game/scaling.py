@@ -165,9 +165,9 @@ def fit(
         attempts += 1
         if attempts > 20 * resamples + 100:
             raise ArenaError("too many resamples are degenerate; measure more cells, or pass resamples=0")
-        drawn = np.bincount(rng.integers(cells, size=cells), minlength=cells)[cell]
-        if not _complaint(n[drawn > 0], d[drawn > 0], loss[drawn > 0]):
-            weights.append(drawn.astype(np.float64))
+        resample = np.bincount(rng.integers(cells, size=cells), minlength=cells)[cell]
+        if not _complaint(n[resample > 0], d[resample > 0], loss[resample > 0]):
+            weights.append(resample.astype(np.float64))
     point = problem.original(best[None])[0]
     intervals = np.full((6, 2), np.nan)
     if weights:
