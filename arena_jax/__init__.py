@@ -1,4 +1,4 @@
-"""Train several different transformers as one JAX program, and prove every number against PyTorch.
+"""Train several different transformers as one JAX program, compared with PyTorch layer by layer.
 
 Packages are imported when they are first used, so that ``arena_jax.transforms`` needs jax and optax alone.
 """

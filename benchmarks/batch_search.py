@@ -101,9 +101,11 @@ def main() -> None:
             searches = np.array([search(random, kind, need) for _ in range(arguments.searches)])
             assert (searches[:, 0] <= searches[:, 1]).all(), "a size was returned that does not fit"
             lost = int((searches[:, 0] < 0.95 * searches[:, 1]).sum())
-            three = 100 * (searches[:, 2] <= 3).mean()
-            rows.append([kind, what, f"{lost} of {len(searches)}", f"{searches[:, 2].mean():.2f}", f"{three:.1f} %"])
-    print(table(["sizes", "need", "lost", "compilations, mean", "at most 3"], rows))
+            compilations = searches[:, 2]
+            mean, median = f"{compilations.mean():.2f}", f"{np.median(compilations):g}"
+            three = f"{100 * (compilations <= 3).mean():.1f} %"
+            rows.append([kind, what, f"{lost} of {len(searches)}", mean, median, three])
+    print(table(["sizes", "need", "lost", "compilations, mean", "median", "at most 3"], rows))
 
 
 if __name__ == "__main__":

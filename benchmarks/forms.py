@@ -22,7 +22,7 @@ import numpy as np
 
 from arena_jax import training
 from arena_jax.config import presets
-from arena_jax.reports.confidence import interval
+from arena_jax.reports.confidence import confidence_interval
 from arena_jax.runs.records import read
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -66,8 +66,10 @@ def main() -> None:
     rows = []
     for arm, accuracy in found.items():
         per_seed = accuracy.mean(axis=2)
-        difference = "" if arm.startswith("each") else interval(per_seed[:, 2] - base[:, 2]).plus_minus("+.1f", 100)
-        epochs = [interval(per_seed[:, epoch]).plus_minus(".1f", 100) for epoch in range(per_seed.shape[1])]
+        difference = (
+            "" if arm.startswith("each") else confidence_interval(per_seed[:, 2] - base[:, 2]).plus_minus("+.1f", 100)
+        )
+        epochs = [confidence_interval(per_seed[:, epoch]).plus_minus(".1f", 100) for epoch in range(per_seed.shape[1])]
         rows.append((arm, *epochs, difference))
     heads = [f"epoch {epoch + 1}" for epoch in range(base.shape[1])]
     print(table(("validation accuracy, %", *heads, "epoch 3 − alone"), rows))

@@ -20,8 +20,8 @@ the batch it chose needs more than the budget. Whether they fit is read off a li
 sizes where that is further than 5 % from the budget, and compiled where it is nearer.
 
 Predicted bytes are compared with what a fresh process really grows by: its peak resident memory during two steps on
-CPU, the allocator's peak on a GPU. What is predicted does not depend on what else the machine does; what a process
-grows by does, a little, and on the number of its cores.
+CPU, the allocator's peak on a GPU (not yet run on one). What is predicted does not depend on what else the machine
+does; what a process grows by does, a little, and on the number of its cores.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from scipy import stats
 
 from arena_jax import data, game, models, training
 from arena_jax.data.files import read_documents
-from arena_jax.reports.confidence import interval
+from arena_jax.reports.confidence import confidence_interval
 from arena_jax.training.objectives import objective_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -141,15 +141,17 @@ def report(cells: Mapping[str, Mapping[str, Any]]) -> None:
             rows.append(
                 [
                     name,
-                    interval(area).plus_minus("+.4f"),
-                    "" if name == "banzhaf" else interval(area - areas["banzhaf"]).plus_minus("+.4f"),
+                    confidence_interval(area).plus_minus("+.4f"),
+                    f"{np.median(area):+.4f}",
+                    "" if name == "banzhaf" else confidence_interval(area - areas["banzhaf"]).plus_minus("+.4f"),
                     f"{quarter:.3f}",
                     f"{half:.3f}",
                     "" if name == "random" else f"{np.mean(own_ranks):.2f}",
                     own[0]["evaluations"].get(name, 0),
                 ]
             )
-        head = ["utility", "area, nats", "minus banzhaf's", "at 25 %", "at 50 %", "rank corr. with LOO", "cost, passes"]
+        areas_of = ("area, nats: mean", "median", "minus banzhaf's")
+        head = ["utility", *areas_of, "at 25 %", "at 50 %", "rank corr. with LOO", "cost, passes"]
         print(table(head, rows))
 
 

@@ -49,8 +49,7 @@ for name, folder in folders.items():
 rows = {name: data.encode(texts["train"], tokenizers[name], max_length=32) for name in made}
 
 # ---- optimizer, step, loop ----
-rate = optax.constant_schedule(5e-4)
-optimizer = transforms.multi_model_adamw(rate, reduce="mean", correspondence=transforms.by_role)
+optimizer = transforms.multi_model_adamw(optax.constant_schedule(5e-4))
 step = training.make_step(made, optimizer)
 state = step.init()
 streams = {name: data.Batches(rows[name], seed=0) for name in made}

@@ -31,9 +31,8 @@ for family in families:
 
 # ---- optimizer: one transformation over all models ----
 optimizer = transforms.multi_model_adamw(
-    1e-3, {"bert": 1.0, "gpt2": 0.8, "roberta": 1.2}, reduce="mean", correspondence=transforms.by_role, warmup_steps=10,
-    decay_steps=steps,
-)  # fmt: skip
+    1e-3, {"bert": 1.0, "gpt2": 0.8, "roberta": 1.2}, warmup_steps=10, decay_steps=steps
+)
 
 # ---- devices and step: batches are spread over all devices there are ----
 step = training.make_step(made, optimizer, mesh=runtime.make_mesh(1), seed=seed)

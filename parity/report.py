@@ -73,7 +73,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """The worst row of each layer and dtype: the README's table."""
+    """The worst row of each layer and dtype: the table of docs/reference/parity.md, in the order of the checks."""
     worst: dict[tuple[str, str], Row] = {}
     for row in rows:
         old = worst.get((row.layer, row.dtype))

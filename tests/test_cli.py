@@ -72,7 +72,7 @@ def test_the_command_draws_the_figures(loop):
 
 
 def test_every_field_has_an_option_that_sets_it(loop):
-    values = {int: "6", float: "0.25", str: "abc", bool: None, tuple[int, ...]: "8,16"}
+    values = {int: "6", float: "0.25", str: "abc", bool: None, tuple[int, ...]: "8,16", tuple[str, ...]: "*:head"}
     particular = {
         "max_length": "40",
         "convergence_high": "2.5",
@@ -89,6 +89,10 @@ def test_every_field_has_an_option_that_sets_it(loop):
         preset = "arena-small" if section == "arena" else "joint-synthetic"
         before = getattr(getattr(presets.get(preset), section), field.name)
         words = [flag.replace("--", "--no-", 1) if before else flag] if inner is bool else [flag, text]
+        if field.name.startswith("convergence_") and field.name != "convergence_window":
+            words += ["--convergence-window", "9"]  # without it they would do nothing, and are refused
+        if field.name == "momentum":
+            words += ["--optimizer", "sgd"]
         after = getattr(getattr(trained(loop, preset, *words), section), field.name)
         assert after != before, flag
         changed.add((section, field.name))
@@ -238,8 +242,9 @@ def test_help_says_what_a_form_means_for_a_field_that_is_left_open(capsys):
     assert "(gradient norm) [depends on the form: default 1, paper 0, published 0]" in told
     assert "how gradients are pooled [depends on the form: default mean, paper sum, published sum]" in told
     assert "from the pool of all models; 0: no sharing (fraction) [0.2]" in told
-    optimizer = told.split("optimizer: ")[1].split("training: ")[0]
-    assert "[none]" not in optimizer
+    optimizer = told.split("optimizer: how")[1].split("training: ")[0]
+    assert "[depends on the optimizer: muon 0.95, sgd 0.9]" in told
+    assert optimizer.count("[none]") == 1, "nothing is frozen"
     assert "before sharing; 0: no clipping (gradient norm) [1]" in page("train", "joint-sst2")
 
 

@@ -38,7 +38,7 @@ def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margi
     real = {"loss": jax.ShapeDtypeStruct((), np.float32, sharding=everywhere)}
     extra = {
         key: {name: jax.ShapeDtypeStruct((), dtype) for name in step.names}
-        for key, dtype in (("active", np.bool_), ("rates", np.float32))
+        for key, dtype in (("active", np.bool_), ("learning_rates", np.float32))
     }
     try:
         program = compile_program(

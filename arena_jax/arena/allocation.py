@@ -26,6 +26,9 @@ def allocate(
 ) -> jax.Array:
     """Give faster learners a larger share, gradually and never nothing.
 
+    A share is a part of whatever the caller divides. In the paper that is the whole budget, parameters included; a
+    competition here divides what parameters, gradients and optimizer states of all models leave of it.
+
     w = max(λ, ε) / Σ max(λ, ε)        w̃ = α·share + (1−α)·w        ŵ = max(w̃, δ)        share' = ŵ / Σ ŵ
 
     The normalisation comes last, so a share can end below the floor δ, but never below δ / (1 + N·δ).

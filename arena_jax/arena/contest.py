@@ -29,8 +29,8 @@ from arena_jax.runtime.devices import make_mesh
 from arena_jax.runtime.executables import Executables
 from arena_jax.runtime.memory import device_limit, format_bytes, parse_bytes, tree_bytes
 from arena_jax.training.build import Parts, build_parts
+from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
 from arena_jax.training.objectives import head_positions
-from arena_jax.training.optimizer import make_optimizer
 from arena_jax.training.step import make_step
 
 
@@ -106,16 +106,16 @@ class Contest:
 
         # ---- devices, optimizer, step ----
         self.mesh = make_mesh(wanted.devices)
-        optimizer = make_optimizer(config, 1)  # its rates come from outside
+        optimizer = build_optimizer(config, None)  # its rates come from outside
         self.step = make_step(
             self.parts.models,
-            optimizer.transformation,
+            optimizer,
             self.parts.objectives,
             mesh=self.mesh,
             seed=wanted.seed,
             gradient_norms=True,
             skip_nonfinite=True,
-            report=optimizer.learning_rates,
+            report=learning_rate_metrics,
         )
         self.names = self.step.names
         self.state = self.step.init()
@@ -190,7 +190,9 @@ class Contest:
 
     def rate(self, name: str, at: int) -> float:
         """Say the learning rate of a model's next step."""
-        wanted = self.config.optimizer
+        wanted = self.config.optimizer.resolved()
+        assert wanted.warmup_steps is not None
+        assert wanted.decay is not None
         return learning_rate(
             self.config.model(name).learning_rate or wanted.learning_rate,
             steps=self.spent[name].steps,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from arena_jax.transforms import decay_factor, warmup_factor
+
 
 def learning_rate(
     peak: float,
@@ -43,7 +45,6 @@ def learning_rate(
     Source: ModelArena, section 4.2 (linear decay after warm-up); square root and linear scaling as in Malladi et al.
     2022, arXiv:2205.10287, and Goyal et al. 2017, arXiv:1706.02677.
     """
-    rising = min(1.0, steps / warmup_steps) if warmup_steps else 1.0
-    falling = {"constant": 1.0, "linear": 1 - fraction, "cosine": (1 + math.cos(math.pi * fraction)) / 2}[decay]
+    rising, falling = warmup_factor(steps, warmup_steps), decay_factor(fraction, decay)
     following = {"none": 1.0, "sqrt": math.sqrt(batch_ratio), "linear": batch_ratio}[follows]
     return peak * rising * falling * following

@@ -54,7 +54,9 @@ class Rounds(Contest):
             }
             active = {name: np.bool_(name in measured) for name in self.names}
             start = time.perf_counter()
-            self.state, told = self.update(self.state, self.gradients, losses, {"active": active, "rates": rates})
+            self.state, told = self.update(
+                self.state, self.gradients, losses, {"active": active, "learning_rates": rates}
+            )
             if turn == 0:
                 jax.block_until_ready(self.state.params)
                 one_update = self.pace("update", time.perf_counter() - start)

@@ -41,9 +41,10 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     prune = actions.add_parser("prune", help="remove the parts that are worth least; writes a Hugging Face folder")
     grow = actions.add_parser(
         "grow",
-        help="add parts that change nothing yet; writes a Hugging Face folder",
-        description="Add neurons or a block that change nothing yet; writes a Hugging Face folder. More heads of the "
-        "same width fit into none, as its heads share out the hidden size: add them in Python, game.add_heads.",
+        help="add parts that change no output yet (but for rounding); writes a Hugging Face folder",
+        description="Add neurons or a block that change no output yet, but for rounding; writes a Hugging Face "
+        "folder. More heads of the same width fit into none, as its heads share out the hidden size: add them in "
+        "Python, game.add_heads.",
     )
     for action in (prune, grow):
         target(action)
@@ -85,8 +86,8 @@ def target(parser: argparse.ArgumentParser) -> None:
 
 def number(parser: argparse.ArgumentParser, flag: str, value: int | None, about: str) -> None:
     """Add an option that is a whole number."""
-    shown = "" if value is None else f" [{value}]"
-    parser.add_argument(flag, type=int, default=value, metavar="N", help=about + shown)
+    default = "" if value is None else f" [{value}]"
+    parser.add_argument(flag, type=int, default=value, metavar="N", help=about + default)
 
 
 def _analyze(arguments: argparse.Namespace) -> int:
@@ -97,11 +98,11 @@ def _analyze(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.output) if arguments.output else Path(arguments.target) / "game"
     if folder.exists() and not folder.is_dir():
         raise ArenaError(f"'{folder}' is a file; give a folder with --output")
-    found = subject.load_subject(
+    model = subject.load_subject(
         arguments.target, dataset=arguments.data, model=arguments.model, max_length=arguments.max_length
     )
     result = analysis.analyze_subject(
-        found,
+        model,
         sequences=arguments.sequences,
         groups=arguments.groups,
         evaluations=arguments.evaluations,
@@ -126,31 +127,31 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     # Before the model, which takes longer to read.
     papers = summaries.load_papers(arguments.summaries, arguments.papers) if arguments.summaries else None
-    found = subject.load_subject(
+    owner = subject.load_subject(
         arguments.target,
         dataset=arguments.data,
         model=arguments.model,
         max_length=arguments.max_length,
         language=True,
     )
-    domain = found.validation.source.name
-    rows = {f"{domain} (its own)": found.validation}
+    domain = owner.validation.source.name
+    rows = {f"{domain} (its own)": owner.validation}
     for name in arguments.other:
         text = data.load(name, task="language-model", split="validation")
-        length = found.validation.lengths[-1]
-        rows[name] = data.encode(text, found.tokenizer, task=found.model.task, max_length=length)
+        length = owner.validation.lengths[-1]
+        rows[name] = data.encode(text, owner.tokenizer, task=owner.model.task, max_length=length)
     print(f"{'text':<40} {'nats':>8} {'perplexity':>11} {'bits/byte':>10}   floor: {'nats':>8} {'bits/byte':>10}")
-    for name, own in rows.items():
-        got = domains.language_scores(found, own)
+    for name, encoded in rows.items():
+        scores = domains.language_scores(owner, encoded)
         print(
-            f"{name[-40:]:<40} {got['loss']:>8.4f} {got['perplexity']:>11.1f} {got['bits_per_byte']:>10.4f}"
-            f"          {got['floor_loss']:>8.4f} {got['floor_bits_per_byte']:>10.4f}"
+            f"{name[-40:]:<40} {scores['loss']:>8.4f} {scores['perplexity']:>11.1f} {scores['bits_per_byte']:>10.4f}"
+            f"          {scores['floor_loss']:>8.4f} {scores['floor_bits_per_byte']:>10.4f}"
         )
-    note = bits_note({found.name: {"task": found.model.task, "left_out": found.tokenizer.left_out}})
+    note = bits_note({owner.name: {"task": owner.model.task, "left_out": owner.tokenizer.left_out}})
     if note:
         print(note)
     if papers is not None:
         print(f"\n{'summaries of ' + str(len(papers.sentences)):<24}" + "".join(f"{m:>9}" for m in summaries.METRICS))
-        for name, scores in summaries.evaluate_summaries(found.model, found.tokenizer, papers).items():
-            print(f"{name:<24}" + "".join(f"{scores[metric]:>9.2f}" for metric in summaries.METRICS))
+        for name, row in summaries.evaluate_summaries(owner.model, owner.tokenizer, papers).items():
+            print(f"{name:<24}" + "".join(f"{row[metric]:>9.2f}" for metric in summaries.METRICS))
     return 0

@@ -72,9 +72,9 @@ def _scale(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(f"stopped; go on with: arena-jax game scale {folder}")
             return INTERRUPTED
-        found = scaling_study.results(running)
-        paths = scaling_study.save(found, folder)
-        paths.append(study_figures.draw(found, folder))
-    print(scaling_study.markdown(found))
+        results = scaling_study.results(running)
+        paths = scaling_study.save(results, folder)
+        paths.append(study_figures.draw(results, folder))
+    print(scaling_study.markdown(results))
     print(f"written: {', '.join(str(path) for path in paths)}")
     return 0

@@ -21,22 +21,22 @@ def prune(arguments: argparse.Namespace) -> int:
     table = game.fine_players(config, arguments.groups)
     calibration = subject.batches(subject.train, arguments.sequences, 8)
     probe = subject.batches(subject.train, arguments.sequences, 8)
-    played = game.AblationGame(
+    ablation_game = game.AblationGame(
         subject.model, probe, subject.objective, table=table, calibration=calibration, seed=arguments.seed
     )
-    found = game.measure(played, arguments.measure, seed=arguments.seed)
-    gone = game.choose(found, table, share=share, threshold=arguments.threshold)
+    values = game.measure(ablation_game, arguments.measure, seed=arguments.seed)
+    removed = game.choose(values, table, share=share, threshold=arguments.threshold)
     cut = game.prune(
         table,
-        gone,
-        played.observed.means,
+        removed,
+        ablation_game.observed.means,
         compact=arguments.form == "compact",
-        regrow=found if arguments.regrow else None,
+        regrow=values if arguments.regrow else None,
         seed=arguments.seed,
     )
-    names = ", ".join(table.names[i] for i in gone) or "nobody"
-    print(f"{arguments.measure} on {played.tokens:,} training tokens: {names}")
-    if gone and arguments.form == "compact" and cut.after == config:
+    names = ", ".join(table.names[i] for i in removed) or "nobody"
+    print(f"{arguments.measure} on {ablation_game.tokens:,} training tokens: {names}")
+    if removed and arguments.form == "compact" and cut.after == config:
         print(
             "compact removes no parameter here: every block is as wide as the widest that is left, and one has lost no "
             "part of each kind; what goes is zeroed, as with --form masked"
@@ -45,7 +45,7 @@ def prune(arguments: argparse.Namespace) -> int:
 
 
 def grow(arguments: argparse.Namespace) -> int:
-    """`arena-jax game grow`: new parts that change nothing yet."""
+    """`arena-jax game grow`: new parts that change no output yet, but for rounding."""
     from arena_jax import game
 
     if not arguments.widen and arguments.insert_block is None:
@@ -59,10 +59,10 @@ def grow(arguments: argparse.Namespace) -> int:
         steps.append(
             game.insert_block(steps[-1].after if steps else config, arguments.insert_block, seed=arguments.seed)
         )
-    whole = steps[0]
+    surgery = steps[0]
     for step in steps[1:]:
-        whole = whole.then(step)
-    return _finish(arguments, subject, whole)
+        surgery = surgery.then(step)
+    return _finish(arguments, subject, surgery)
 
 
 def _subject(arguments: argparse.Namespace) -> Any:
@@ -91,18 +91,18 @@ def _finish(arguments: argparse.Namespace, subject: Any, surgery: Any) -> int:
     models.save_pretrained(
         new, folder, also=lambda place: subject.tokenizer.save(place, max_length=new.config.max_length)
     )
-    held = subject.batches(subject.validation, arguments.sequences, 8)
-    length = held[0]["input_ids"].shape[1]
+    batches = subject.batches(subject.validation, arguments.sequences, 8)
+    length = batches[0]["input_ids"].shape[1]
     rows = []
     for model in (subject.model, new):
-        played = game.AblationGame(model, held, subject.objective, table=game.fine_players(model.config, 1))
-        loss = -float(played.evaluate(np.ones((1, len(played.table))))[0])
+        ablation_game = game.AblationGame(model, batches, subject.objective, table=game.fine_players(model.config, 1))
+        loss = -float(ablation_game.evaluate(np.ones((1, len(ablation_game.table))))[0])
         count = sum(x.size for x in jax.tree.leaves(models.split(model)[1]))
         rows.append((loss, models.forward_flops(model.config, length), count))
     (loss, flops, count), (new_loss, new_flops, new_count) = rows
     traded = new_flops - flops
-    said = "neither bought nor sold" if traded == 0 else f"{'bought' if traded > 0 else 'sold'}: {abs(traded):,.0f}"
-    print(f"{surgery.name}; operations per token of {flops:,.0f}: {said}")
+    trade = "neither bought nor sold" if traded == 0 else f"{'bought' if traded > 0 else 'sold'}: {abs(traded):,.0f}"
+    print(f"{surgery.name}; operations per token of {flops:,.0f}: {trade}")
     print(f"parameters {count:,} → {new_count:,}; loss on validation rows {loss:.4f} → {new_loss:.4f} nats")
     print(f"{subject.name} is in {folder}")
     return 0

@@ -14,7 +14,8 @@ from typing import Any
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import hints, optional, plain
-from arena_jax.config.sections import FORMS, MODEL_PRESETS
+from arena_jax.config.forms import FORMS
+from arena_jax.config.sections import ARGUMENTS, MODEL_PRESETS, OPTIMIZERS
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,
@@ -38,14 +39,14 @@ def flags() -> dict[str, tuple[str, dataclasses.Field[Any]]]:
     Returns:
         ``{flag: (section, field)}``; a name that two sections use carries its section's in the later one.
     """
-    found: dict[str, tuple[str, dataclasses.Field[Any]]] = {}
+    fields: dict[str, tuple[str, dataclasses.Field[Any]]] = {}
     for section, kind in SECTIONS.items():
         for field in dataclasses.fields(kind):
             flag = "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
-            if flag in found:
+            if flag in fields:
                 flag = f"--{section}-{flag[2:]}"
-            found[flag] = (section, field)
-    return found
+            fields[flag] = (section, field)
+    return fields
 
 
 def add_options(parser: argparse.ArgumentParser, shown: RunConfig | None) -> None:
@@ -87,11 +88,12 @@ def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], sho
     if isinstance(values, OptimizerConfig):
         values = values.resolved()
     default = getattr(values, field.name, "must be given" if field.name == "name" else None)
-    told = _text(default)
-    if section == "optimizer" and field.name in FORMS["default"]:
-        # Left open it is what the form says; resolved, no norm to clip to is written as 0.
-        told = _by_form(field.name) if shown is None else "0" if default is None else told
-    help = f"{_about(field)} [{told}]".replace("%", "%%")
+    default_text = _text(default)
+    if section == "optimizer" and field.name in ARGUMENTS and shown is None:
+        default_text = _by_form(ARGUMENTS[field.name])  # left open it is what the form says
+    elif section == "optimizer" and default is None:  # the same for what the optimizer says
+        default_text = _by_optimizer(field.name) if shown is None else f"{shown.optimizer.inner} has none"
+    help = f"{_about(field)} [{default_text}]".replace("%", "%%")
     if hint is bool:
         group.add_argument(flag, dest=dest, default=None, action=argparse.BooleanOptionalAction, help=help)
         return
@@ -100,15 +102,27 @@ def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], sho
     group.add_argument(flag, dest=dest, default=None, metavar=metavar, help=help)
 
 
-_METAVARS = {int: "N", float: "X", str: "TEXT", tuple[tuple[str, str], ...]: "NAME=COLUMN,…"}
+_METAVARS = {
+    int: "N",
+    float: "X",
+    str: "TEXT",
+    tuple[str, ...]: "PATTERN,…",
+    tuple[tuple[str, str], ...]: "NAME=COLUMN,…",
+}
 
 
-def _by_form(name: str) -> str:
-    """What a field that is left open is in each form."""
-    values = {form: _text(fields[name]) for form, fields in FORMS.items()}
+def _by_form(argument: str) -> str:
+    """What an argument of the optimizer that is left open is in each form."""
+    values = {form: _text(arguments[argument]) for form, arguments in FORMS.items()}
     if len(set(values.values())) == 1:
         return values["default"]
     return "depends on the form: " + ", ".join(f"{form} {value}" for form, value in values.items())
+
+
+def _by_optimizer(name: str) -> str:
+    """What a field that is left open is in each optimizer that has it."""
+    values = {inner: _text(fields[name]) for inner, fields in OPTIMIZERS.items() if name in fields}
+    return "depends on the optimizer: " + ", ".join(f"{inner} {value}" for inner, value in values.items())
 
 
 def _about(field: dataclasses.Field[Any]) -> str:
@@ -144,7 +158,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
-        return ",".join("=".join(one) if isinstance(one, tuple) else str(one) for one in value)
+        return ",".join("=".join(member) if isinstance(member, tuple) else str(member) for member in value)
     return str(value)
 
 
@@ -202,12 +216,12 @@ def _pair(text: str, where: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def apply(run: RunConfig, given: Mapping[str, Any]) -> RunConfig:
+def apply(run: RunConfig, words: Mapping[str, Any]) -> RunConfig:
     """Change a configuration by the options of a command line.
 
     Args:
         run: from a preset or a file.
-        given: the parsed options by destination; None for those that were not given.
+        words: the parsed options by destination; None for those that were not given.
 
     Returns:
         The changed configuration, checked.
@@ -217,15 +231,15 @@ def apply(run: RunConfig, given: Mapping[str, Any]) -> RunConfig:
     """
     changes: dict[str, dict[str, Any]] = {}
     for flag, (section, field) in flags().items():
-        text = given.get(f"{section}.{field.name}")
+        text = words.get(f"{section}.{field.name}")
         if text is not None:
             hint = hints(SECTIONS[section])[field.name]
             value = text if isinstance(text, bool) else parse(text, hint, flag)
             changes.setdefault(section, {})[field.name] = value
     training = changes.get("training", {})
-    # Who gives one length of training replaces the other; who gives both is told.
-    for one, other in (("steps", "epochs"), ("epochs", "steps")):
-        if training.get(one) is not None and other not in training:
+    # One length of training replaces the other; both together are refused.
+    for length, other in (("steps", "epochs"), ("epochs", "steps")):
+        if training.get(length) is not None and other not in training:
             training[other] = None
             break
     if training.get("steps") is not None and "spend" not in changes.get("arena", {}) and run.arena:
@@ -236,35 +250,35 @@ def apply(run: RunConfig, given: Mapping[str, Any]) -> RunConfig:
         section: dataclasses.replace(getattr(run, section) or SECTIONS[section](), **values)
         for section, values in changes.items()
     }
-    if given.get("task"):
-        sections["task"] = given["task"]
-    models = _choose(run.models, given["models"]) if given.get("models") is not None else run.models
-    return dataclasses.replace(run, models=_change(models, given.get("model") or ()), **sections)
+    if words.get("task"):
+        sections["task"] = words["task"]
+    models = _choose(run.models, words["models"]) if words.get("models") is not None else run.models
+    return dataclasses.replace(run, models=_change(models, words.get("model") or ()), **sections)
 
 
 def _choose(models: Sequence[ModelConfig], text: str) -> tuple[ModelConfig, ...]:
     """The models of `--models`; one that is there already keeps what is known of it."""
-    known = {model.name: model for model in models}
-    chosen = []
+    by_name = {model.name: model for model in models}
+    selection = []
     for part in (part.strip() for part in text.split(",")):
         name, equals, source = (piece.strip() for piece in part.partition("="))
         if not equals:
-            if name not in known:
-                raise ArenaError(f"--models names '{name}', which the preset does not have; {nearest(name, known)}")
-            chosen.append(known[name])
+            if name not in by_name:
+                raise ArenaError(f"--models names '{name}', which the preset does not have; {nearest(name, by_name)}")
+            selection.append(by_name[name])
             continue
-        if name in known and source in (known[name].preset, known[name].checkpoint):
-            chosen.append(known[name])
+        if name in by_name and source in (by_name[name].preset, by_name[name].checkpoint):
+            selection.append(by_name[name])
         elif source in MODEL_PRESETS:
-            chosen.append(ModelConfig(name, preset=source))
+            selection.append(ModelConfig(name, preset=source))
         elif "/" in source or Path(source).is_dir():
-            chosen.append(ModelConfig(name, checkpoint=source))
+            selection.append(ModelConfig(name, checkpoint=source))
         else:
             raise ArenaError(
                 f"--models: '{source}' is neither a size nor a folder nor an id like owner/name;"
                 f" {nearest(source, MODEL_PRESETS)}"
             )
-    return tuple(chosen)
+    return tuple(selection)
 
 
 def _change(models: Sequence[ModelConfig], changes: Sequence[str]) -> tuple[ModelConfig, ...]:
@@ -280,12 +294,12 @@ def _change(models: Sequence[ModelConfig], changes: Sequence[str]) -> tuple[Mode
         if field not in kinds:
             raise ArenaError(f"--model {where}: a model has no field '{field}'; {nearest(field, kinds)}")
         values[name][field] = parse(value, kinds[field], f"--model {where}")
-    changed = []
+    result = []
     for model in models:
         new = values[model.name]
         if new.get("checkpoint"):
             new = {"preset": None, **dict.fromkeys(_SIZES), **new}
         elif new.get("preset"):
             new = {"checkpoint": None, **new}
-        changed.append(ModelConfig(**{**plain(model), **new}))
-    return tuple(changed)
+        result.append(ModelConfig(**{**plain(model), **new}))
+    return tuple(result)

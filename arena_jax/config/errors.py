@@ -21,19 +21,19 @@ class ArenaError(ValueError):
     def __init__(self, message: object = "") -> None:
         # What comes from a file or a command line may hold line ends, or commands to a terminal.
         text = str(message)
-        shown = (c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
-        super().__init__(text if text.isprintable() else "".join(shown))
+        escaped = (c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
+        super().__init__(text if text.isprintable() else "".join(escaped))
 
 
 ArenaError.__module__ = "arena_jax"  # where people import it from, and what a traceback shows
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant, or list what there is.
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The name that was probably meant, or a list of all there are.
 
     Args:
         name: what was given.
-        known: the names that exist.
+        names: those that exist.
 
     Returns:
         A clause for the end of an error message.
@@ -44,6 +44,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
         >>> nearest("x", ["b", "a"])
         'known: a, b'
     """
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean '{close[0]}'?" if close else "known: " + (", ".join(names) or "none")
+    ordered = sorted(names)
+    close = difflib.get_close_matches(name, ordered, n=1)
+    return f"did you mean '{close[0]}'?" if close else "known: " + (", ".join(ordered) or "none")

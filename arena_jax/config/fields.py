@@ -77,7 +77,7 @@ def optional(hint: Any) -> tuple[Any, bool]:
         ((<class 'int'>, True), (<class 'float'>, False))
     """
     if isinstance(hint, types.UnionType):
-        inner = [one for one in hint.__args__ if one is not type(None)]
+        inner = [member for member in hint.__args__ if member is not type(None)]
         return inner[0], True
     return hint, False
 
@@ -95,17 +95,17 @@ def check(instance: Any, where: str) -> None:
     kinds = hints(type(instance))
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
-        settled = _settle(value, kinds[field.name], where + field.name)
-        _bounds(settled, field.metadata, where + field.name)
-        object.__setattr__(instance, field.name, settled)
+        converted = _settle(value, kinds[field.name], where + field.name)
+        _bounds(converted, field.metadata, where + field.name)
+        object.__setattr__(instance, field.name, converted)
 
 
-def unknown(given: Sequence[str], kind: type, where: str) -> None:
+def unknown(fields: Sequence[str], kind: type, where: str) -> None:
     """Refuse field names that a configuration class does not have, with the nearest one that it has."""
-    known = [field.name for field in dataclasses.fields(kind)]
-    for name in given:
-        if name not in known:
-            raise ArenaError(f"unknown field {shown(where + name)}; {nearest(name, known)}")
+    names = [field.name for field in dataclasses.fields(kind)]
+    for name in fields:
+        if name not in names:
+            raise ArenaError(f"unknown field {shown(where + name)}; {nearest(name, names)}")
 
 
 def _settle(value: Any, hint: Any, where: str) -> Any:
@@ -147,12 +147,12 @@ def _tuple(value: Any, hint: Any, where: str) -> tuple[Any, ...]:
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
         raise ArenaError(f"{where} is {shown(value)}: it must be {_words(hint)}")
     if typing.get_origin(member) is not tuple:
-        return tuple(_settle(one, member, f"{where}[{i}]") for i, one in enumerate(value))
+        return tuple(_settle(item, member, f"{where}[{i}]") for i, item in enumerate(value))
     pairs = []
     for pair in value:
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
             raise ArenaError(f"{where} holds {shown(pair)}: it must be {_words(hint)}")
-        pairs.append(tuple(_settle(one, str, where) for one in pair))
+        pairs.append(tuple(_settle(item, str, where) for item in pair))
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise ArenaError(f"{where} is {shown(value)}: a name stands twice; keep one")
@@ -175,13 +175,13 @@ def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     """
     unknown([str(name) for name in values], kind, where)
     kinds = hints(kind)
-    settled = {}
+    arguments = {}
     for field in dataclasses.fields(kind):
         if field.name in values:
-            settled[field.name] = _settle(values[field.name], kinds[field.name], where + field.name)
+            arguments[field.name] = _settle(values[field.name], kinds[field.name], where + field.name)
         elif field.default is dataclasses.MISSING:
             raise ArenaError(f"{where}{field.name} is missing: it must be {_words(optional(kinds[field.name])[0])}")
-    return kind(**settled)
+    return kind(**arguments)
 
 
 def plain(value: Any) -> Any:
@@ -189,9 +189,9 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
-        if value and all(isinstance(one, tuple) for one in value):
+        if value and all(isinstance(item, tuple) for item in value):
             return dict(value)
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return value
 
 
@@ -210,24 +210,26 @@ def _bounds(value: Any, limits: Mapping[str, Any], where: str) -> None:
     choices = limits.get("choices", ())
     if choices and value not in choices:
         raise ArenaError(f"{where} is {shown(value)}; {nearest(value, choices)}")
-    for one in value if isinstance(value, tuple) else (value,):
-        if isinstance(one, bool) or not isinstance(one, int | float):
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, bool) or not isinstance(number, int | float):
             return
         for name, holds in (
-            ("low", lambda bound, one=one: one >= bound),
-            ("above", lambda bound, one=one: one > bound),
-            ("high", lambda bound, one=one: one <= bound),
-            ("below", lambda bound, one=one: one < bound),
+            ("low", lambda bound, number=number: number >= bound),
+            ("above", lambda bound, number=number: number > bound),
+            ("high", lambda bound, number=number: number <= bound),
+            ("below", lambda bound, number=number: number < bound),
         ):
             bound = limits.get(name)
             if bound is not None and not holds(bound):
                 words = {"low": "at least", "above": "above", "high": "at most", "below": "below"}[name]
-                raise ArenaError(f"{where} is {shown(one)}: it must be {words} {bound:g}")
+                raise ArenaError(f"{where} is {shown(number)}: it must be {words} {bound:g}")
 
 
 def _words(hint: Any) -> str:
     if hint == tuple[int, ...]:
         return "a list of whole numbers"
+    if hint == tuple[str, ...]:
+        return "a list of texts"
     if typing.get_origin(hint) is tuple:
         member = hint.__args__[0]
         return "a list of objects" if dataclasses.is_dataclass(member) else "an object of names and texts"

@@ -13,7 +13,7 @@ __all__ = ["near_here", "stay_offline_if_unreachable"]
 
 
 def near_here(name: str) -> str:
-    """Say which file or folder here a name that the Hub does not know was probably meant for.
+    """The local file or folder that a name which the Hub does not know was probably meant for.
 
     Returns:
         A clause for the end of an error message; empty where nothing here is called alike.

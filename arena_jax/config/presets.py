@@ -25,8 +25,10 @@ def joint_synthetic() -> RunConfig:
     """Three tiny models learn the papers' synthetic sentiment set together: what `make demo` runs.
 
     Command: `arena-jax train joint-synthetic`
-    Time: 12 s on 2 cores, 9 s of them compiling; 15 s with start-up and figures.
-    Result: all three models at 100 % validation accuracy from epoch 2 on (seed 0), by epoch 4 with seeds 0, 1 and 2.
+    Time: about half a minute on 2 cores (AMD EPYC), most of it compiling: 15 s where nothing else ran, 30 and 41 s
+    beside other work, with start-up and figures.
+    Result: 100 % validation accuracy of all three models from epoch 3 on, 99 to 100 % after epoch 2 (seed 0); by
+    epoch 4 with seeds 0, 1 and 2.
     """
     return RunConfig(
         preset="joint-synthetic",
@@ -110,11 +112,11 @@ def arena_small() -> RunConfig:
 
 
 def arena_wikitext2() -> RunConfig:
-    """ModelArena's own experiment: two GPT-2, BERT and RoBERTa on WikiText-2, for a GPU with 40 GB.
+    """ModelArena's own experiment: two GPT-2, BERT and RoBERTa on WikiText-2, for a GPU with 40 GB (never run on one).
 
     Command: `arena-jax train arena-wikitext2 --data FOLDER`; without `--data`, from the hub. The weights are the hub's;
     `--model NAME.checkpoint=FOLDER` takes them from a folder. No run of 1000 rounds was made;
-    three rounds at full size, with untrained weights, ran on a CPU (benchmarks/RESULTS.md).
+    three rounds at full size, with untrained weights, ran on a CPU (benchmarks/results/arena_wikitext2.md).
     Against the paper's control, static, at the same seeds and the same device-seconds, which 1000 rounds are not: the
     command with `--spend 2h --seed S`, and the same with `--policy static`, for two seeds or more; then `arena-jax
     report RUN…`.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import re
 from dataclasses import MISSING, dataclass
 from typing import Any
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, option, shown
+from arena_jax.config.forms import FORMS
 from arena_jax.config.units import parse_memory, parse_spend
 
 # Written out because arena_jax.models imports jax, which `arena-jax --help` must not wait for; a test compares the two.
@@ -29,33 +30,35 @@ MODEL_PRESETS = (
 # Written out for the same reason; a test compares.
 POLICIES = ("predictive", "modelarena", "successive-halving", "multi-objective", "static")
 
-# What a form of the MultiModelOptimizer means for the fields that are left open (None).
-# "paper" is Algorithms 1 to 3 to the letter, "published" what the authors' code does instead.
-FORMS: dict[str, dict[str, Any]] = {
-    "default": {
-        "max_gradient_norm": 1.0,
-        "share_alpha": 0.2,
-        "share_reduce": "mean",
-        "correspondence": "by_role",
-        "synchronize_beta": 0.1,
-        "convergence_signed": True,
-    },
-    "paper": {
-        "max_gradient_norm": 0.0,
-        "share_alpha": 0.2,
-        "share_reduce": "sum",
-        "correspondence": "by_kind",
-        "synchronize_beta": 0.1,
-        "convergence_signed": False,
-    },
-    "published": {
-        "max_gradient_norm": 0.0,
-        "share_alpha": 0.2,
-        "share_reduce": "sum",
-        "correspondence": "by_kind",
-        "synchronize_beta": 0.0,
-        "convergence_signed": False,
-    },
+# The fields of the optimizer that are arguments of `transforms.multi_model_adamw`, under the argument's name.
+ARGUMENTS = {
+    "weight_decay": "weight_decay",
+    "max_gradient_norm": "max_norm",
+    "warmup_steps": "warmup_steps",
+    "decay": "decay",
+    "share_alpha": "alpha",
+    "share_every": "share_every",
+    "share_reduce": "reduce",
+    "correspondence": "correspondence",
+    "synchronize_beta": "beta",
+    "synchronize_every": "sync_every",
+    "convergence_window": "window",
+    "convergence_slope": "slope",
+    "convergence_decay": "convergence_decay",
+    "convergence_every": "convergence_every",
+    "convergence_low": "low",
+    "convergence_high": "high",
+}
+
+# What stands in Adam's place, and which fields it has, with its own values where they are left open.
+OPTIMIZERS: dict[str, dict[str, float]] = {
+    "adamw": {"b1": 0.9, "b2": 0.999, "epsilon": 1e-8},
+    "nadamw": {"b1": 0.9, "b2": 0.999, "epsilon": 1e-8},
+    "radam": {"b1": 0.9, "b2": 0.999, "epsilon": 1e-8},
+    "adabelief": {"b1": 0.9, "b2": 0.999, "epsilon": 1e-16},
+    "lion": {"b1": 0.9, "b2": 0.99},
+    "muon": {"momentum": 0.95, "b1": 0.9, "b2": 0.999, "epsilon": 1e-8},
+    "sgd": {"momentum": 0.9},
 }
 
 
@@ -96,7 +99,7 @@ class ModelConfig:
         low=1,
     )
     weight: float = option(
-        1.0, "say of this model in sharing and synchronisation, relative to the others", unit="relative", above=0
+        1.0, "weight of this model in sharing and synchronisation, relative to the others", unit="relative", above=0
     )
     learning_rate: float | None = option(
         None, "peak learning rate of this model; the run's if not given", unit="per step", above=0
@@ -181,9 +184,9 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The MultiModelOptimizer: AdamW, and what the models do together.
+    """The MultiModelOptimizer: AdamW or another optimizer, and what the models do together.
 
-    Fields that are left open (None) take the value of the form; `resolved` fills them in.
+    Fields that are left open (None) take the value of the form, or of the optimizer; `resolved` shows them.
 
     Example:
         >>> OptimizerConfig(form="paper").resolved().share_reduce
@@ -198,23 +201,30 @@ class OptimizerConfig:
         " published: what the authors' code does",
         choices=tuple(FORMS),
     )
+    inner: str = option(
+        "adamw",
+        "what turns a model's gradient into a direction; muon: kernels by Muon, the rest by Adam",
+        choices=tuple(OPTIMIZERS),
+        flag="optimizer",
+    )
     learning_rate: float = option(1e-3, "peak learning rate", unit="per step", above=0)
-    b1: float = option(0.9, "decay of the mean of the gradients", unit="per step", low=0, below=1)
-    b2: float = option(0.999, "decay of the mean of their squares", unit="per step", low=0, below=1)
-    epsilon: float = option(1e-8, "added to the root in Adam's denominator", unit="gradient", above=0)
-    weight_decay: float = option(0.01, "decoupled weight decay, times the learning rate", unit="per step", low=0)
-    amsgrad: bool = option(False, "use the largest mean of squares so far")
+    b1: float | None = option(None, "decay of the mean of the gradients", unit="per step", low=0, below=1)
+    b2: float | None = option(None, "decay of the mean of their squares", unit="per step", low=0, below=1)
+    epsilon: float | None = option(None, "added to the root in the denominator", unit="gradient", above=0)
+    momentum: float | None = option(None, "of muon and sgd", unit="per step", low=0, below=1)
+    amsgrad: bool = option(False, "use the largest mean of squares so far (adamw)")
+    weight_decay: float | None = option(None, "decoupled weight decay, times the learning rate", unit="per step", low=0)
     max_gradient_norm: float | None = option(
         None, "clip each model's gradient to this norm, before sharing; 0: no clipping", unit="gradient norm", low=0
     )
-    warmup_steps: int = option(100, "steps over which the learning rate rises from 0", unit="steps", low=0)
-    decay: str = option(
-        "cosine", "how the learning rate falls to 0 after warm-up", choices=("cosine", "linear", "constant")
+    warmup_steps: int | None = option(None, "steps over which the learning rate rises from 0", unit="steps", low=0)
+    decay: str | None = option(
+        None, "how the learning rate falls after warm-up", choices=("cosine", "linear", "constant")
     )
     share_alpha: float | None = option(
         None, "part of each gradient taken from the pool of all models; 0: no sharing", unit="fraction", low=0, high=1
     )
-    share_every: int = option(1, "share gradients every so many steps", unit="steps", low=1)
+    share_every: int | None = option(None, "share gradients every so many steps", unit="steps", low=1)
     share_reduce: str | None = option(None, "how gradients are pooled", choices=("sum", "mean"))
     correspondence: str | None = option(
         None, "which parameters belong together", choices=("by_kind", "by_role", "by_layer")
@@ -226,34 +236,89 @@ class OptimizerConfig:
         low=0,
         high=1,
     )
-    synchronize_every: int = option(10, "synchronise parameters every so many steps", unit="steps", low=1)
-    convergence_window: int = option(
-        100, "losses a model's trend is fitted to; 0: one learning rate for all", unit="steps", low=0, high=1_000_000
+    synchronize_every: int | None = option(None, "synchronise parameters every so many steps", unit="steps", low=1)
+    convergence_window: int | None = option(
+        None, "losses a model's trend is fitted to; 0: one learning rate for all", unit="steps", low=0, high=1_000_000
     )
-    convergence_decay: float = option(0.9, "smoothing of the convergence rate", unit="per estimate", low=0, below=1)
-    convergence_every: int = option(1, "estimate the convergence rate every so many steps", unit="steps", low=1)
-    convergence_low: float = option(0.5, "smallest factor on a learning rate", unit="factor", above=0)
-    convergence_high: float = option(1.5, "largest factor on a learning rate", unit="factor", above=0)
-    convergence_signed: bool | None = option(None, "count only a falling loss as progress")
+    convergence_slope: str | None = option(
+        None,
+        "what counts as progress; absolute: any trend; signed: a falling loss; studentized: one that falls beyond its"
+        " noise, free of the loss's scale",
+        choices=("absolute", "signed", "studentized"),
+    )
+    convergence_decay: float | None = option(
+        None, "smoothing of the convergence rate", unit="per estimate", low=0, below=1
+    )
+    convergence_every: int | None = option(
+        None, "estimate the convergence rate every so many steps", unit="steps", low=1
+    )
+    convergence_low: float | None = option(None, "smallest factor on a learning rate", unit="factor", above=0)
+    convergence_high: float | None = option(None, "largest factor on a learning rate", unit="factor", above=0)
+    freeze: tuple[str, ...] = option(
+        (),
+        "parts that stay as they are: MODEL/NAME/… by path, or MODEL:KIND with KIND embedding, attention, feed-forward,"
+        " normalisation, bias or head; * stands for any, e.g. bert/embeddings,*:head",
+    )
 
     def __post_init__(self) -> None:
         check(self, "optimizer.")
-        if self.convergence_low > self.convergence_high:
-            raise ArenaError(
-                f"optimizer.convergence_low {self.convergence_low:g} is above convergence_high"
-                f" {self.convergence_high:g}; swap them"
-            )
+        fields = OPTIMIZERS[self.inner]
+        for name in ("b1", "b2", "epsilon", "momentum"):
+            if getattr(self, name) is not None and name not in fields:
+                raise ArenaError(
+                    f"optimizer.{name} is given, and {self.inner} has none; it has {', '.join(fields)}: remove it"
+                )
+        if self.amsgrad and self.inner != "adamw":
+            raise ArenaError(f"optimizer.amsgrad belongs to adamw, and optimizer.inner is {self.inner}; remove one")
         if self.convergence_window == 1:
             raise ArenaError("optimizer.convergence_window is 1: a trend needs at least 2 losses; 0 turns it off")
+        form = FORMS[self.form]
+        idle = [name for name in _CONVERGENCE if getattr(self, name) is not None]
+        if idle and not (form["window"] if self.convergence_window is None else self.convergence_window):
+            raise ArenaError(
+                f"optimizer.{idle[0]} does nothing while learning rates do not follow convergence; give"
+                " convergence_window, e.g. 100"
+            )
+        resolved = self.resolved()
+        low, high = resolved.convergence_low, resolved.convergence_high
+        assert low is not None
+        assert high is not None
+        if low > high:
+            raise ArenaError(f"optimizer.convergence_low {low:g} is above convergence_high {high:g}; swap them")
+        if resolved.convergence_slope == "studentized" and resolved.convergence_window == 2:
+            raise ArenaError("optimizer.convergence_window is 2: a standard error needs at least 3 losses")
+        for pattern in self.freeze:
+            if not pattern.strip():
+                raise ArenaError("optimizer.freeze holds an empty name; write e.g. bert/embeddings or *:head")
+
+    def inner_arguments(self) -> dict[str, float]:
+        """The numbers of the inner optimizer: what is given, else its own.
+
+        Example:
+            >>> OptimizerConfig(inner="lion", b1=0.95).inner_arguments()
+            {'b1': 0.95, 'b2': 0.99}
+        """
+        fields = OPTIMIZERS[self.inner]
+        return {name: own if getattr(self, name) is None else getattr(self, name) for name, own in fields.items()}
 
     def resolved(self) -> OptimizerConfig:
-        """Return what the optimizer is built from: every field left open is filled in from the form.
+        """What is meant, to be shown: every field left open is filled in from the form, or from the optimizer.
 
-        In the result a `max_gradient_norm` of None means that nothing is clipped.
+        `transforms.multi_model_adamw` fills them in by the same table, `config.forms`.
         """
-        filled = {name: value for name, value in FORMS[self.form].items() if getattr(self, name) is None}
-        norm = filled.get("max_gradient_norm", self.max_gradient_norm)
-        return dataclasses.replace(self, **{**filled, "max_gradient_norm": norm or None})
+        form, resolved = FORMS[self.form], copy.copy(self)
+        filled: dict[str, Any] = {field: form[argument] for field, argument in ARGUMENTS.items()}
+        if self.synchronize_every is not None:  # who says how often asks for it
+            filled["synchronize_beta"] = filled["synchronize_beta"] or 0.1
+        for name, value in {**filled, **self.inner_arguments()}.items():
+            if getattr(self, name) is None:
+                object.__setattr__(resolved, name, value)
+        return resolved
+
+
+_CONVERGENCE = (
+    "convergence_slope", "convergence_decay", "convergence_every", "convergence_low", "convergence_high"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -324,7 +389,9 @@ class ArenaConfig:
     """
 
     memory_budget: str = option(
-        "50%", "memory of one device for everything: 2GB, 512MiB, or a part of the device's own limit, 90%"
+        "50%",
+        "memory of one device for everything: 2GB, 512MiB, or a part of the device's own limit, 90%; shares divide what"
+        " all models' parameters, gradients and optimizer states leave of it",
     )
     policy: str = option("predictive", "who gets how much", choices=POLICIES)
     spend: str | None = option(

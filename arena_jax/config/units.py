@@ -58,10 +58,10 @@ def parse_memory(text: str | int | float) -> Memory:
             ...
         arena_jax.ArenaError: memory budget 'lots' is not an amount; write 40GB, 512MiB, 90% or 0.9
     """
-    found = _split(str(text))
-    if found is None or (found[1] != "%" and found[1] not in BYTES):
+    amount_and_unit = _split(str(text))
+    if amount_and_unit is None or (amount_and_unit[1] != "%" and amount_and_unit[1] not in BYTES):
         raise ArenaError(f"memory budget {text!r} is not an amount; write 40GB, 512MiB, 90% or 0.9")
-    amount, unit = found
+    amount, unit = amount_and_unit
     if unit == "%" or (unit == "" and "." in str(text) and 0 < amount <= 1):
         fraction = amount / 100 if unit == "%" else amount
         if not 0 < fraction <= 1:
@@ -92,14 +92,14 @@ def parse_spend(text: str) -> Spend:
         >>> parse_spend("2.5min"), parse_spend("20 TFLOP")
         (Spend(of='seconds', amount=150.0), Spend(of='flops', amount=20000000000000.0))
     """
-    found = _split(text)
+    amount_and_unit = _split(text)
     for of, units in (("seconds", _SECONDS), ("flops", _FLOPS)):
-        if found and found[1] in units and 0 < found[0] < math.inf:
-            return Spend(of, found[0] * units[found[1]])
+        if amount_and_unit and amount_and_unit[1] in units and 0 < amount_and_unit[0] < math.inf:
+            return Spend(of, amount_and_unit[0] * units[amount_and_unit[1]])
     raise ArenaError(f"--spend is {text!r}: it must be device time (150s, 10min, 1.5h) or operations (20TFLOP)")
 
 
 def _split(text: str) -> tuple[float, str] | None:
     """The number and the unit in capitals, or None where there are no such two parts."""
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+(?:E\+?[0-9]+)?)\s*(%|[A-Z]*)", text.strip().upper())
-    return (float(found.group(1)), found.group(2)) if found else None
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:E\+?[0-9]+)?)\s*(%|[A-Z]*)", text.strip().upper())
+    return (float(match.group(1)), match.group(2)) if match else None

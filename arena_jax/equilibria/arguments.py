@@ -1,4 +1,4 @@
-"""The questions every function of this room asks of its input, answered in one line when the answer is no."""
+"""Checks of arguments, shared by all solvers; each failure is an error of one line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def real_numbers(values: Any) -> Array:
         TypeError: another kind of entries.
         ValueError: rows of different lengths.
     """
-    given = np.asarray(values)
-    if given.dtype.kind in "cSUMm":
-        raise TypeError(f"they are of type {given.dtype}")
-    return given.astype(np.float64)
+    array = np.asarray(values)
+    if array.dtype.kind in "cSUMm":
+        raise TypeError(f"they are of type {array.dtype}")
+    return array.astype(np.float64)
 
 
 def count(number: Any, name: str, meaning: str, low: int = 1) -> int:
@@ -81,22 +81,22 @@ def seed_number(seed: int) -> int:
     return int(seed)
 
 
-def ask(function: Callable[..., Any], what: str, *given: Any) -> Any:
-    """Call a function that a user gave; what it raises is told in one line, with the error itself as its cause.
+def ask(function: Callable[..., Any], name: str, *arguments: Any) -> Any:
+    """Call a function that a user gave; what it raises becomes one line, with the error itself as its cause.
 
     Raises:
         ArenaError: the function's own, or one that names what it raised.
     """
     try:
-        return function(*given)
+        return function(*arguments)
     except ArenaError:
         raise
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "without a message")
-        raise ArenaError(f"{what} raised {type(error).__name__}: {first}; call it alone to see where") from error
+        raise ArenaError(f"{name} raised {type(error).__name__}: {first}; call it alone to see where") from error
 
 
-def one_number(value: Any, what: str) -> jax.Array:
+def one_number(value: Any, name: str) -> jax.Array:
     """Read what a function that is differentiated by jax returned.
 
     Raises:
@@ -104,16 +104,16 @@ def one_number(value: Any, what: str) -> jax.Array:
     """
     number = jnp.asarray(value)
     if number.shape != () or not jnp.issubdtype(number.dtype, jnp.floating):
-        raise ArenaError(f"{what} returned {number.dtype} of shape {number.shape}; return one real number, shape ()")
+        raise ArenaError(f"{name} returned {number.dtype} of shape {number.shape}; return one real number, shape ()")
     return number
 
 
-def finite_array(values: Any, what: str, ndim: int | tuple[int, ...]) -> Array:
+def finite_array(values: Any, name: str, ndim: int | tuple[int, ...]) -> Array:
     """Read numbers as float64, or say which axis count or which number is wrong.
 
     Args:
         values: anything numpy reads as an array of real numbers.
-        what: the argument's name, for the message.
+        name: the argument's name, for the message.
         ndim: how many axes it may have.
 
     Returns:
@@ -126,24 +126,24 @@ def finite_array(values: Any, what: str, ndim: int | tuple[int, ...]) -> Array:
     try:
         array = real_numbers(values)
     except (TypeError, ValueError) as error:
-        raise ArenaError(f"{what} is not an array of real numbers ({error}); give a rectangular one") from None
+        raise ArenaError(f"{name} is not an array of real numbers ({error}); give a rectangular one") from None
     if array.ndim not in allowed:
         axes = " or ".join(str(d) for d in allowed)
-        raise ArenaError(f"{what} has shape {array.shape}; give an array with {axes} axes")
+        raise ArenaError(f"{name} has shape {array.shape}; give an array with {axes} axes")
     if array.size == 0:
-        raise ArenaError(f"{what} is empty; give at least one number")
+        raise ArenaError(f"{name} is empty; give at least one number")
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ArenaError(f"{what} holds {array[where]} at {where}; remove or repair it first")
+        raise ArenaError(f"{name} holds {array[where]} at {where}; remove or repair it first")
     return array
 
 
-def square(payoff: Any, what: str = "payoff", *, symmetric: bool = False) -> Array:
+def square(payoff: Any, name: str = "payoff", *, symmetric: bool = False) -> Array:
     """Read a square matrix, and a symmetric one if that is needed.
 
     Args:
         payoff: (n, n); entry (i, j) is what i earns against j.
-        what: the argument's name, for the message.
+        name: the argument's name, for the message.
         symmetric: whether A must equal its transpose (to 1e-8 of its largest entry).
 
     Returns:
@@ -152,13 +152,13 @@ def square(payoff: Any, what: str = "payoff", *, symmetric: bool = False) -> Arr
     Raises:
         ArenaError: it is not square, or not symmetric where it must be.
     """
-    matrix = finite_array(payoff, what, 2)
+    matrix = finite_array(payoff, name, 2)
     if matrix.shape[0] != matrix.shape[1]:
-        raise ArenaError(f"{what} has shape {matrix.shape}; a game within one population needs a square matrix")
+        raise ArenaError(f"{name} has shape {matrix.shape}; a game within one population needs a square matrix")
     if symmetric:
         gap = float(np.abs(matrix - matrix.T).max())
         if gap > 1e-8 * max(1.0, float(np.abs(matrix).max())):
-            raise ArenaError(f"{what} is not symmetric (largest difference {gap:.3g}); pass ({what} + {what}.T) / 2")
+            raise ArenaError(f"{name} is not symmetric (largest difference {gap:.3g}); pass ({name} + {name}.T) / 2")
     return matrix
 
 
@@ -179,13 +179,13 @@ def player_tables(payoffs: Any) -> list[Array]:
     return tables
 
 
-def distribution(x: Any, n: int, what: str = "x") -> Array:
+def distribution(x: Any, n: int, name: str = "x") -> Array:
     """Read shares: n non-negative numbers that sum to 1 (rows of them, if there is a leading axis).
 
     Args:
         x: (n,) or (m, n).
         n: number of strategies.
-        what: the argument's name, for the message.
+        name: the argument's name, for the message.
 
     Returns:
         A float64 copy whose rows sum to 1 exactly (they must do so to 1e-6 already).
@@ -193,14 +193,14 @@ def distribution(x: Any, n: int, what: str = "x") -> Array:
     Raises:
         ArenaError: a wrong length, a negative share or a wrong sum.
     """
-    shares = finite_array(x, what, (1, 2))
+    shares = finite_array(x, name, (1, 2))
     if shares.shape[-1] != n:
-        raise ArenaError(f"{what} has {shares.shape[-1]} shares for {n} strategies; give one share per strategy")
+        raise ArenaError(f"{name} has {shares.shape[-1]} shares for {n} strategies; give one share per strategy")
     if shares.min() < -1e-9:
-        raise ArenaError(f"{what} has a negative share ({shares.min():.3g}); shares are probabilities")
+        raise ArenaError(f"{name} has a negative share ({shares.min():.3g}); shares are probabilities")
     total = shares.sum(axis=-1, keepdims=True)
     if np.abs(total - 1).max() > 1e-6:
-        raise ArenaError(f"{what} sums to {float(total.ravel()[0]):.6g}; divide it by its sum")
+        raise ArenaError(f"{name} sums to {float(total.ravel()[0]):.6g}; divide it by its sum")
     shares = np.maximum(shares, 0.0)
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
 
@@ -215,14 +215,14 @@ def labels(names: Any, n: int | None) -> tuple[str, ...]:
         return tuple(str(i) for i in range(n))
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ArenaError(f"names is {names!r}; give a list of texts")
-    chosen = tuple(str(name) for name in names)
+    strategies = tuple(str(name) for name in names)
     if n is None:
-        return chosen
-    if len(chosen) != n:
-        raise ArenaError(f"names has {len(chosen)} entries for {n} strategies; give one name each")
-    return chosen
+        return strategies
+    if len(strategies) != n:
+        raise ArenaError(f"names has {len(strategies)} entries for {n} strategies; give one name each")
+    return strategies
 
 
 def random(seed: int) -> np.random.Generator:
-    """Return the generator of a seed: the same seed gives the same result everywhere in this room."""
+    """Return the generator of a seed: the same seed gives the same result in every function of this package."""
     return np.random.default_rng(seed_number(seed))

@@ -40,10 +40,10 @@ def logit_equilibrium(payoff: Any, temperature: Any) -> Array:
     scale = max(float(np.ptp(matrix)), 1e-300)
     precisions = scale / np.atleast_1d(sweep)
     order = np.argsort(precisions)
-    found = np.empty((len(precisions), len(matrix)))
+    branch = np.empty((len(precisions), len(matrix)))
     for k, shares in zip(order, _branch(matrix / scale, precisions[order]), strict=True):
-        found[k] = shares
-    return found[0] if sweep.ndim == 0 else found
+        branch[k] = shares
+    return branch[0] if sweep.ndim == 0 else branch
 
 
 def _branch(payoff: Array, precisions: Array) -> list[Array]:

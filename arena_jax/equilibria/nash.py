@@ -68,13 +68,13 @@ def symmetric_equilibria(payoff: Any) -> Array:
             "group the strategies, or use game.analyze, which follows the dynamics instead"
         )
     unit = (matrix - matrix.min()) / max(float(np.ptp(matrix)), 1e-300)
-    found = []
+    equilibria = []
     for size in range(1, n + 1):
         for support in combinations(range(n), size):
             x = on_support(unit, np.array(support))
             if x is not None:
-                found.append(x)
-    return np.array(found)
+                equilibria.append(x)
+    return np.array(equilibria)
 
 
 def on_support(matrix: Array, support: Array) -> Array | None:
@@ -142,7 +142,7 @@ def bimatrix_equilibria(row: Any, column: Any) -> list[tuple[Array, Array]]:
     a = (a - a.min()) / max(float(np.ptp(a)), 1e-300)
     b = (b - b.min()) / max(float(np.ptp(b)), 1e-300)
     n, m = a.shape
-    found = []
+    equilibria = []
     for size in range(1, min(n, m) + 1):
         for rows, columns in product(combinations(range(n), size), combinations(range(m), size)):
             y = _indifferent(a[np.ix_(rows, columns)])
@@ -154,8 +154,8 @@ def bimatrix_equilibria(row: Any, column: Any) -> list[tuple[Array, Array]]:
             for_row, for_column = a @ full_y, b.T @ full_x
             best = for_row.max() - full_x @ for_row, for_column.max() - full_y @ for_column
             if max(best) < 1e-8:
-                found.append((full_x, full_y))
-    return found
+                equilibria.append((full_x, full_y))
+    return equilibria
 
 
 def _indifferent(block: Array) -> Array | None:

@@ -60,9 +60,9 @@ def alpha_rank(payoffs: Any, population: int = 50, intensity: float = 0.1) -> Ar
     for player, (size, payoff) in enumerate(zip(shape, tables, strict=True)):
         flat = payoff.ravel()
         for strategy in range(size):
-            moved = profiles.copy()
-            moved[:, player] = strategy
-            target: Array = np.asarray(np.ravel_multi_index(moved.T, shape))
+            deviation = profiles.copy()
+            deviation[:, player] = strategy
+            target: Array = np.asarray(np.ravel_multi_index(deviation.T, shape))
             source = np.flatnonzero(target != np.arange(states))
             gain = intensity * (flat[target[source]] - flat[source])
             chain[source, target[source]] = _log_fixation(gain, population)

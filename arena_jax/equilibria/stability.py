@@ -81,14 +81,14 @@ def is_evolutionarily_stable(payoff: Any, x: Any) -> Stability:
     best = fitness.max()
     if best - shares @ fitness > 1e-7:
         return Stability(shares, "none", "not a symmetric Nash equilibrium")
-    played = np.flatnonzero(shares > 1e-7)
+    support = np.flatnonzero(shares > 1e-7)
     unused = np.flatnonzero((shares <= 1e-7) & (fitness > best - 1e-7))
-    pivot, others = int(played[np.argmax(shares[played])]), []
-    others = [int(i) for i in played if i != pivot]
-    index = np.array([*others, *unused], dtype=int)
+    pivot = int(support[np.argmax(shares[support])])
+    rest = [int(i) for i in support if i != pivot]
+    index = np.array([*rest, *unused], dtype=int)
     differences = unit[np.ix_(index, index)] - unit[pivot][index] - unit[index, pivot][:, None] + unit[pivot, pivot]
     form = -(differences + differences.T) / 2
-    k = len(others)
+    k = len(rest)
     inner = form[:k, :k]
     if k and np.linalg.eigvalsh(inner)[0] <= _MARGIN:
         return Stability(shares, "none", "a mutant within the support is not driven out")
@@ -153,7 +153,7 @@ def evolutionarily_stable_strategies(payoff: Any) -> list[Stability]:
 
 
 def cyclic_ratio(payoff: Any) -> float:
-    """Say how much of a game is rivalry rather than optimisation: ρ = ‖(PAP − (PAP)')/2‖ / ‖PAP‖, P = I − 11'/n.
+    """The part of a game that is rivalry rather than optimisation: ρ = ‖(PAP − (PAP)')/2‖ / ‖PAP‖, P = I − 11'/n.
 
     Constants added to columns, which never change the dynamics, do not change it.
 

@@ -93,7 +93,7 @@ class AblationGame:
         state = rows * length * width * jnp.dtype(config.compute_dtype).itemsize
         # The same number of places in every call, whatever the number of coalitions: one program does for all.
         self._places = together * max(1, min(CHUNK, STORED // state) // together)
-        self._known: dict[bytes, float] = {}
+        self._values: dict[bytes, float] = {}
         self._run = jax.jit(self._chunk)
 
     def __call__(self, members: Any) -> Array:
@@ -102,9 +102,9 @@ class AblationGame:
         if members.ndim != 2 or members.shape[1] != len(self.table):
             raise ArenaError(f"coalitions have shape {members.shape}; give (m, {len(self.table)}) booleans")
         names = [row.tobytes() for row in members]
-        new = {name: row for name, row in zip(names, members, strict=True) if name not in self._known}
-        self._known.update(zip(new, self.evaluate(np.array([*new.values()])) if new else (), strict=True))
-        return np.array([self._known[name] for name in names])
+        new = {name: row for name, row in zip(names, members, strict=True) if name not in self._values}
+        self._values.update(zip(new, self.evaluate(np.array([*new.values()])) if new else (), strict=True))
+        return np.array([self._values[name] for name in names])
 
     def evaluate(self, gates: Any) -> Array:
         """Values of any gates, nothing remembered: (m, n) numbers → (m,) float64, in −nats.
@@ -112,27 +112,27 @@ class AblationGame:
         Raises:
             ArenaError: gates of another shape, or an objective that does not encode its batch exactly once.
         """
-        given = np.asarray(gates, np.float32)
-        if given.ndim != 2 or given.shape[1] != len(self.table) or not len(given):
-            raise ArenaError(f"gates have shape {given.shape}; give (m, {len(self.table)}) numbers")
-        rows, which = np.unique(given, axis=0, return_inverse=True)
-        starts = range(0, len(rows), self._places)
+        rows = np.asarray(gates, np.float32)
+        if rows.ndim != 2 or rows.shape[1] != len(self.table) or not len(rows):
+            raise ArenaError(f"gates have shape {rows.shape}; give (m, {len(self.table)}) numbers")
+        unique, which = np.unique(rows, axis=0, return_inverse=True)
+        starts = range(0, len(unique), self._places)
 
-        def one(start: int) -> Array:
-            part = rows[start : start + self._places]
+        def evaluate_from(start: int) -> Array:
+            part = unique[start : start + self._places]
             todo = plan(part, self.model.config.num_layers, self.model.config.num_heads, self._places)
             loss, count = self._run(self.params, self.means, todo, np.int32(len(part)), self.probe, self.keys)
             totals = np.asarray(loss, np.float64).sum(0)[: len(part)]
             return np.asarray(-totals / np.asarray(count, np.float64).sum(0)[: len(part)])
 
         if len(starts) == 1 or jax.default_backend() != "cpu":
-            found = np.concatenate([one(start) for start in starts])
+            values = np.concatenate([evaluate_from(start) for start in starts])
         else:
             # Small products keep one core busy: calls side by side keep all of them.
-            first = one(0)  # compiles once, not once per thread
+            first = evaluate_from(0)  # compiles once, not once per thread
             with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2) as threads:
-                found = np.concatenate([first, *threads.map(one, starts[1:])])
-        return found[which.ravel()]
+                values = np.concatenate([first, *threads.map(evaluate_from, starts[1:])])
+        return values[which.ravel()]
 
     def loss(self, gates: jax.Array) -> jax.Array:
         """The mean loss as a differentiable function of the gates (n,)."""
@@ -148,7 +148,7 @@ class AblationGame:
 
         @jax.jit
         def run(params: Any, means: Any, probe: Any, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-            def one(row: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            def example_gradient(row: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
                 batch = {name: value[None] for name, value in row.items()}
 
                 def loss(gates: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -157,12 +157,12 @@ class AblationGame:
 
                 return jax.grad(loss, has_aux=True)(ones)
 
-            def some(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            def batch_gradients(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
                 rows, key = batch
                 count = rows["input_ids"].shape[0]
-                return jax.vmap(one)(rows, jax.random.split(key, count))
+                return jax.vmap(example_gradient)(rows, jax.random.split(key, count))
 
-            return jax.lax.map(some, (probe, keys))
+            return jax.lax.map(batch_gradients, (probe, keys))
 
         gradients, count = run(self.params, self.means, self.probe, self.keys)
         rows = np.asarray(gradients, np.float64).reshape(-1, len(self.table))
@@ -172,10 +172,10 @@ class AblationGame:
         """(batches, places) sums of the loss, and what they are averaged over."""
         model = models.merge(self.structure, params)
 
-        def one(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def batch_sums(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
             return shared_sums(model, self.objective, means, todo, count, *batch, self._together)
 
-        return jax.lax.map(one, (probe, keys))
+        return jax.lax.map(batch_sums, (probe, keys))
 
     def _sums(self, params: Any, means: Any, gates: jax.Array, probe: Any, keys: jax.Array) -> Any:
         """(batches,) sums of the loss, and what it is averaged over."""
@@ -184,8 +184,8 @@ class AblationGame:
     def _batch_sums(
         self, params: Any, means: Any, gates: jax.Array, batch: Any, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        seen = Gated(models.merge(self.structure, params), self.table.gates(gates, means))
-        sums = self.objective(seen, batch, key, False).sums
+        gated = Gated(models.merge(self.structure, params), self.table.gates(gates, means))
+        sums = self.objective(gated, batch, key, False).sums
         return sums["loss_sum"], sums["count"]
 
 

@@ -66,14 +66,14 @@ class GameAnalysis:
     @property
     def flops(self) -> float:
         """Floating-point operations of all evaluations and gradients on the probe."""
-        return sum(found.flops for found in self.utilities.values()) + self.pairs.evaluations * self.game.flops
+        return sum(values.flops for values in self.utilities.values()) + self.pairs.evaluations * self.game.flops
 
     def correlations(self) -> dict[str, dict[str, float | None]]:
         """Spearman's rank correlation of every two measures, over the players that both know."""
         table: dict[str, dict[str, float | None]] = {name: {} for name in self.utilities}
         for (a, first), (b, second) in itertools.product(self.utilities.items(), repeat=2):
-            known = np.isfinite(first.values) & np.isfinite(second.values)
-            x, y = first.values[known], second.values[known]
+            finite = np.isfinite(first.values) & np.isfinite(second.values)
+            x, y = first.values[finite], second.values[finite]
             flat = len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0
             table[a][b] = None if flat else float(stats.spearmanr(x, y).statistic)
         return table
@@ -86,29 +86,31 @@ class GameAnalysis:
 
     def warnings(self) -> list[str]:
         """What a reader must know before believing an equilibrium."""
-        told = []
+        warnings = []
         left = self.naive_equilibrium()
         if len(left) <= max(1, len(self.game.table) // 4):
-            told.append(
+            warnings.append(
                 f"the population game of worth and pairwise interaction leaves {', '.join(left)} of "
                 f"{len(self.game.table)} players: degenerate, of no use as an allocation"
             )
         quadrature = self.utilities.get("aumann-shapley")
         if quadrature is not None and quadrature.gap is not None:
-            missed = quadrature.gap / max(float(np.abs(quadrature.values).sum()), 1e-300)
-            if abs(missed) > TOLERANCE:
-                told.append(
-                    f"the aumann-shapley values miss their sum v(N) − v(∅) by {missed:+.1%}: "
+            gap = quadrature.gap / max(float(np.abs(quadrature.values).sum()), 1e-300)
+            if abs(gap) > TOLERANCE:
+                warnings.append(
+                    f"the aumann-shapley values miss their sum v(N) − v(∅) by {gap:+.1%}: "
                     f"{quadrature.method} is too coarse for this model; rank by another measure"
                 )
         if self.potential is not None and len(self.potential.support) == 1:
-            told.append(
+            warnings.append(
                 f"the shared step budget goes to {self.potential.names[self.potential.support[0]]} alone: use the "
                 "logit shares (τ) instead, and no equilibrium of 20-step windows for long training: it is short-sighted"
             )
         if self.directed is not None and self.directed.bootstrap is not None and not self.directed.bootstrap.is_game:
-            told.append("the directed game's cycles are not above what noise alone gives: no game, but optimisation")
-        return told
+            warnings.append(
+                "the directed game's cycles are not above what noise alone gives: no game, but optimisation"
+            )
+        return warnings
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able content."""
@@ -132,7 +134,7 @@ class GameAnalysis:
             "probe_tokens": self.game.tokens,
             "ablation": self.game.ablation,
             "players": players,
-            "utilities": {name: _finite(found.to_dict()) for name, found in self.utilities.items()},
+            "utilities": {name: _finite(values.to_dict()) for name, values in self.utilities.items()},
             "correlations": self.correlations(),
             "interactions": self.pairs.values.tolist(),
             "flops": self.flops,
@@ -154,11 +156,11 @@ class GameAnalysis:
         return content
 
     def __str__(self) -> str:
-        table, found = self.game.table, self.utilities["banzhaf"]
-        order = found.ranking()
-        shown = order if len(order) <= 24 else [*order[:12], *order[-12:]]
-        columns = [["player", *(table.names[i] for i in shown)]]
-        columns += [[name, *(_cell(name, one, i) for i in shown)] for name, one in self.utilities.items()]
+        table, banzhaf = self.game.table, self.utilities["banzhaf"]
+        order = banzhaf.ranking()
+        rows = order if len(order) <= 24 else [*order[:12], *order[-12:]]
+        columns = [["player", *(table.names[i] for i in rows)]]
+        columns += [[name, *(_cell(name, values, i) for i in rows)] for name, values in self.utilities.items()]
         widths = [max(map(len, column)) for column in columns]
         lines = [
             f"{self.subject} ({table.config.family}, {self.task}): {len(table)} players, loss {self.loss:.4f} nats on "
@@ -169,8 +171,8 @@ class GameAnalysis:
         for name, *cells in zip(*columns, strict=True):
             row = [f"{name:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))]
             lines.append("  ".join(row))
-        if len(shown) < len(order):
-            lines.insert(-12, f"… {len(order) - len(shown)} players between …")
+        if len(rows) < len(order):
+            lines.insert(-12, f"… {len(order) - len(rows)} players between …")
         pairs = self.pairs.values[np.triu_indices(len(table), 1)]
         if len(pairs):
             lines.append(
@@ -258,7 +260,7 @@ def analyze_subject(
     }
     pairs = timed("interactions", lambda: interactions(game, n))
     loss = -float(game(np.ones((1, n), bool))[0])
-    played: Windows | None = None
+    measurements: Windows | None = None
     update = potential = directed = None
     if windows:
         table = type_players(model.config, game.params)
@@ -270,7 +272,7 @@ def analyze_subject(
             while True:
                 yield subject.train.batch(order.choice(len(subject.train), size, replace=False), length)
 
-        played = timed(
+        measurements = timed(
             "windows",
             lambda: train_windows(
                 model,
@@ -284,14 +286,17 @@ def analyze_subject(
                 seed=seed,
             ),
         )
-        assert played is not None
-        update = update_game(played.gains.mean(axis=0), played.names)
+        assert measurements is not None
+        update = update_game(measurements.gains.mean(axis=0), measurements.names)
         potential, directed = (
-            timed(name, functools.partial(analyze, payoff, names=played.names, seed=seed))
-            for name, payoff in (("budget equilibrium", played.potential), ("directed game", played.directed))
+            timed(name, functools.partial(analyze, payoff, names=measurements.names, seed=seed))
+            for name, payoff in (
+                ("budget equilibrium", measurements.potential),
+                ("directed game", measurements.directed),
+            )
         )
     return GameAnalysis(
-        subject.name, model.task, game, loss, utilities, pairs, played, update, potential, directed, seconds
+        subject.name, model.task, game, loss, utilities, pairs, measurements, update, potential, directed, seconds
     )
 
 
@@ -313,13 +318,13 @@ def save(analysis: GameAnalysis, folder: str | Path) -> Path:
     return path
 
 
-def _cell(name: str, found: Values, player: int) -> str:
+def _cell(name: str, values: Values, player: int) -> str:
     """One player's value in the table, with its standard error where it has one."""
-    value, error = found.values[player], found.standard_errors[player]
+    value, error = values.values[player], values.standard_errors[player]
     if np.isnan(value):
         return "-"
     text = f"{value:.4f}" if name == "entropy" else f"{value:+.4f}"
-    return text if not found.samples else f"{text} ± -" if np.isnan(error) else f"{text} ± {error:.1e}"
+    return text if not values.samples else f"{text} ± -" if np.isnan(error) else f"{text} ± {error:.1e}"
 
 
 def _finite(content: dict[str, Any]) -> dict[str, Any]:

@@ -45,8 +45,8 @@ def language_scores(subject: Subject, rows: data.Encoded | None = None, *, batch
 
     totals = {"loss_sum": 0.0, "count": 0.0, "bytes": 0.0}
     for index, batch in enumerate(data.evaluation_batches(rows, batch_size)):
-        found = run(params, batch, jax.random.fold_in(jax.random.key(0), index))
-        totals = {name: total + float(found[name]) for name, total in totals.items()}
+        sums = run(params, batch, jax.random.fold_in(jax.random.key(0), index))
+        totals = {name: total + float(sums[name]) for name, total in totals.items()}
     # Each row's first token is predicted from nothing, and counted by neither.
     column = rows.tokens["input_ids"]
     first = np.zeros(len(column.values), bool)
@@ -89,6 +89,6 @@ def answer_floors(questions: data.Dataset, *, words: int = 3, seed: int = 0) -> 
         rows["first words"].append(answer_scores(" ".join(every[:words]), texts))
         rows["random words"].append(answer_scores(" ".join(every[at : at + words]), texts))
     return {
-        name: (float(100 * np.mean(found, axis=0)[0]), float(100 * np.mean(found, axis=0)[1]))
-        for name, found in rows.items()
+        name: (float(100 * np.mean(pairs, axis=0)[0]), float(100 * np.mean(pairs, axis=0)[1]))
+        for name, pairs in rows.items()
     }

@@ -67,12 +67,12 @@ def observe(model: models.Transformer, batches: Sequence[Mapping[str, Any]]) -> 
 
     totals: list[Array] | None = None
     for batch in batches:
-        given = {name: jnp.asarray(batch[name]) for name in INPUTS if name in batch}
+        inputs = {name: jnp.asarray(batch[name]) for name in INPUTS if name in batch}
         real = batch.get("attention_mask", np.ones_like(batch["input_ids"])) != 0
         if "valid" in batch:
             real = real & np.asarray(batch["valid"])[:, None]
-        found = [np.asarray(x, np.float64) for x in sums(params, {**given, "real": jnp.asarray(real)})]
-        totals = found if totals is None else [a + b for a, b in zip(totals, found, strict=True)]
+        batch_sums = [np.asarray(x, np.float64) for x in sums(params, {**inputs, "real": jnp.asarray(real)})]
+        totals = batch_sums if totals is None else [a + b for a, b in zip(totals, batch_sums, strict=True)]
     if totals is None:
         raise ArenaError("there is nothing to observe: give at least one batch")
     heads, neurons, entropy, tokens, queries = totals
@@ -83,31 +83,31 @@ def observe(model: models.Transformer, batches: Sequence[Mapping[str, Any]]) -> 
 
 def _sums(model: models.Transformer, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
     config = model.config
-    given: dict[str, Any] = {name: value for name, value in batch.items() if name != "real"}
-    ids = given.pop("input_ids")
-    _, stages = model.encode(ids, **given, return_blocks=True)
-    mask = attention_pattern(config, stages.shape[2], given.get("attention_mask"))
+    inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "real"}
+    ids = inputs.pop("input_ids")
+    _, stages = model.encode(ids, **inputs, return_blocks=True)
+    mask = attention_pattern(config, stages.shape[2], inputs.get("attention_mask"))
     real = batch["real"].astype(jnp.float32)
     graph, stack = nnx.split(model.blocks)
     length = stages.shape[2]
-    seen = jnp.ones((1, 1, length, length), bool) if mask is None else mask
-    visible = jnp.broadcast_to(seen.sum(-1), (stages.shape[1], 1, length))
+    pattern = jnp.ones((1, 1, length, length), bool) if mask is None else mask
+    visible = jnp.broadcast_to(pattern.sum(-1), (stages.shape[1], 1, length))
     counted = real[:, None, :] * (visible > 1)
 
-    def one(layer: tuple[Any, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def layer_sums(layer: tuple[Any, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         params, x, number = layer
         block = nnx.merge(graph, params)
-        read = block.attention_input(x)
-        mixed = block.attention.mix(read, mask, number, None)
+        attention_input = block.attention_input(x)
+        mixed = block.attention.mix(attention_input, mask, number, None)
         neurons = block.feed_forward.neurons(block.feed_forward_input(block.attend(x, mixed)))
-        weights = _attention(block.attention, read, mask, number)
+        weights = _attention(block.attention, attention_input, mask, number)
         entropy = -(weights * jnp.log(jnp.where(weights > 0, weights, 1))).sum(-1)
         entropy = entropy / jnp.log(jnp.maximum(visible, 2).astype(jnp.float32))
         per_head = jnp.where(counted > 0, entropy, 0).sum((0, 2))
         return _over_tokens(mixed, real), _over_tokens(neurons, real), per_head
 
     numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
-    heads, neurons, entropy = jax.lax.map(one, (nnx.to_pure_dict(stack), stages[:-1], numbers))
+    heads, neurons, entropy = jax.lax.map(layer_sums, (nnx.to_pure_dict(stack), stages[:-1], numbers))
     return heads, neurons, entropy, real.sum(), counted.sum()
 
 

@@ -212,12 +212,12 @@ def protocol_payoffs(losses: Any, utilities: Any = None, interest: float = 0.0) 
     """
     loss = finite_array(losses, "losses", tuple(range(1, 33)))
     real_number(interest, "interest", "a finite weight of the players' own utilities")
-    own = np.zeros((loss.ndim, *loss.shape))
+    tables = np.zeros((loss.ndim, *loss.shape))
     if utilities is not None:
-        own = finite_array(utilities, "utilities", loss.ndim + 1)
-    if own.shape != (loss.ndim, *loss.shape):
-        raise ArenaError(f"utilities has shape {own.shape}; with these losses it must be {(loss.ndim, *loss.shape)}")
-    return [-loss + interest * table for table in own]
+        tables = finite_array(utilities, "utilities", loss.ndim + 1)
+    if tables.shape != (loss.ndim, *loss.shape):
+        raise ArenaError(f"utilities has shape {tables.shape}; with these losses it must be {(loss.ndim, *loss.shape)}")
+    return [-loss + interest * table for table in tables]
 
 
 def pure_equilibria(payoffs: Any) -> list[tuple[int, ...]]:
@@ -241,5 +241,5 @@ def pure_equilibria(payoffs: Any) -> list[tuple[int, ...]]:
     for player, table in enumerate(tables):
         best &= table >= table.max(axis=player, keepdims=True) - 1e-12 * np.abs(table).max()
     total = np.sum(tables, axis=0)
-    found = [tuple(int(i) for i in profile) for profile in np.argwhere(best)]
-    return sorted(found, key=lambda profile: -total[profile])
+    profiles = [tuple(int(i) for i in profile) for profile in np.argwhere(best)]
+    return sorted(profiles, key=lambda profile: -total[profile])

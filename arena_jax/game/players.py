@@ -110,8 +110,8 @@ class PlayerTable:
             player: its number or name.
             params: the model's parameters, or any tree of the same shapes.
         """
-        chosen = self.players[self.index(player) if isinstance(player, str) else player]
-        return [_at(params, part.path)[part.index] for part in chosen.parts]
+        owner = self.players[self.index(player) if isinstance(player, str) else player]
+        return [_at(params, part.path)[part.index] for part in owner.parts]
 
     def sizes(self, params: Any) -> Array:
         """(n,) int64: parameters per player."""
@@ -156,21 +156,21 @@ def fine_players(config: TransformerConfig, groups: int = 4) -> PlayerTable:
     players = []
     for layer in range(config.num_layers):
         for index in range(config.num_heads):
-            own = slice(index * config.head_size, (index + 1) * config.head_size)
-            players.append(Player(f"{layer}.head{index}", HEAD, layer, index, head_parts(layer, own)))
+            columns = slice(index * config.head_size, (index + 1) * config.head_size)
+            players.append(Player(f"{layer}.head{index}", HEAD, layer, index, head_parts(layer, columns)))
         width = neurons // groups
         for index in range(groups):
-            own = slice(index * width, (index + 1) * width)
-            players.append(Player(f"{layer}.neurons{index}", NEURONS, layer, index, neuron_parts(layer, own)))
+            columns = slice(index * width, (index + 1) * width)
+            players.append(Player(f"{layer}.neurons{index}", NEURONS, layer, index, neuron_parts(layer, columns)))
     return PlayerTable(config, tuple(players), groups)
 
 
 def head_parts(layer: int, columns: slice) -> tuple[Part, ...]:
     """What a head owns; the last part are its rows of the output kernel."""
     every = slice(None)
-    own = [Part(("blocks", "attention", m, "kernel"), (layer, every, columns)) for m in ("query", "key", "value")]
-    own += [Part(("blocks", "attention", m, "bias"), (layer, columns)) for m in ("query", "key", "value")]
-    return (*own, Part(("blocks", "attention", "output", "kernel"), (layer, columns)))
+    parts = [Part(("blocks", "attention", m, "kernel"), (layer, every, columns)) for m in ("query", "key", "value")]
+    parts += [Part(("blocks", "attention", m, "bias"), (layer, columns)) for m in ("query", "key", "value")]
+    return (*parts, Part(("blocks", "attention", "output", "kernel"), (layer, columns)))
 
 
 def neuron_parts(layer: int, columns: slice) -> tuple[Part, ...]:

@@ -71,12 +71,12 @@ def plan(rows: Array, blocks: int, heads: int, places: int) -> Plan:
     def padded(values: Array) -> Array:
         return np.concatenate([values, np.zeros((places - len(values), *values.shape[1:]), values.dtype)])
 
-    found: list[tuple[Array, ...]] = []
+    levels: list[tuple[Array, ...]] = []
     for block in range(blocks):
         start, middle, end = block * width, block * width + heads, (block + 1) * width
         before, between, after = states(start), states(middle), states(end)
         attended, fed = (np.unique(numbers, return_index=True)[1] for numbers in (between, after))
-        found.append(
+        levels.append(
             (
                 before[-1] + 1,
                 between[-1] + 1,
@@ -88,7 +88,7 @@ def plan(rows: Array, blocks: int, heads: int, places: int) -> Plan:
             )
         )
     kinds = (np.int32, np.int32, np.int32, np.float32, np.int32, np.int32, np.float32)
-    return Plan(*(np.asarray(part, kind) for part, kind in zip(zip(*found, strict=True), kinds, strict=True)))
+    return Plan(*(np.asarray(part, kind) for part, kind in zip(zip(*levels, strict=True), kinds, strict=True)))
 
 
 def shared_sums(
@@ -124,9 +124,9 @@ def shared_sums(
         ArenaError: an objective that does not encode its batch exactly once.
     """
     config = model.config
-    given = _inputs(model, objective, batch, key)
-    embedded = model.embeddings(given["input_ids"], given["token_type_ids"], given["position_ids"], None)
-    mask = attention_pattern(config, embedded.shape[1], given["attention_mask"])
+    inputs = _inputs(model, objective, batch, key)
+    embedded = model.embeddings(inputs["input_ids"], inputs["token_type_ids"], inputs["position_ids"], None)
+    mask = attention_pattern(config, embedded.shape[1], inputs["attention_mask"])
     graph, stack = nnx.split(model.blocks)
     places = todo.heads.shape[1]
 
@@ -144,12 +144,12 @@ def shared_sums(
         def feed(x: jax.Array, gates: jax.Array) -> jax.Array:
             return block.feed(x, (gates, neuron_means))
 
-        mixed = _each(part.mixed, together, mix, mixed, (entering, None))
+        mixed = _fill(part.mixed, together, mix, mixed, (entering, None))
         origin = part.attended_from
-        attended = _each(
+        attended = _fill(
             part.attended, together, attend, attended, (entering, origin), (mixed, origin), (part.heads, None)
         )
-        entering = _each(part.fed, together, feed, entering, (attended, part.fed_from), (part.groups, None))
+        entering = _fill(part.fed, together, feed, entering, (attended, part.fed_from), (part.groups, None))
         return (entering, mixed, attended), None
 
     entering = jnp.zeros((places, *embedded.shape), embedded.dtype).at[0].set(embedded)
@@ -159,18 +159,18 @@ def shared_sums(
     (hidden, _, _), _ = jax.lax.scan(run, (entering, mixed, jnp.zeros_like(entering)), layers)
 
     def score(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        known = Encoded(model, x if model.final_norm is None else model.final_norm(x))
-        sums = objective(known, batch, key, False).sums
+        encoded = Encoded(model, x if model.final_norm is None else model.final_norm(x))
+        sums = objective(encoded, batch, key, False).sums
         return sums["loss_sum"], sums["count"]
 
-    nothing = jax.tree.map(lambda x: jnp.zeros((places, *x.shape), x.dtype), jax.eval_shape(score, embedded))
-    loss, total = _each(count, together, score, nothing, (hidden, None))
+    zeros = jax.tree.map(lambda x: jnp.zeros((places, *x.shape), x.dtype), jax.eval_shape(score, embedded))
+    loss, total = _fill(count, together, score, zeros, (hidden, None))
     behind = jnp.arange(places) >= count
     return jnp.where(behind, 0, loss), jnp.where(behind, 0, total)
 
 
 class Encoded:
-    """A model whose hidden states are known already: with it an objective computes head and loss alone.
+    """A model with hidden states that are there already: with it an objective computes head and loss alone.
 
     Without hidden states it only notes what it is asked to encode.
     """
@@ -178,7 +178,7 @@ class Encoded:
     def __init__(self, model: models.Transformer, hidden: jax.Array | None = None) -> None:
         self.model, self.hidden = model, hidden
         self.config, self.task = model.config, model.task
-        self.asked: list[dict[str, Any]] = []
+        self.inputs: list[dict[str, Any]] = []
 
     def __call__(self, input_ids: jax.Array, *inputs: Any, **options: Any) -> jax.Array:
         """As the model's."""
@@ -194,7 +194,7 @@ class Encoded:
         key: jax.Array | None = None,
     ) -> jax.Array:
         """As the model's."""
-        self.asked.append(
+        self.inputs.append(
             {
                 "input_ids": input_ids,
                 "attention_mask": attention_mask,
@@ -215,27 +215,29 @@ def _inputs(model: models.Transformer, objective: Objective, batch: Mapping[str,
     """What the objective encodes: a masked language model's hides some of the batch's tokens first."""
     listener = Encoded(model)
     objective(listener, batch, key, False)
-    if len(listener.asked) != 1:
-        raise ArenaError(f"the objective encodes a batch {len(listener.asked)} times; a game needs one that does once")
-    given = listener.asked[0]
-    jax.eval_shape(lambda: model.encode(**given))  # refuses wrong shapes and too long rows in the model's own words
-    return given
+    if len(listener.inputs) != 1:
+        raise ArenaError(f"the objective encodes a batch {len(listener.inputs)} times; a game needs one that does once")
+    inputs = listener.inputs[0]
+    jax.eval_shape(lambda: model.encode(**inputs))  # refuses wrong shapes and too long rows in the model's own words
+    return inputs
 
 
-def _each(count: Any, together: int, compute: Callable[..., Any], into: Any, *given: tuple[Any, Any]) -> Any:
+def _fill(count: Any, together: int, compute: Callable[..., Any], into: Any, *sources: tuple[Any, Any]) -> Any:
     """Fill the first ``count`` places: each given array is read in order, or at the places that are named."""
 
-    def some(turn: jax.Array, filled: Any) -> Any:
+    def fill_chunk(turn: jax.Array, filled: Any) -> Any:
         start = turn * together
 
-        def read(source: jax.Array, places: jax.Array | None) -> jax.Array:
+        def gather(source: jax.Array, places: jax.Array | None) -> jax.Array:
             if places is None:
                 return jax.lax.dynamic_slice_in_dim(source, start, together)
             return jnp.take(source, jax.lax.dynamic_slice_in_dim(places, start, together), axis=0)
 
-        found = jax.vmap(compute)(*(read(*one) for one in given))
+        results = jax.vmap(compute)(*(gather(*source) for source in sources))
         return jax.tree.map(
-            lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new.astype(all_.dtype), start, 0), filled, found
+            lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new.astype(all_.dtype), start, 0),
+            filled,
+            results,
         )
 
-    return jax.lax.fori_loop(0, (count + together - 1) // together, some, into)
+    return jax.lax.fori_loop(0, (count + together - 1) // together, fill_chunk, into)

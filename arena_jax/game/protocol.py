@@ -58,7 +58,7 @@ def learn_protocol(
     actions: Sequence[float] = (0.5, 1.0, 2.0),
     seeds: Sequence[int] = (0, 1),
     rounds: int = 2,
-    told: Callable[[str], Any] = lambda text: None,
+    log: Callable[[str], Any] = lambda text: None,
 ) -> Protocol:
     """Change one factor at a time from all ones, then let each type in turn give its best response.
 
@@ -73,7 +73,7 @@ def learn_protocol(
         actions: what each may choose; 1 is among them.
         seeds: paired: each profile is tried with each.
         rounds: of best responses, at most.
-        told: is told each profile tried.
+        log: is called with a line for each profile tried.
 
     Returns:
         The protocol. No profile is tried twice.
@@ -96,22 +96,22 @@ def learn_protocol(
     if isinstance(seeds, str) or not isinstance(seeds, Sequence | np.ndarray) or not len(seeds):
         raise ArenaError(f"seeds is {seeds!r}; give a list of at least one seed")
     count(rounds, "rounds", "how many rounds of best responses there are at most", 0)
-    known: dict[tuple[float, ...], Array] = {}
+    payoffs: dict[tuple[float, ...], Array] = {}
 
-    def asked(profile: Array, seed: int) -> float:
-        what = f"the payoff, asked for {' '.join(f'{m:g}' for m in profile)} with seed {seed},"
+    def evaluate(profile: Array, seed: int) -> float:
+        name = f"the payoff, asked for {' '.join(f'{m:g}' for m in profile)} with seed {seed},"
         return real_number(
-            ask(payoff, what, profile.copy(), seed), f"what {what} returned", "one number", lambda x: True
+            ask(payoff, name, profile.copy(), seed), f"what {name} returned", "one number", lambda x: True
         )
 
     def paid(profile: Array) -> Array:
         key = tuple(profile.tolist())
-        if key not in known:
-            values = np.array([asked(profile, seed) for seed in seeds])
+        if key not in payoffs:
+            values = np.array([evaluate(profile, seed) for seed in seeds])
             # A training that diverged is a bad profile, not an error.
-            known[key] = np.where(np.isfinite(values), values, -np.inf)
-            told(f"profile {len(known)}: {' '.join(f'{m:g}' for m in key)} pays {known[key].mean():.4f}")
-        return known[key]
+            payoffs[key] = np.where(np.isfinite(values), values, -np.inf)
+            log(f"profile {len(payoffs)}: {' '.join(f'{m:g}' for m in key)} pays {payoffs[key].mean():.4f}")
+        return payoffs[key]
 
     def gain(profile: Array, over: Array) -> tuple[float, float]:
         with np.errstate(invalid="ignore"):
@@ -123,14 +123,14 @@ def learn_protocol(
 
     def best(profile: Array, k: int) -> tuple[float, float]:
         """The action of type k that gains most beyond its noise, and that gain; its own action if there is none."""
-        chosen, most = float(profile[k]), 0.0
+        best_action, most = float(profile[k]), 0.0
         for action in choices:
             if action == profile[k]:
                 continue
             gained, error = gain(_with(profile, k, action), profile)
             if gained > max(most, np.nan_to_num(error)):
-                chosen, most = action, gained
-        return chosen, most
+                best_action, most = action, gained
+        return best_action, most
 
     ones = np.ones(len(types))
     if not np.isfinite(paid(ones)).all():
@@ -163,12 +163,12 @@ def learn_protocol(
         actions=choices,
         gain=gain(now, ones)[0],
         settled=settled,
-        profiles=len(known),
+        profiles=len(payoffs),
         path=tuple(path),
     )
 
 
 def _with(profile: Array, k: int, action: float) -> Array:
-    changed = np.array(profile, np.float64)
-    changed[k] = action
-    return changed
+    deviation = np.array(profile, np.float64)
+    deviation[k] = action
+    return deviation

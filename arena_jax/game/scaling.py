@@ -182,7 +182,7 @@ def _runs(parameters: Any, tokens: Any, losses: Any) -> tuple[Array, Array, Arra
 
 
 def _complaint(n: Array, d: Array, loss: Array) -> str:
-    """Say why these runs do not determine the law; empty if they do."""
+    """Why these runs do not determine the law; empty if they do."""
     cells = np.unique(np.stack([n, d]), axis=1).shape[1]
     if cells < _MINIMUM_CELLS:
         return f"{cells} cells (N, D) cannot determine 5 numbers; measure at least {_MINIMUM_CELLS}"

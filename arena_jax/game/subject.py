@@ -46,11 +46,11 @@ class Subject(NamedTuple):
         """
         count = arguments.count(count, "the number of sequences", "how many rows are looked at")
         size = min(size, count, len(rows))
-        whole = max(1, min(count, len(rows)) // size) * size
-        chosen = np.unique(np.linspace(0, len(rows) - 1, whole).astype(np.int64))
-        chosen = np.resize(chosen, whole)
-        length = rows.padded_length(chosen)
-        return [rows.batch(chosen[i : i + size], length) for i in range(0, whole, size)]
+        rows_used = max(1, min(count, len(rows)) // size) * size
+        indices = np.unique(np.linspace(0, len(rows) - 1, rows_used).astype(np.int64))
+        indices = np.resize(indices, rows_used)
+        length = rows.padded_length(indices)
+        return [rows.batch(indices[i : i + size], length) for i in range(0, rows_used, size)]
 
 
 def load_subject(
@@ -112,9 +112,9 @@ def _from_folder(folder: Path, dataset: str | None, max_length: int, language: b
         check_language(model.task, folder.name)
     tokenizer = data.load_tokenizer(folder)
     task = data.data_task(model.task)
-    wanted = DataConfig(name=dataset, max_length=min(max_length, model.config.max_length))
+    config = DataConfig(name=dataset, max_length=min(max_length, model.config.max_length))
     data.check_fits(
-        wanted.max_length,
+        config.max_length,
         tokenizer.vocab_size,
         positions=model.config.max_length,
         embeddings=model.config.vocab_size,
@@ -122,7 +122,7 @@ def _from_folder(folder: Path, dataset: str | None, max_length: int, language: b
     )
     rows = {
         split: data.encode(
-            load_split(wanted, task, split, None), tokenizer, task=model.task, max_length=wanted.max_length
+            load_split(config, task, split, None), tokenizer, task=model.task, max_length=config.max_length
         )
         for split in ("train", "validation")
     }
@@ -147,10 +147,10 @@ def _from_run(folder: Path, dataset: str | None, name: str | None, language: boo
     tokenizer = parts.tokenizers[name]
     train, validation = parts.train[name], parts.validation[name]
     if dataset is not None:
-        wanted = dataclasses.replace(config.data, name=dataset)
+        changed_config = dataclasses.replace(config.data, name=dataset)
         train, validation = (
-            encode(model, name, config, load_split(wanted, config.task, split, None), tokenizer)
+            encode(model, name, config, load_split(changed_config, config.task, split, None), tokenizer)
             for split in ("train", "validation")
         )
-    rate = config.model(name).learning_rate or config.optimizer.resolved().learning_rate
+    rate = config.model(name).learning_rate or config.optimizer.learning_rate
     return Subject(name, model, parts.objectives[name], tokenizer, train, validation, rate)

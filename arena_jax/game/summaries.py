@@ -40,7 +40,7 @@ def load_papers(path: str | Path, limit: int | None = None) -> Papers:
     """
     if limit is not None:
         count(limit, "the number of papers", "how many are read")
-    found = Papers([], [])
+    papers = Papers([], [])
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()[:limit]
     except OSError as error:
@@ -59,11 +59,11 @@ def load_papers(path: str | Path, limit: int | None = None) -> Papers:
             ) from None
         if not source or not target:
             raise ArenaError(f"'{path}', line {number}: 'source' or 'target' is empty; leave the line out")
-        found.sentences.append(source)
-        found.summaries.append(target)
-    if not found.sentences:
+        papers.sentences.append(source)
+        papers.summaries.append(target)
+    if not papers.sentences:
         raise ArenaError(f"'{path}' holds no papers")
-    return found
+    return papers
 
 
 def scores(predictions: Sequence[str], papers: Papers) -> dict[str, float]:
@@ -85,8 +85,8 @@ def scores(predictions: Sequence[str], papers: Papers) -> dict[str, float]:
     scorer = rouge.RougeScorer(list(METRICS[:3]), use_stemmer=True)
     rows = []
     for prediction, references in zip(predictions, papers.summaries, strict=True):
-        each = [scorer.score(reference, prediction) for reference in references]
-        rows.append([max(found[name].fmeasure for found in each) for name in METRICS[:3]])
+        reference_scores = [scorer.score(reference, prediction) for reference in references]
+        rows.append([max(score[name].fmeasure for score in reference_scores) for name in METRICS[:3]])
     result = dict(zip(METRICS, (100 * np.mean(rows, axis=0)).tolist(), strict=False))
     # As many streams of references as anybody has; who has fewer repeats the last.
     most = max(map(len, papers.summaries))
@@ -130,17 +130,17 @@ def summarize(
 
     @jax.jit
     def write(params: Any, ids: jax.Array, ends: jax.Array) -> jax.Array:
-        whole = models.merge(structure, params)
+        merged = models.merge(structure, params)
         rows = jnp.arange(ids.shape[0])
 
-        def one(i: jax.Array, ids: jax.Array) -> jax.Array:
-            hidden = whole.encode(ids)[rows, ends + i - 1]  # what stands behind is not seen
-            return ids.at[rows, ends + i].set(jnp.argmax(whole.predict_tokens(hidden), axis=-1).astype(ids.dtype))
+        def append_token(i: jax.Array, ids: jax.Array) -> jax.Array:
+            hidden = merged.encode(ids)[rows, ends + i - 1]  # what stands behind is not seen
+            return ids.at[rows, ends + i].set(jnp.argmax(merged.predict_tokens(hidden), axis=-1).astype(ids.dtype))
 
-        return jax.lax.fori_loop(0, tokens, one, ids)
+        return jax.lax.fori_loop(0, tokens, append_token, ids)
 
     prompts = [tokenizer.encode(" ".join(s) + PROMPT).ids[-(length - tokens) :] for s in papers.sentences]
-    written = []
+    summaries = []
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
         ids = np.zeros((batch_size, length), np.int32)
@@ -149,19 +149,19 @@ def summarize(
         ends = np.array([len(p) for p in part] + [1] * (batch_size - len(part)), np.int32)
         out = np.asarray(write(params, ids, ends))
         texts = [tokenizer.decode(out[row, ends[row] : ends[row] + tokens].tolist()) for row in range(len(part))]
-        written += [text.strip().split("\n")[0].strip() for text in texts]
-    return written
+        summaries += [text.strip().split("\n")[0].strip() for text in texts]
+    return summaries
 
 
 def evaluate_summaries(
     model: models.Transformer, tokenizer: data.Tokenizer, papers: Papers, *, tokens: int = 32, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """The model's scores with the floors' beside them: a model of a few million parameters sits at or below them."""
-    written: Mapping[str, list[str]] = {
+    texts_by_writer: Mapping[str, list[str]] = {
         "model": summarize(model, tokenizer, papers, tokens=tokens),
         **floors(papers, seed),
     }
-    return {name: scores(texts, papers) for name, texts in written.items()}
+    return {name: scores(texts, papers) for name, texts in texts_by_writer.items()}
 
 
 def _library(name: str) -> Any:

@@ -100,6 +100,6 @@ def measure(game: AblationGame, method: str = "banzhaf", *, evaluations: int | N
     """
     if method not in METHODS:
         raise ArenaError(f"unknown utility {method!r}; {nearest(str(method), METHODS)}")
-    found = METHODS[method](game, evaluations, seed)
-    flops = game.flops * (found.evaluations + (1 + BACKWARD) * found.gradients)
-    return dataclasses.replace(with_names(found, game.table.names), flops=flops)
+    values = METHODS[method](game, evaluations, seed)
+    flops = game.flops * (values.evaluations + (1 + BACKWARD) * values.gradients)
+    return dataclasses.replace(with_names(values, game.table.names), flops=flops)

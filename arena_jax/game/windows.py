@@ -99,18 +99,18 @@ def train_windows(
     labels = jax.tree_util.tree_map_with_path(lambda path, _: names.index(component_of(path)), params)
     optimizer = optax.adamw(learning_rate)
     key = jax.random.key(seed)
-    held = {name: jnp.stack([jnp.asarray(b[name]) for b in probe]) for name in probe[0]}
+    probe_batches = {name: jnp.stack([jnp.asarray(b[name]) for b in probe]) for name in probe[0]}
     keys = jax.random.split(jax.random.fold_in(key, 0), len(probe))
 
     def mean_loss(params: Any) -> jax.Array:
-        def one(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def batch_sums(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
             sums = objective(models.merge(structure, params), batch[0], batch[1], False).sums
             return sums["loss_sum"], sums["count"]
 
-        loss, count = jax.lax.map(one, (held, keys))
+        loss, count = jax.lax.map(batch_sums, (probe_batches, keys))
         return loss.sum() / count.sum()
 
-    def moved(params: Any, next_step: Any, last_step: Any, m: jax.Array) -> Any:
+    def stepped(params: Any, next_step: Any, last_step: Any, m: jax.Array) -> Any:
         """θ + Σ mₖ uₖ with the K parts of the next step, then the K parts of the last one."""
         return jax.tree.map(
             lambda p, u, w, k: p + (m[k] * u + m[n + k] * w).astype(p.dtype), params, next_step, last_step, labels
@@ -127,12 +127,12 @@ def train_windows(
 
     @jax.jit
     def losses(params: Any, next_step: Any, last_step: Any, rows: jax.Array) -> jax.Array:
-        return jax.lax.map(lambda m: mean_loss(moved(params, next_step, last_step, m)), rows)
+        return jax.lax.map(lambda m: mean_loss(stepped(params, next_step, last_step, m)), rows)
 
     @jax.jit
     def derivatives(params: Any, step: Any) -> tuple[jax.Array, jax.Array]:
         def at(m: jax.Array) -> jax.Array:
-            return mean_loss(moved(params, step, step, jnp.concatenate([m, jnp.zeros(n)])))
+            return mean_loss(stepped(params, step, step, jnp.concatenate([m, jnp.zeros(n)])))
 
         origin, slope = jnp.zeros(n), jax.grad(at)
         rows = jax.lax.map(lambda direction: jax.jvp(slope, (origin,), (direction,))[1], jnp.eye(n))
@@ -151,7 +151,9 @@ def train_windows(
     now, state = params, optimizer.init(params)
     before, (now, state) = now, advance(now, state, 0)
     last = jax.tree.map(jnp.subtract, now, before)
-    found: dict[str, list[Array]] = {name: [] for name in ("gains", "slope", "curvature", "potential", "directed")}
+    measurements: dict[str, list[Array]] = {
+        name: [] for name in ("gains", "slope", "curvature", "potential", "directed")
+    }
     on_probe = []
     for window in range(1, windows + 1):
         before, (now, state) = now, advance(now, state, window)
@@ -162,15 +164,15 @@ def train_windows(
         gains, table_ = values[0] - values[: 2**n], values[2**n :].reshape(n + 1, n + 1)
         worth = table_[:, 1:] - table_[:, :1]  # (nothing or step j, i): the loss without i's last window, minus with it
         slope, curvature = (np.asarray(x, np.float64) for x in derivatives(before, step))
-        found["gains"].append(gains)
-        found["slope"].append(slope)
-        found["curvature"].append(curvature)
-        found["potential"].append(potential_payoff(slope, (curvature + curvature.T) / 2, float(n)))
-        found["directed"].append(directed_payoff(worth[0], worth[1:].T))
+        measurements["gains"].append(gains)
+        measurements["slope"].append(slope)
+        measurements["curvature"].append(curvature)
+        measurements["potential"].append(potential_payoff(slope, (curvature + curvature.T) / 2, float(n)))
+        measurements["directed"].append(directed_payoff(worth[0], worth[1:].T))
         on_probe.append(values[0])
         last = step
     on_probe.append(evaluate(now, last, last, np.zeros((1, 2 * n), np.float32))[0])
-    stacked = {name: np.stack(values) for name, values in found.items()}
+    stacked = {name: np.stack(values) for name, values in measurements.items()}
     return Windows(names=names, losses=np.array(on_probe), steps=steps, **stacked)
 
 
@@ -189,11 +191,11 @@ def _chunked(losses: Any, width: int) -> Any:
     """Evaluate any number of rows with one compiled shape."""
 
     def run(params: Any, next_step: Any, last_step: Any, rows: Array) -> Array:
-        found = []
+        chunks = []
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
             filled = np.concatenate([part, np.zeros((CHUNK - len(part), width), np.float32)])
-            found.append(np.asarray(losses(params, next_step, last_step, filled), np.float64)[: len(part)])
-        return np.concatenate(found)
+            chunks.append(np.asarray(losses(params, next_step, last_step, filled), np.float64)[: len(part)])
+        return np.concatenate(chunks)
 
     return run

@@ -99,10 +99,10 @@ def shapley(
         orders = rng.permuted(np.tile(np.arange(n), (pairs, 1)), axis=1)
         orders = np.concatenate([orders, orders[:, ::-1]])
         if truncation is None:
-            found = _walk(oracle, orders, v_none, v_all)
+            marginal_values = _walk(oracle, orders, v_none, v_all)
         else:
-            found = _walk_truncated(oracle, orders, v_none, v_all, truncation)
-        marginals.append((found[:pairs] + found[pairs:]) / 2)
+            marginal_values = _walk_truncated(oracle, orders, v_none, v_all, truncation)
+        marginals.append((marginal_values[:pairs] + marginal_values[pairs:]) / 2)
         # An order truncated at once costs nothing: then more of them teach nothing either.
         if truncation is None or oracle.evaluations - before < pairs:
             break
@@ -199,8 +199,8 @@ def interactions(value: Value, n: int, *, index: Literal["grand", "shapley"] = "
     if index == "grand":
         without = ~np.eye(n, dtype=bool)
         v = oracle(np.concatenate([np.ones((1, n), bool), without, without[i] & without[j]]))
-        one, two = v[1 : n + 1], v[n + 1 :]
-        result[i, j] = v[0] - one[i] - one[j] + two
+        singles, pairs_left = v[1 : n + 1], v[n + 1 :]
+        result[i, j] = v[0] - singles[i] - singles[j] + pairs_left
     elif index == "shapley":
         v = table(oracle)
         members = coalitions(n)
@@ -208,16 +208,16 @@ def interactions(value: Value, n: int, *, index: Literal["grand", "shapley"] = "
         weights = np.array([1 / ((n - 1) * math.comb(n - 2, s)) for s in range(n - 1)])
         for a, b in zip(i, j, strict=True):
             rest = np.flatnonzero(~members[:, a] & ~members[:, b])
-            both = v[rest + (1 << a) + (1 << b)] - v[rest + (1 << a)] - v[rest + (1 << b)] + v[rest]
-            result[a, b] = weights[sizes[rest]] @ both
+            second_differences = v[rest + (1 << a) + (1 << b)] - v[rest + (1 << a)] - v[rest + (1 << b)] + v[rest]
+            result[a, b] = weights[sizes[rest]] @ second_differences
     else:
         raise ArenaError(f"unknown index {index!r}; known: grand, shapley")
     return Values(result + result.T, np.zeros((n, n)), oracle.evaluations, f"interactions ({index})")
 
 
-def _exact(wanted: bool | None, n: int, evaluations: int) -> bool:
+def _exact(exact: bool | None, n: int, evaluations: int) -> bool:
     """Whether all coalitions are evaluated: as wanted, else where they are no more than the samples may be."""
-    return n == 1 or (n <= EXACT_LIMIT and 2**n <= evaluations if wanted is None else wanted)
+    return n == 1 or (n <= EXACT_LIMIT and 2**n <= evaluations if exact is None else exact)
 
 
 def _semivalue(oracle: Oracle, weights: Any, method: str) -> Values:

@@ -94,7 +94,7 @@ def _library_attention(
     if jax.default_backend() != "gpu":
         raise ArenaError(f"attention='cudnn' needs an NVIDIA GPU, not {jax.default_backend()}: use attention='xla'")
     # A mask without examples of its own is the causal one, which cuDNN knows by itself and then skips half the work.
-    known = mask is not None and config.causal and mask.shape[0] == 1 < query.shape[0]
+    is_causal = mask is not None and config.causal and mask.shape[0] == 1 < query.shape[0]
     return jax.nn.dot_product_attention(
-        query, keys, values, mask=None if known else mask, scale=1.0, is_causal=known, implementation="cudnn"
+        query, keys, values, mask=None if is_causal else mask, scale=1.0, is_causal=is_causal, implementation="cudnn"
     )

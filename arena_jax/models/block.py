@@ -80,6 +80,6 @@ class Block(nnx.Module):
     def _norms_first(self) -> bool:
         return self.config.family == "gpt2"
 
-    def _sum(self, x: Array, found: Array, norm: LayerNorm, key: Array | None) -> Array:
-        total = x + dropout(found, self.config.hidden_dropout, key)
+    def _sum(self, x: Array, output: Array, norm: LayerNorm, key: Array | None) -> Array:
+        total = x + dropout(output, self.config.hidden_dropout, key)
         return total if self._norms_first else norm(total)

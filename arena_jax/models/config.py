@@ -20,9 +20,9 @@ ATTENTIONS = ("xla", "dot_product", "cudnn")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Says which transformer is built: BERT, RoBERTa and GPT-2 are settings of it.
+    """The configuration of a transformer: BERT, RoBERTa and GPT-2 are settings of it.
 
-    Every size is checked when the object is made, so that a wrong one is told before anything is compiled.
+    Every size is checked when the object is made, so that a wrong one is refused before anything is compiled.
 
     Raises:
         ArenaError: a value that no transformer of this family can have.
@@ -63,7 +63,7 @@ class TransformerConfig:
     problem_type: str | None = None  # what the labels of sequence classification are; None: decided by the labels
     dtype: str | None = None  # of the computation; None: param_dtype
     param_dtype: str = "float32"  # of the parameters
-    attention: str = "xla"  # products written out; "dot_product": jax.nn's; "cudnn": the fused one of NVIDIA GPUs
+    attention: str = "xla"  # products written out; "dot_product": jax.nn's; "cudnn": NVIDIA's fused one (not yet run)
     remat: bool = False  # recompute each block in the backward pass: less memory, about a third more time
     carried: tuple[tuple[str, Any], ...] = ()  # Hugging Face options without effect here, written back on saving
 
@@ -71,14 +71,14 @@ class TransformerConfig:
         if self.family not in FAMILIES:
             raise ArenaError(f"unknown family {self.family!r}; {nearest(str(self.family), FAMILIES)}")
         gpt2 = self.family == "gpt2"
-        own = {
+        defaults = {
             "activation": "gelu_new" if gpt2 else "gelu",
             "layer_norm_eps": 1e-5 if gpt2 else 1e-12,
             "pad_token_id": {"bert": 0, "roberta": 1, "gpt2": None}[self.family],
         }
         for name, unset in (("activation", ""), ("layer_norm_eps", None), ("pad_token_id", -1)):
             if getattr(self, name) == unset:
-                object.__setattr__(self, name, own[name])
+                object.__setattr__(self, name, defaults[name])
         problems = [*_wrong_numbers(self), *_wrong_names(self), *_wrong_together(self)]
         if problems:
             raise ArenaError(f"{self.family} configuration: " + "; ".join(problems))
@@ -120,10 +120,10 @@ class TransformerConfig:
             >>> models.preset("bert-tiny").replace(num_labels=3).labels()
             ('LABEL_0', 'LABEL_1', 'LABEL_2')
         """
-        known = [f.name for f in dataclasses.fields(self)]
+        names = [f.name for f in dataclasses.fields(self)]
         for name in changes:
-            if name not in known:
-                raise ArenaError(f"unknown configuration field {name!r}; {nearest(name, known)}")
+            if name not in names:
+                raise ArenaError(f"unknown configuration field {name!r}; {nearest(name, names)}")
         if "num_labels" in changes and changes["num_labels"] != self.num_labels:
             changes.setdefault("label_names", None)
         if changes.get("label_names") is not None:
@@ -198,10 +198,10 @@ def _wrong_names(c: TransformerConfig) -> list[str]:
         ("param_dtype", COMPUTE_TYPES),
         ("attention", ATTENTIONS),
     ]
-    for name, known in choices:
+    for name, allowed in choices:
         value = getattr(c, name)
-        if value not in known:
-            hint = nearest(str(value), [k for k in known if k])
+        if value not in allowed:
+            hint = nearest(str(value), [k for k in allowed if k])
             wrong.append(f"{name} {value!r} is not implemented; {hint}")
     if c.label_names is not None and not (
         isinstance(c.label_names, tuple) and all(isinstance(n, str) for n in c.label_names)

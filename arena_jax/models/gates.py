@@ -43,10 +43,10 @@ def gate(z: Array, gates: Array, means: Array | None) -> Array:
         [[1. 1. 5. 2.]]
     """
     axes = tuple(range(z.ndim - 1))
-    each = jnp.expand_dims(jnp.repeat(gates.astype(z.dtype), z.shape[-1] // gates.shape[-1]), axes)
+    factors = jnp.expand_dims(jnp.repeat(gates.astype(z.dtype), z.shape[-1] // gates.shape[-1]), axes)
     if means is None:
-        return each * z
-    return each * z + (1 - each) * jnp.expand_dims(means.astype(z.dtype), axes)
+        return factors * z
+    return factors * z + (1 - factors) * jnp.expand_dims(means.astype(z.dtype), axes)
 
 
 def check_gates(config: TransformerConfig, gates: Gates) -> None:

@@ -48,11 +48,11 @@ class LabelHead(nnx.Module):
 
     def __init__(self, config: TransformerConfig, task: str, initial: Initial) -> None:
         size, std = config.hidden_size, config.initializer_range
-        whole = task == "sequence-classification"
-        deeper = whole and config.family == "roberta"
+        sequence = task == "sequence-classification"
+        deeper = sequence and config.family == "roberta"
         self.dense = Linear(size, size, std, initial) if deeper else None
         outputs = 2 if task == "question-answering" else config.num_labels
-        bias = not (whole and config.family == "gpt2")
+        bias = not (sequence and config.family == "gpt2")
         self.output = Linear(size, outputs, std, initial, bias=bias)
 
 

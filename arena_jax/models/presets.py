@@ -81,10 +81,10 @@ def preset(name: str, **overrides: Any) -> TransformerConfig:
         raise ArenaError(f"unknown model preset {name!r}; {nearest(str(name), PRESETS)}")
     fields = {key: value for key, value in PRESETS[name].items() if key not in overrides}
     # Built without the overridden fields first, a preset would fail its own checks: sizes are checked together.
-    return TransformerConfig(**fields, **_known(overrides))
+    return TransformerConfig(**fields, **_check_overrides(overrides))
 
 
-def _known(overrides: dict[str, Any]) -> dict[str, Any]:
+def _check_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
     names = TransformerConfig.__dataclass_fields__
     for name in overrides:
         if name not in names:

@@ -64,8 +64,8 @@ class Surgery:
             raise ArenaError(f"'{self.name}' was made for another model: make it anew from this model's configuration")
         params = self.parameters(models.split(model)[1])
         shape = jax.eval_shape(lambda: models.split(models.create(self.after, model.task))[1])
-        for ours, wanted in zip(jax.tree.leaves(params), jax.tree.leaves(shape), strict=True):
-            assert ours.shape == wanted.shape, (ours.shape, wanted.shape)
+        for leaf, expected in zip(jax.tree.leaves(params), jax.tree.leaves(shape), strict=True):
+            assert leaf.shape == expected.shape, (leaf.shape, expected.shape)
         structure, _ = models.split(models.create(self.after, model.task))
         return models.merge(structure, params)
 
@@ -127,9 +127,9 @@ def rewire(
         columns = source[:, :, None] * width + np.arange(width)
         columns = np.where(source[:, :, None] == NEW, NEW, columns).reshape(len(source), -1)
         plans.append((("query", "key", "value"), ("attention", "output"), columns, np.repeat(share, width, axis=1)))
-        own = source.shape[1]
-        natural = config.hidden_size % own == 0 and config.hidden_size // own == width
-        after = after.replace(num_heads=own, head_width=None if natural else width)
+        num_heads = source.shape[1]
+        natural = config.hidden_size % num_heads == 0 and config.hidden_size // num_heads == width
+        after = after.replace(num_heads=num_heads, head_width=None if natural else width)
     if neurons is not None:
         plans.append((("up",), ("feed_forward", "down"), *neurons))
         after = after.replace(intermediate_size=neurons[0].shape[1])
@@ -139,10 +139,10 @@ def rewire(
         blocks = {**tree["blocks"]}
         for incoming, (part, outgoing), source, share in plans:
             maps = {**blocks[part]}
-            for one in incoming:
-                maps[one] = {
+            for module in incoming:
+                maps[module] = {
                     leaf: _incoming(value, source, share, role, random, config.initializer_range)
-                    for leaf, value in maps[one].items()
+                    for leaf, value in maps[module].items()
                 }
             kernel = _take(maps[outgoing]["kernel"], source, role, axis=1)
             if role == PARAMS:
@@ -157,22 +157,22 @@ def rewire(
 def _incoming(value: Array, source: Array, share: Array, role: str, random: Any, std: float) -> Array:
     """Columns of the kernels and biases that lead into units; their gradients scale with the unit's outgoing share."""
     axis = value.ndim - 1
-    taken = _take(value, source, role, axis)
+    values = _take(value, source, role, axis)
     if role == PARAMS:
-        fresh = random.normal(0, std, taken.shape) if axis == 2 else np.zeros(taken.shape)
-        taken = np.where(_wide(source == NEW, taken, axis), fresh, taken)
+        fresh = random.normal(0, std, values.shape) if axis == 2 else np.zeros(values.shape)
+        values = np.where(_wide(source == NEW, values, axis), fresh, values)
     else:
         scale = np.where(source == NEW, 1, share if role == FIRST else share**2)
-        taken = taken * _wide(scale, taken, axis)
-    return taken.astype(value.dtype)
+        values = values * _wide(scale, values, axis)
+    return values.astype(value.dtype)
 
 
 def _take(value: Array, source: Array, role: str, axis: int) -> Array:
     """Gather units along an axis, by block; a new one is 0, or the mean of its siblings among second moments."""
     index = _wide(np.maximum(source, 0), np.empty((0,) * value.ndim), axis)
-    taken = np.take_along_axis(value, index, axis=axis)
+    values = np.take_along_axis(value, index, axis=axis)
     filling = value.mean(axis=axis, keepdims=True) if role == SECOND else np.zeros((), value.dtype)
-    return np.where(_wide(source == NEW, taken, axis), filling, taken)
+    return np.where(_wide(source == NEW, values, axis), filling, values)
 
 
 def _wide(by_unit: Array, like: Array, axis: int) -> Array:
@@ -188,8 +188,8 @@ def identity(count: int, layers: int) -> tuple[Array, Array]:
 
 
 def _arrays(tree: Any) -> dict[str, Any]:
-    found: dict[str, Any] = jax.tree.map(np.asarray, tree)
-    return found
+    arrays: dict[str, Any] = jax.tree.map(np.asarray, tree)
+    return arrays
 
 
 def _like(old: Any, new: Any) -> Any:

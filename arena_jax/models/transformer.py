@@ -283,13 +283,13 @@ def _check_inputs(
     limit = config.max_positions if position_ids is not None else config.max_length
     if not 1 <= shape[1] <= limit:
         raise ArenaError(f"a sequence of {shape[1]} tokens does not fit a model of 1 to {limit}: cut or split it")
-    given = {
+    inputs = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "token_type_ids": token_type_ids,
         "position_ids": position_ids,
     }
-    for name, value in given.items():
+    for name, value in inputs.items():
         if value is None:
             continue
         allowed = {shape, (1, shape[1])} if name == "position_ids" else {shape}

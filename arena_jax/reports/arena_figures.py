@@ -70,7 +70,7 @@ def progress(arms: Arms) -> Any:
         above, below = panels[0][column], panels[1][column]
         lambdas = [np.array([progress_at(run, k) for k in range(len(run.scores))]) for run in runs]
         for i, colour in enumerate(cycle(len(names))):
-            _line(above, [_at(run, told[:, i]) for run, told in zip(runs, lambdas, strict=True)], colour)
+            _line(above, [_at(run, values[:, i]) for run, values in zip(runs, lambdas, strict=True)], colour)
             _line(below, [_at(run, run.scores[:, i]) for run in runs], colour, label=names[i])
         above.set(title=policy, xlim=(0, 100))
         above.set_yscale("symlog", linthresh=1e-3)

@@ -11,7 +11,7 @@ import numpy as np
 from arena_jax.arena.progress import learning_progress, resource_utilization_efficiency
 from arena_jax.config.units import parse_spend
 from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
-from arena_jax.reports.confidence import Interval, interval
+from arena_jax.reports.confidence import ConfidenceInterval, confidence_interval
 from arena_jax.reports.document import Table
 from arena_jax.runs.competition_lines import bits_mark
 
@@ -45,7 +45,7 @@ def table1(arms: Arms) -> tuple[Table, dict[str, Any]]:
         arms: from `gather`.
 
     Returns:
-        The table, and its numbers as ``{model: {policy: {name: Interval}}}``.
+        The table, and its numbers as ``{model: {policy: {name: ConfidenceInterval}}}``.
     """
     names = list(next(iter(arms.values()))[0].models)
     of_run: dict[str, Callable[[Run], np.ndarray]] = {
@@ -63,25 +63,31 @@ def table1(arms: Arms) -> tuple[Table, dict[str, Any]]:
     }
     header = ["model", "policy", "score", "score − static", "progress", "share %", "mean share %", "batch", "bits/byte"]
     rows: list[tuple[str, ...]] = []
-    numbers: dict[str, dict[str, dict[str, Interval]]] = {}
+    numbers: dict[str, dict[str, dict[str, ConfidenceInterval]]] = {}
     for i, name in enumerate(names):
         numbers[name] = {}
         mark = bits_mark(next(iter(arms.values()))[0].models[name])
         for policy in arms:
-            told = {key: interval(of[:, i].tolist(), _WITHIN.get(key)) for key, of in values[policy].items()}
-            ahead = interval([float(run.scores[-1, i] - other.scores[-1, i]) for run, other in pairs(arms, policy)])
-            numbers[name][policy] = {**told, "score_minus_static": ahead}
+            intervals = {
+                key: confidence_interval(of[:, i].tolist(), _WITHIN.get(key)) for key, of in values[policy].items()
+            }
+            ahead = confidence_interval(
+                [float(run.scores[-1, i] - other.scores[-1, i]) for run, other in pairs(arms, policy)]
+            )
+            numbers[name][policy] = {**intervals, "score_minus_static": ahead}
             rows.append(
                 (
                     name if policy == next(iter(arms)) else "",
                     policy,
-                    told["score"].plus_minus(".3f"),
+                    intervals["score"].plus_minus(".3f"),
                     "" if policy == CONTROL else ahead.text("+.3f"),
-                    told["progress"].plus_minus(".5f"),
-                    told["share"].plus_minus(".1f", 100),
-                    told["mean_share"].plus_minus(".1f", 100),
+                    intervals["progress"].plus_minus(".5f"),
+                    intervals["share"].plus_minus(".1f", 100),
+                    intervals["mean_share"].plus_minus(".1f", 100),
                     _sizes(values[policy]["batch"][:, i]),
-                    mark + told["bits_per_byte"].plus_minus(".3f") if math.isfinite(told["bits_per_byte"].mean) else "",
+                    mark + intervals["bits_per_byte"].plus_minus(".3f")
+                    if math.isfinite(intervals["bits_per_byte"].mean)
+                    else "",
                 )
             )
     return Table(header, rows, numbers=2), numbers
@@ -97,19 +103,21 @@ def table2(arms: Arms) -> tuple[Table, dict[str, Any]]:
         arms: from `gather`.
 
     Returns:
-        The table, and its numbers as ``{phase: {policy: {name: Interval}}}``.
+        The table, and its numbers as ``{phase: {policy: {name: ConfidenceInterval}}}``.
     """
     header: list[str] = ["phase"]
     rows: list[tuple[str, ...]] = []
-    numbers: dict[str, dict[str, dict[str, Interval]]] = {}
+    numbers: dict[str, dict[str, dict[str, ConfidenceInterval]]] = {}
     for policy in arms:
         header += [policy] if policy == CONTROL else [policy, "/ static", "by uneven shares alone"]
     for phase, (first, last) in PHASES.items():
         cells, numbers[phase] = [], {}
         for policy, runs in arms.items():
-            own = interval([efficiency(gains(run, (first, last)), run.share_between(first, last)) for run in runs])
-            cells.append(own.text(".3f"))
-            numbers[phase][policy] = {"efficiency": own}
+            efficiency_interval = confidence_interval(
+                [efficiency(gains(run, (first, last)), run.share_between(first, last)) for run in runs]
+            )
+            cells.append(efficiency_interval.text(".3f"))
+            numbers[phase][policy] = {"efficiency": efficiency_interval}
             if policy != CONTROL:
                 ratio, alone = ratios(arms, policy, (first, last))
                 cells += [ratio.text(".2f"), alone.text(".2f")]
@@ -119,14 +127,14 @@ def table2(arms: Arms) -> tuple[Table, dict[str, Any]]:
     return Table(header, rows), numbers
 
 
-def ratios(arms: Arms, policy: str, phase: tuple[float, float]) -> tuple[Interval, Interval]:
+def ratios(arms: Arms, policy: str, phase: tuple[float, float]) -> tuple[ConfidenceInterval, ConfidenceInterval]:
     """A policy's efficiency relative to static's, pair by pair: as it was, and with static's own gains."""
     as_it_was, alone = [], []
     for run, control in pairs(arms, policy):
         shares, below = run.share_between(*phase), efficiency(gains(control, phase), control.share_between(*phase))
         as_it_was.append(efficiency(gains(run, phase), shares) / below)
         alone.append(efficiency(gains(control, phase), shares) / below)
-    return interval(as_it_was), interval(alone)
+    return confidence_interval(as_it_was), confidence_interval(alone)
 
 
 def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
@@ -151,23 +159,25 @@ def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
     forms = dict.fromkeys(of_run, ",.0f") | {"device_seconds": ",.1f", "tflop": ",.3g"}
     rows, numbers, notes = [], {}, []
     for policy, runs in arms.items():
-        told = {key: interval([take(run) for run in runs]) for key, (_, take) in of_run.items()}
-        numbers[policy] = told
+        intervals = {key: confidence_interval([take(run) for run in runs]) for key, (_, take) in of_run.items()}
+        numbers[policy] = intervals
         seeds = ", ".join(str(run.seed) for run in runs)
         rows.append(
             (policy, seeds, *[_range([take(run) for run in runs], forms[key]) for key, (_, take) in of_run.items()])
         )
         if policy == CONTROL:
             continue
-        paired = [(run.seed, run.device_seconds, other.device_seconds) for run, other in pairs(arms, policy)]
-        numbers[policy]["device_seconds_relative_to_static"] = interval([mine / its for _, mine, its in paired])
-        apart = [one for one in paired if abs(one[1] / one[2] - 1) > SAME_COST]
+        run_pairs = [(run.seed, run.device_seconds, other.device_seconds) for run, other in pairs(arms, policy)]
+        numbers[policy]["device_seconds_relative_to_static"] = confidence_interval(
+            [seconds / control_seconds for _, seconds, control_seconds in run_pairs]
+        )
+        apart = [pair for pair in run_pairs if abs(pair[1] / pair[2] - 1) > SAME_COST]
         if apart:
-            seed, mine, its = max(apart, key=lambda one: abs(one[1] / one[2] - 1))
+            seed, seconds, control_seconds = max(apart, key=lambda pair: abs(pair[1] / pair[2] - 1))
             notes.append(
-                f"NOT AT EQUAL DEVICE-SECONDS: {policy} took {mine:,.1f} device-seconds and static {its:,.1f} with "
-                f"seed {seed}, {100 * (mine / its - 1):+.1f} %; {len(apart)} of {len(paired)} pairs are more than "
-                f"{100 * SAME_COST:.0f} % apart."
+                f"NOT AT EQUAL DEVICE-SECONDS: {policy} took {seconds:,.1f} device-seconds and static "
+                f"{control_seconds:,.1f} with seed {seed}, {100 * (seconds / control_seconds - 1):+.1f} %; "
+                f"{len(apart)} of {len(run_pairs)} pairs are more than {100 * SAME_COST:.0f} % apart."
             )
     if notes:
         notes.append(f"What follows compares runs of different cost; to equalise it, {_equalise(arms)}.")

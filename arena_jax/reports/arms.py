@@ -16,8 +16,8 @@ from arena_jax.runs.records import read
 
 CONTROL = "static"
 # What may differ between the runs of a report: these between policies only, those below between any two.
-_OWN = ("arena.progress_window", "arena.smoothing", "arena.floor")
-_FREE = (
+_POLICY_OPTIONS = ("arena.progress_window", "arena.smoothing", "arena.floor")
+_ANY_RUN = (
     "arena.policy",
     "training.seed",
     "training.output",
@@ -87,8 +87,8 @@ class Run:
     def share_between(self, first: float, last: float) -> np.ndarray:
         """The mean shares [models] between two fractions of the run; each holds until the next reallocation."""
         edges = np.clip(np.append(self.dealt, 1.0), first, last)
-        held = np.diff(edges)
-        return held @ self.shares / held.sum()
+        durations = np.diff(edges)
+        return durations @ self.shares / durations.sum()
 
 
 Arms = dict[str, list[Run]]
@@ -194,23 +194,28 @@ def read_run(folder: Path) -> Run:
 
 
 def _check_alike(first: Run, run: Run) -> None:
-    changed = [
-        told
-        for told in configuration.differences(first.config, run.config)
-        if told.split(":")[0] not in (*_FREE, *_OWN)
+    differences = [
+        difference
+        for difference in configuration.differences(first.config, run.config)
+        if difference.split(":")[0] not in (*_ANY_RUN, *_POLICY_OPTIONS)
     ]
-    if changed:
+    if differences:
         raise ArenaError(
-            f"'{run.folder}' is not comparable with '{first.folder}': {changed[0]}; policy and seed alone may differ"
+            f"'{run.folder}' is not comparable with '{first.folder}': {differences[0]}; "
+            "policy and seed alone may differ"
         )
-    sizes = [{name: about["parameters"] for name, about in one.models.items()} for one in (first, run)]
+    sizes = [{name: about["parameters"] for name, about in arm_run.models.items()} for arm_run in (first, run)]
     if sizes[0] != sizes[1]:
         raise ArenaError(f"'{run.folder}' is not comparable with '{first.folder}': its models have other sizes")
 
 
 def _check_options(first: Run, run: Run) -> None:
-    changed = [told for told in configuration.differences(first.config, run.config) if told.split(":")[0] in _OWN]
-    if changed:
+    differences = [
+        difference
+        for difference in configuration.differences(first.config, run.config)
+        if difference.split(":")[0] in _POLICY_OPTIONS
+    ]
+    if differences:
         raise ArenaError(
-            f"'{run.folder}' and '{first.folder}' are both of {run.policy}, with different options: {changed[0]}"
+            f"'{run.folder}' and '{first.folder}' are both of {run.policy}, with different options: {differences[0]}"
         )

@@ -10,37 +10,37 @@ import numpy as np
 
 from arena_jax.reports.arena_tables import PHASES, efficiency, gains, progress_at, ratios
 from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
-from arena_jax.reports.confidence import Interval, interval
+from arena_jax.reports.confidence import ConfidenceInterval, confidence_interval
 
-HELD, FAILED, OPEN, UNKNOWN = "held", "did not hold", "not shown", "not judged"
+HOLDS, FAILED, OPEN, UNKNOWN = "holds", "does not hold", "not shown", "not judged"
 SPREAD = 0.05  # shares this far apart have moved apart
 ALIKE = 0.02  # losses this near are alike, as a part of the control's
 RULE = (
-    "A claim held where the whole 95 % interval over seeds is on its side, did not hold where the whole interval is on "
-    "the other side, and is not shown where the interval reaches to both; about one in twenty is "
+    "A claim holds where the whole 95 % interval over seeds is on its side, does not hold where the whole interval is "
+    "on the other side, and is not shown where the interval reaches to both; about one in twenty is "
     "misjudged by chance. Differences are of pairs with the same seed."
 )
 
 
 class Finding(NamedTuple):
-    """What the runs say of one claim for one policy.
+    """A claim judged on the runs of one policy.
 
     Attributes:
         claim: what the paper says, with its section.
         policy: the arm it was judged on.
-        verdict: "held", "did not hold", "not shown" or "not judged".
-        told: the numbers that say so, or what is missing.
+        verdict: "holds", "does not hold", "not shown" or "not judged".
+        evidence: the numbers that say so, or what is missing.
         value: the number that decides, with its interval; None where nothing could be judged.
     """
 
     claim: str
     policy: str
     verdict: str
-    told: str
-    value: Interval | None
+    evidence: str
+    value: ConfidenceInterval | None
 
 
-class Missing(Exception):
+class NotJudged(Exception):
     """Why a claim cannot be judged on these runs."""
 
 
@@ -77,18 +77,18 @@ def judge(arms: Arms) -> list[Finding]:
 
 
 def _finding(
-    claim: str, policy: str, measure: Callable[[list[tuple[Run, Run]]], Measure], paired: list[tuple[Run, Run]]
+    claim: str, policy: str, measure: Callable[[list[tuple[Run, Run]]], Measure], run_pairs: list[tuple[Run, Run]]
 ) -> Finding:
     try:
-        values, threshold, side, sentence, written = measure(paired)
-    except Missing as missing:
-        return Finding(claim, policy, UNKNOWN, str(missing), None)
-    value = interval(values, written.bounds)
-    told = sentence.format(value.text(written.form, written.scale))
-    return Finding(claim, policy, verdict(value, threshold, side), told + _doubt(value), value)
+        values, threshold, side, sentence, form = measure(run_pairs)
+    except NotJudged as reason:
+        return Finding(claim, policy, UNKNOWN, str(reason), None)
+    value = confidence_interval(values, form.bounds)
+    evidence = sentence.format(value.text(form.form, form.scale))
+    return Finding(claim, policy, verdict(value, threshold, side), evidence + _doubt(value), value)
 
 
-def verdict(value: Interval, threshold: float, side: int) -> str:
+def verdict(value: ConfidenceInterval, threshold: float, side: int) -> str:
     """Judge an interval against a threshold.
 
     Args:
@@ -97,20 +97,21 @@ def verdict(value: Interval, threshold: float, side: int) -> str:
         side: +1 if it says "above", −1 if it says "below".
 
     Example:
-        >>> [verdict(Interval(2, low, high, 3), 0, +1) for low, high in ((1, 3), (-1, 5), (math.nan, math.nan))]
-        ['held', 'not shown', 'not judged']
-        >>> verdict(Interval(2, 1, 3, 3), 0, -1)
-        'did not hold'
+        >>> ends = (1, 3), (-1, 5), (math.nan, math.nan)
+        >>> [verdict(ConfidenceInterval(2, *pair, 3), 0, +1) for pair in ends]
+        ['holds', 'not shown', 'not judged']
+        >>> verdict(ConfidenceInterval(2, 1, 3, 3), 0, -1)
+        'does not hold'
     """
-    if not value.known:
+    if not value.finite:
         return UNKNOWN
     if min(side * (value.low - threshold), side * (value.high - threshold)) > 0:
-        return HELD
+        return HOLDS
     return FAILED if max(side * (value.low - threshold), side * (value.high - threshold)) < 0 else OPEN
 
 
-def _doubt(value: Interval) -> str:
-    if value.known:
+def _doubt(value: ConfidenceInterval) -> str:
+    if value.finite:
         return ""
     if not math.isfinite(value.mean):
         return "; a score is not finite: a model diverged"
@@ -120,104 +121,106 @@ def _doubt(value: Interval) -> str:
 # ---- 5.1: memory ----
 
 
-def moved_apart(paired: list[tuple[Run, Run]]) -> Measure:
+def moved_apart(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """Largest less smallest share at the end."""
-    values = [float(np.ptp(run.shares[-1])) for run, _ in paired]
-    told = f"largest less smallest share at the end: {{}} points (above {100 * SPREAD:.0f}: apart)"
-    return values, SPREAD, +1, told, _PART
+    values = [float(np.ptp(run.shares[-1])) for run, _ in run_pairs]
+    sentence = f"largest less smallest share at the end: {{}} points (above {100 * SPREAD:.0f}: apart)"
+    return values, SPREAD, +1, sentence, _PART
 
 
-def nobody_takes_all(paired: list[tuple[Run, Run]]) -> Measure:
+def nobody_takes_all(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """The largest share at the end."""
-    return [float(run.shares[-1].max()) for run, _ in paired], 0.5, -1, "largest share at the end: {} %", _PART
+    return [float(run.shares[-1].max()) for run, _ in run_pairs], 0.5, -1, "largest share at the end: {} %", _PART
 
 
-def settled(paired: list[tuple[Run, Run]]) -> Measure:
+def settled(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """How far shares move per reallocation, second half less first half."""
 
     def change(run: Run) -> float:
-        moved = np.abs(np.diff(run.shares, axis=0)).mean(1)
+        movements = np.abs(np.diff(run.shares, axis=0)).mean(1)
         late = run.dealt[1:] >= 0.5
         if late.all() or not late.any():
-            raise Missing("a half of the run has no reallocation: reallocate more often")
-        return float(moved[late].mean() - moved[~late].mean())
+            raise NotJudged("a half of the run has no reallocation: reallocate more often")
+        return float(movements[late].mean() - movements[~late].mean())
 
-    told = "points that a share moves at a reallocation, second half less first: {}"
-    return [change(run) for run, _ in paired], 0.0, -1, told, _PARTS_APART._replace(form="+.2f")
+    sentence = "points that a share moves at a reallocation, second half less first: {}"
+    return [change(run) for run, _ in run_pairs], 0.0, -1, sentence, _PARTS_APART._replace(form="+.2f")
 
 
 # ---- 5.2: learning progress ----
 
 
-def small_learns_fastest(paired: list[tuple[Run, Run]]) -> Measure:
+def small_learns_fastest(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """How often the smallest causal model has the highest progress."""
-    run = paired[0][0]
+    run = run_pairs[0][0]
     sizes = {i: run.models[name]["parameters"] for i, name in enumerate(run.models) if _causal(run, name)}
     if len(set(sizes.values())) < 2:
-        raise Missing("it needs two causal models of different sizes")
+        raise NotJudged("it needs two causal models of different sizes")
     smallest = min(sizes, key=lambda i: sizes[i])
 
     def often(run: Run) -> float:
         return float(np.mean([progress_at(run, k).argmax() == smallest for k in range(1, len(run.scores))]))
 
-    told = f"{list(run.models)[smallest]} has the highest progress at {{}} % of the evaluations (above 50: most)"
-    return [often(run) for run, _ in paired], 0.5, +1, told, _PART._replace(form=".0f")
+    sentence = f"{list(run.models)[smallest]} has the highest progress at {{}} % of the evaluations (above 50: most)"
+    return [often(run) for run, _ in run_pairs], 0.5, +1, sentence, _PART._replace(form=".0f")
 
 
-def masked_flatten_first(paired: list[tuple[Run, Run]]) -> Measure:
+def masked_flatten_first(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """The part of its whole improvement that a model makes early: masked models less causal ones."""
 
     def early(run: Run) -> np.ndarray:
         return gains(run, PHASES["early"]) / gains(run, PHASES["overall"])
 
-    masked, causal = _kinds(paired[0][0])
+    masked, causal = _kinds(run_pairs[0][0])
     if not masked or not causal:
-        raise Missing("it needs masked and causal models")
-    values = [float(early(run)[masked].mean() - early(run)[causal].mean()) for run, _ in paired]
-    told = "of a model's whole improvement, made in the first 30 % of the run: masked less causal {} points"
-    return values, 0.0, +1, told, _PERCENT
+        raise NotJudged("it needs masked and causal models")
+    values = [float(early(run)[masked].mean() - early(run)[causal].mean()) for run, _ in run_pairs]
+    sentence = "of a model's whole improvement, made in the first 30 % of the run: masked less causal {} points"
+    return values, 0.0, +1, sentence, _PERCENT
 
 
-def best_has_least(paired: list[tuple[Run, Run]]) -> Measure:
+def best_has_least(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """The share of the best model less the smallest share of the others."""
 
     def ahead(run: Run) -> float:
         best = int(run.scores[-1].argmax())
         return float(run.shares[-1, best] - np.delete(run.shares[-1], best).min())
 
-    told = f"share of the best model ({_winners(paired, 0)}) less the smallest other share: {{}} points"
-    return [ahead(run) for run, _ in paired], 0.0, -1, told, _PARTS_APART
+    sentence = f"share of the best model ({_winners(run_pairs, 0)}) less the smallest other share: {{}} points"
+    return [ahead(run) for run, _ in run_pairs], 0.0, -1, sentence, _PARTS_APART
 
 
 # ---- 5.3: convergence ----
 
 
-def causal_converge_sooner(paired: list[tuple[Run, Run]]) -> Measure:
+def causal_converge_sooner(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """When the causal models reach the loss that both arms reach, against the control."""
-    _, causal = _kinds(paired[0][0])
+    _, causal = _kinds(run_pairs[0][0])
     if not causal:
-        raise Missing("it needs a causal model")
-    values = [float(np.mean([_sooner(run, control, i) for i in causal])) for run, control in paired]
-    told = "points of the run that causal models need more (+) or less (−) than static to reach the loss both reach: {}"
-    return values, 0.0, -1, told, _PARTS_APART
-
-
-def masked_lose_nothing(paired: list[tuple[Run, Run]]) -> Measure:
-    """Final loss of masked models that were given less, relative to the control; at most a little more."""
-    less = _given(paired, -1)
-    values = [float((run.scores[-1, less] / other.scores[-1, less]).mean() - 1) for run, other in paired]
-    who = _named(paired, less)
-    told = (
-        f"final loss of {who}, given less than an equal share: {{}} % against static (up to {100 * ALIKE:.0f}: alike)"
+        raise NotJudged("it needs a causal model")
+    values = [float(np.mean([_sooner(run, control, i) for i in causal])) for run, control in run_pairs]
+    sentence = (
+        "points of the run that causal models need more (+) or less (−) than static to reach the loss both reach: {}"
     )
-    return values, ALIKE, -1, told, Form("+.2f", 100.0)
+    return values, 0.0, -1, sentence, _PARTS_APART
 
 
-def masked_gain_from_more(paired: list[tuple[Run, Run]]) -> Measure:
+def masked_lose_nothing(run_pairs: list[tuple[Run, Run]]) -> Measure:
+    """Final loss of masked models that were given less, relative to the control; at most a little more."""
+    less = _with_shares(run_pairs, -1)
+    values = [float((run.scores[-1, less] / other.scores[-1, less]).mean() - 1) for run, other in run_pairs]
+    names = _named(run_pairs, less)
+    sentence = (
+        f"final loss of {names}, given less than an equal share: {{}} % against static (up to {100 * ALIKE:.0f}: alike)"
+    )
+    return values, ALIKE, -1, sentence, Form("+.2f", 100.0)
+
+
+def masked_gain_from_more(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """Final loss of masked models that were given more, against the control."""
-    more = _given(paired, +1)
-    values = [float((run.scores[-1, more] - other.scores[-1, more]).mean()) for run, other in paired]
-    return values, 0.0, +1, f"final score of {_named(paired, more)}, given more, against static: {{}}", Form("+.4f")
+    more = _with_shares(run_pairs, +1)
+    values = [float((run.scores[-1, more] - other.scores[-1, more]).mean()) for run, other in run_pairs]
+    return values, 0.0, +1, f"final score of {_named(run_pairs, more)}, given more, against static: {{}}", Form("+.4f")
 
 
 # ---- 5.4: efficiency ----
@@ -226,48 +229,51 @@ def masked_gain_from_more(paired: list[tuple[Run, Run]]) -> Measure:
 def efficiency_claim(phase: str) -> Callable[[list[tuple[Run, Run]]], Measure]:
     """Relative efficiency in a phase, less 1."""
 
-    def measure(paired: list[tuple[Run, Run]]) -> Measure:
-        arms = {"": [run for run, _ in paired], CONTROL: [control for _, control in paired]}
-        alone = ratios(arms, "", PHASES[phase])[1]
-        values = [_efficiency(run, phase) / _efficiency(control, phase) - 1 for run, control in paired]
-        told = f"{{}} % against static; static's own gains over these shares would give {(alone.mean - 1) * 100:+.1f} %"
-        return values, 0.0, +1, told, _PERCENT
+    def measure(run_pairs: list[tuple[Run, Run]]) -> Measure:
+        arms = {"": [run for run, _ in run_pairs], CONTROL: [control for _, control in run_pairs]}
+        by_shares = ratios(arms, "", PHASES[phase])[1]
+        values = [_efficiency(run, phase) / _efficiency(control, phase) - 1 for run, control in run_pairs]
+        alone = f"{(by_shares.mean - 1) * 100:+.1f} %"
+        sentence = f"{{}} % against static; static's own gains over these shares would give {alone}"
+        return values, 0.0, +1, sentence, _PERCENT
 
     return measure
 
 
-def most_efficient_early(paired: list[tuple[Run, Run]]) -> Measure:
+def most_efficient_early(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """The advantage in efficiency, early less late."""
 
     def advantage(run: Run, control: Run, phase: str) -> float:
         return _efficiency(run, phase) - _efficiency(control, phase)
 
-    values = [advantage(*pair, "early") - advantage(*pair, "late") for pair in paired]
+    values = [advantage(*pair, "early") - advantage(*pair, "late") for pair in run_pairs]
     return values, 0.0, +1, "advantage over static in RUE, early less late: {}", Form("+.3f")
 
 
 # ---- abstract and section 8 ----
 
 
-def favours_the_promising(paired: list[tuple[Run, Run]]) -> Measure:
+def favours_the_promising(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """The mean share of the model that wins under static, less an equal share."""
 
     def more(run: Run, control: Run) -> float:
         return float(run.share_between(0, 1)[int(control.scores[-1].argmax())] - 1 / len(run.models))
 
-    told = f"mean share of the model that wins under static ({_winners(paired, 1)}) less an equal share: {{}} points"
-    return [more(*pair) for pair in paired], 0.0, +1, told, _PARTS_APART
+    sentence = (
+        f"mean share of the model that wins under static ({_winners(run_pairs, 1)}) less an equal share: {{}} points"
+    )
+    return [more(*pair) for pair in run_pairs], 0.0, +1, sentence, _PARTS_APART
 
 
-def best_is_better(paired: list[tuple[Run, Run]]) -> Measure:
+def best_is_better(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """The best final score, against the control's best."""
-    values = [float(run.scores[-1].max() - control.scores[-1].max()) for run, control in paired]
+    values = [float(run.scores[-1].max() - control.scores[-1].max()) for run, control in run_pairs]
     return values, 0.0, +1, "best final score against static's best: {}", Form("+.4f")
 
 
-def all_are_better(paired: list[tuple[Run, Run]]) -> Measure:
+def all_are_better(run_pairs: list[tuple[Run, Run]]) -> Measure:
     """The models' mean final score, against the control's."""
-    values = [float(run.scores[-1].mean() - control.scores[-1].mean()) for run, control in paired]
+    values = [float(run.scores[-1].mean() - control.scores[-1].mean()) for run, control in run_pairs]
     return values, 0.0, +1, "mean final score of all models against static: {}", Form("+.4f")
 
 
@@ -306,24 +312,24 @@ def _kinds(run: Run) -> tuple[list[int], list[int]]:
     return masked, [i for i, name in columns if _causal(run, name)]
 
 
-def _given(paired: list[tuple[Run, Run]], side: int) -> list[int]:
+def _with_shares(run_pairs: list[tuple[Run, Run]], side: int) -> list[int]:
     """The masked models that were given clearly more (+1) or less (−1) than an equal share, on average over seeds."""
-    run = paired[0][0]
-    mean = np.mean([run.share_between(0, 1) for run, _ in paired], axis=0)
-    found = [i for i in _kinds(run)[0] if side * (mean[i] - 1 / len(run.models)) > 0.005]
-    if not found:
-        raise Missing(f"no masked model was given {'more' if side > 0 else 'less'} than an equal share")
-    return found
+    run = run_pairs[0][0]
+    mean = np.mean([run.share_between(0, 1) for run, _ in run_pairs], axis=0)
+    columns = [i for i in _kinds(run)[0] if side * (mean[i] - 1 / len(run.models)) > 0.005]
+    if not columns:
+        raise NotJudged(f"no masked model was given {'more' if side > 0 else 'less'} than an equal share")
+    return columns
 
 
-def _named(paired: list[tuple[Run, Run]], columns: Sequence[int]) -> str:
-    names = list(paired[0][0].models)
+def _named(run_pairs: list[tuple[Run, Run]], columns: Sequence[int]) -> str:
+    names = list(run_pairs[0][0].models)
     return " and ".join(names[i] for i in columns)
 
 
-def _winners(paired: list[tuple[Run, Run]], of: int) -> str:
-    best = {int(pair[of].scores[-1].argmax()) for pair in paired}
-    return " or ".join(list(paired[0][0].models)[i] for i in sorted(best))
+def _winners(run_pairs: list[tuple[Run, Run]], of: int) -> str:
+    best = {int(pair[of].scores[-1].argmax()) for pair in run_pairs}
+    return " or ".join(list(run_pairs[0][0].models)[i] for i in sorted(best))
 
 
 def _efficiency(run: Run, phase: str) -> float:
@@ -349,4 +355,4 @@ def _reached(run: Run, model: int, goal: float) -> float:
 
 def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Findings as JSON holds them."""
-    return [one._asdict() | {"value": one.value and one.value._asdict()} for one in findings]
+    return [finding._asdict() | {"value": finding.value and finding.value._asdict()} for finding in findings]

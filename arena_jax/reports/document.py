@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ def text(blocks: Sequence[Block]) -> str:
             case Paragraph(words):
                 parts.append(_wrapped(words, "  ", "  "))
             case Items(texts):
-                parts.append("\n".join(_wrapped(one, "  · ", "    ") for one in texts))
+                parts.append("\n".join(_wrapped(sentence, "  · ", "    ") for sentence in texts))
             case Table():
                 parts.append(_aligned(block))
             case Picture(file, caption):
@@ -96,7 +95,7 @@ def markdown(blocks: Sequence[Block]) -> str:
             case Paragraph(words):
                 parts.append(words)
             case Items(texts):
-                parts.append("\n".join(f"- {one}" for one in texts))
+                parts.append("\n".join(f"- {sentence}" for sentence in texts))
             case Table(header, rows, numbers):
                 marks = ["---" if i < numbers else "---:" for i in range(len(header))]
                 lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
@@ -113,45 +112,21 @@ def page(title: str, blocks: Sequence[Block]) -> str:
         >>> "<h2>Scores &lt;1</h2>" in page("run", [Heading("Scores <1")])
         True
     """
-    parts = []
-    for block in blocks:
-        match block:
-            case Heading(words, level):
-                parts.append(f"<h{level}>{html.escape(words)}</h{level}>")
-            case Paragraph(words):
-                parts.append(f"<p>{html.escape(words)}</p>")
-            case Items(texts):
-                parts.append("<ul>" + "".join(f"<li>{html.escape(one)}</li>" for one in texts) + "</ul>")
-            case Table(header, rows, numbers):
-                kinds = ["" if i < numbers else ' class="n"' for i in range(len(header))]
-                top = "".join(f"<th{k}>{html.escape(cell)}</th>" for k, cell in zip(kinds, header, strict=True))
-                body = "\n".join(
-                    "<tr>" + "".join(f"<td{k}>{html.escape(c)}</td>" for k, c in zip(kinds, row, strict=True)) + "</tr>"
-                    for row in rows
-                )
-                parts.append(f'<div class="t"><table><tr>{top}</tr>\n{body}</table></div>')
-            case Picture(file, caption):
-                data = base64.b64encode(file.read_bytes()).decode("ascii")
-                told = html.escape(caption)
-                image = f'<img alt="{told}" src="data:image/png;base64,{data}">'
-                parts.append(f"<figure>{image}<figcaption>{told}</figcaption></figure>")
-    head = f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
-    return f"{head}<style>{_STYLE}</style>\n<main>\n" + "\n".join(parts) + "\n</main>\n</html>\n"
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    kinds = [(type(block).__name__, block) for block in blocks]
+    return environment.get_template("page.html").render(title=title, blocks=kinds, png=_png)
 
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #333; background: #fff; margin: 2rem 1rem }
-main { max-width: 62rem; margin: auto }
-h1, h2 { line-height: 1.2 }
-h2 { margin-top: 2.5rem }
-.t { overflow-x: auto }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e4e4e4; white-space: nowrap }
-.n { text-align: right }
-figure { margin: 1.5rem 0 }
-img { max-width: 100% }
-figcaption { color: #666; font-size: 14px }
-"""
+def _png(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode("ascii")
 
 
 def _wrapped(words: str, first: str, rest: str) -> str:

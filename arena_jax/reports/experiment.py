@@ -13,7 +13,7 @@ from arena_jax.reports import claims, document
 from arena_jax.reports.arena_figures import draw_figures
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import CONTROL, Arms, gather, pairs
-from arena_jax.reports.confidence import Interval
+from arena_jax.reports.confidence import ConfidenceInterval
 from arena_jax.reports.document import Block, Heading, Items, Paragraph
 from arena_jax.runs.competition_lines import bits_note
 
@@ -59,18 +59,18 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
         Its blocks, and all its numbers.
     """
     run = arms[CONTROL][0]
-    seeds = {policy: [one.seed for one in runs] for policy, runs in arms.items()}
+    seeds = {policy: [arm_run.seed for arm_run in runs] for policy, runs in arms.items()}
     policies = [policy for policy in arms if policy != CONTROL]
     spent, spending, notes = spent_table(arms)
     first, final = table1(arms)
     second, phases = table2(arms)
-    found = claims.judge(arms)
+    findings = claims.judge(arms)
     if min(map(len, seeds.values())) < 2:
         notes.append("An arm has one seed only: it has no intervals, and no claim can be judged on it.")
     unpaired = sorted({f"{policy} {s}" for policy in seeds for s in set(seeds[policy]) ^ set(seeds[CONTROL])})
     if unpaired:
         notes.append(f"Without a partner in static or from it, and in no difference: seeds {', '.join(unpaired)}.")
-    late = [one.deferred > 0 for runs in arms.values() for one in runs]
+    late = [arm_run.deferred > 0 for runs in arms.values() for arm_run in runs]
     if any(late):
         notes.append(
             f"In {sum(late)} of {len(late)} runs batch sizes came later than planned, or not at all, as programs were "
@@ -104,21 +104,25 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
         Heading("The paper's claims"),
         Paragraph(claims.RULE),
     ]
-    for claim in dict.fromkeys(one.claim for one in found):
-        told = [f"{one.policy}: {one.verdict} — {one.told}" for one in found if one.claim == claim]
-        blocks += [Heading(claim, 3), Items(told)]
+    for claim in dict.fromkeys(finding.claim for finding in findings):
+        sentences = [
+            f"{finding.policy}: {finding.verdict} — {finding.evidence}"
+            for finding in findings
+            if finding.claim == claim
+        ]
+        blocks += [Heading(claim, 3), Items(sentences)]
     numbers = {
         "preset": run.config.preset,
         "length": length,
-        "runs": {policy: {str(one.seed): str(one.folder) for one in runs} for policy, runs in arms.items()},
+        "runs": {policy: {str(arm_run.seed): str(arm_run.folder) for arm_run in runs} for policy, runs in arms.items()},
         "notes": notes,
         "spent": spending,
         "device_seconds": {
-            policy: {str(one.seed): one.device_seconds for one in runs} for policy, runs in arms.items()
+            policy: {str(arm_run.seed): arm_run.device_seconds for arm_run in runs} for policy, runs in arms.items()
         },
         "table1": final,
         "table2": phases,
-        "claims": claims.as_json(found),
+        "claims": claims.as_json(findings),
     }
     return blocks, numbers
 
@@ -133,17 +137,17 @@ def _intervals(arms: Arms) -> str:
 def _counts(arms: Arms) -> str:
     """How many seeds there are, and pairs with static's where those are fewer."""
     seeds = {policy: len(runs) for policy, runs in arms.items()}
-    paired = {policy: len(pairs(arms, policy)) for policy in arms}
-    if len({*seeds.values(), *paired.values()}) == 1:
+    pair_counts = {policy: len(pairs(arms, policy)) for policy in arms}
+    if len({*seeds.values(), *pair_counts.values()}) == 1:
         return f"n = {seeds[CONTROL]}"
     of_means = ", ".join(f"{count} of {policy}" for policy, count in seeds.items())
-    of_pairs = ", ".join(f"{count} of {policy}" for policy, count in paired.items() if policy != CONTROL)
+    of_pairs = ", ".join(f"{count} of {policy}" for policy, count in pair_counts.items() if policy != CONTROL)
     return f"n = {of_means}, and in differences from static n = {of_pairs}"
 
 
 def _plain(value: Any) -> Any:
     """Intervals to dictionaries, what is not finite to null."""
-    if isinstance(value, Interval):
+    if isinstance(value, ConfidenceInterval):
         return _plain(value._asdict())
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}

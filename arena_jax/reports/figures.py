@@ -221,8 +221,8 @@ def _metrics(records: Sequence[Record]) -> list[str]:
             reported |= set(metrics)
             if record["kind"] == "evaluation":
                 scores[score_of(metrics)] = None
-    found = ["loss", *scores, *[m for m in ("accuracy", "perplexity", "bits_per_byte") if m in reported]]
-    return list(dict.fromkeys(m for m in [*found, "learning_rate"] if m in reported))
+    metrics_in_order = ["loss", *scores, *[m for m in ("accuracy", "perplexity", "bits_per_byte") if m in reported]]
+    return list(dict.fromkeys(m for m in [*metrics_in_order, "learning_rate"] if m in reported))
 
 
 def cycle(count: int) -> list[str]:

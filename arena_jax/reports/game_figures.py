@@ -67,9 +67,9 @@ def draw(record: str | Path) -> list[Path]:
 
 def importance(axes: Any, content: Record) -> None:
     """Each player's utility over the blocks, by kind, and the mean of the kind in each block with its error bar."""
-    players, found = content["players"], content["utilities"]["banzhaf"]
-    values = np.array(found["values"], float)
-    errors = np.array([np.nan if e is None else e for e in found["standard_errors"]], float)
+    players, banzhaf = content["players"], content["utilities"]["banzhaf"]
+    values = np.array(banzhaf["values"], float)
+    errors = np.array([np.nan if e is None else e for e in banzhaf["standard_errors"]], float)
     layers = sorted({p["layer"] for p in players})
     for shift, (kind, (label, colour)) in zip((-0.16, 0.16), KINDS.items(), strict=True):
         chosen = np.array([p["kind"] == kind for p in players])
@@ -133,8 +133,8 @@ def entropy(axes: Any, content: Record) -> None:
     axes.set_xlabel("entropy of its attention (0: one token, 1: all alike)")
     axes.set_ylabel("worth (nats)")
     axes.set_title("Heads: where they look, and what they are worth")
-    told = "too few heads" if rho is None else f"Spearman {rho:+.2f}, {len(x)} heads"
-    axes.text(0.98, 0.97, told, transform=axes.transAxes, ha="right", va="top")
+    note = "too few heads" if rho is None else f"Spearman {rho:+.2f}, {len(x)} heads"
+    axes.text(0.98, 0.97, note, transform=axes.transAxes, ha="right", va="top")
     bar = axes.figure.colorbar(image, ax=axes, label="block", ticks=blocks)
     bar.outline.set_visible(False)
 
@@ -179,9 +179,9 @@ def update(axes: Any, content: Record) -> None:
     axes.grid(visible=False, axis="x")
     axes.set_ylabel("reduction of the loss (nats)")
     shown = played["overshoot"]
-    told = "" if shown is None else f", overshoot {shown:.2f}"
+    note = "" if shown is None else f", overshoot {shown:.2f}"
     together = f"{played['joint']:+.4f}".replace("-", "−")  # as the axis writes it
-    axes.set_title(f"Whose step helps: together {together} nats{told}")
+    axes.set_title(f"Whose step helps: together {together} nats{note}")
     axes.legend()
 
 
@@ -189,10 +189,10 @@ def simplex(axes: Any, content: Record) -> None:
     """Replicator paths of the three types with the largest shares, in the shared step budget."""
     from arena_jax.equilibria import replicator
 
-    found = content["update"]["potential"]
-    warmest = max(found["logit"], key=float)
-    chosen = np.argsort(-np.array(found["logit"][warmest]))[:3]
-    names = [found["names"][i] for i in chosen]
+    potential = content["update"]["potential"]
+    warmest = max(potential["logit"], key=float)
+    chosen = np.argsort(-np.array(potential["logit"][warmest]))[:3]
+    names = [potential["names"][i] for i in chosen]
     payoff = np.array(content["update"]["potential_payoff"], float)[np.ix_(chosen, chosen)]
     spread = float(np.ptp(payoff)) or 1.0
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])

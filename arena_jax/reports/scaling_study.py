@@ -16,7 +16,7 @@ from arena_jax.game.study.plan import ARMS, PREDICTED
 from arena_jax.game.study.run import Study
 from arena_jax.game.study.trainer import COMPONENTS
 from arena_jax.reports import document
-from arena_jax.reports.confidence import interval
+from arena_jax.reports.confidence import confidence_interval
 from arena_jax.reports.document import Block, Heading, Items, Paragraph, Table
 
 POINT = 1.05  # a method is a success if its gain is at least this, its interval above 1, and the controls below it
@@ -73,7 +73,7 @@ def _cell(study: Study, arm: str, k: int) -> dict[str, Any]:
     losses = np.array([np.nan if run["loss"] is None else run["loss"] for run in runs])
     other = np.array([np.nan if run["elsewhere"] is None else run["elsewhere"] for run in runs])
     tuned = study.tuned(arm, k)
-    loss = interval(losses.tolist())
+    loss = confidence_interval(losses.tolist())
     return {
         "rate": tuned["rate"],
         "interior": tuned["interior"],
@@ -103,28 +103,32 @@ def _gain(study: Study, arm: str, base: str, search: float, largest: float) -> d
             baseline.append(a["loss"])
             treated.append(b["loss"])
     try:
-        found = compute_equivalent_gain(compute, baseline, treated)
+        estimate = compute_equivalent_gain(compute, baseline, treated)
     except ArenaError as error:
         return {"gain": None, "reason": str(error)}
-    noise, freedom = found.log_standard_error, found.degrees_of_freedom
-    p = float(stats.t.sf(np.log(found.gain) / noise, freedom)) if np.isfinite(noise) and noise > 0 else np.nan
+    noise, freedom = estimate.log_standard_error, estimate.degrees_of_freedom
+    p = float(stats.t.sf(np.log(estimate.gain) / noise, freedom)) if np.isfinite(noise) and noise > 0 else np.nan
     return {
-        "gain": found.gain,
-        "low": _number(found.interval[0]),  # None: one seed
-        "high": _number(found.interval[1]),  # None where low is a number: no upper end
+        "gain": estimate.gain,
+        "low": _number(estimate.interval[0]),  # None: one seed
+        "high": _number(estimate.interval[1]),  # None where low is a number: no upper end
         "p_above_one": _number(p),
         # What is left of it for one training of the largest size that pays for the whole search.
-        "gain_search_counted": found.gain * largest / (largest + search),
+        "gain_search_counted": estimate.gain * largest / (largest + search),
         "nats": float(np.mean(np.array(treated) - baseline)),
-        "at_largest": _at_largest(baseline, treated, study.plan.seeds[-1], found),
+        "at_largest": _at_largest(baseline, treated, study.plan.seeds[-1], estimate),
     }
 
 
 def _at_largest(baseline: list[float], treated: list[float], seeds: int, curve: ComputeGain) -> dict[str, Any]:
     """The gain at the largest size alone, read off the curve of all sizes: k = ((L_B − E) / (L_T − E))^(1/γ)."""
     base, treat = np.array(baseline[-seeds:]), np.array(treated[-seeds:])
-    nats, known = interval((treat - base).tolist()), min(base.min(), treat.min()) > curve.E
-    logs = interval((np.log((base - curve.E) / (treat - curve.E)) / curve.gamma).tolist()) if known else None
+    nats, above_floor = confidence_interval((treat - base).tolist()), min(base.min(), treat.min()) > curve.E
+    logs = (
+        confidence_interval((np.log((base - curve.E) / (treat - curve.E)) / curve.gamma).tolist())
+        if above_floor
+        else None
+    )
     return {
         "nats": nats.mean,
         "nats_low": _number(nats.low),
@@ -167,81 +171,81 @@ def _verdicts(arms: tuple[str, ...], gains: dict[str, Any], strongest: str) -> l
     judged = [arm for arm in METHODS if arm in arms and gains[arm][strongest].get("p_above_one") is not None]
     order = sorted(judged, key=lambda arm: gains[arm][strongest]["p_above_one"])
     alpha = {arm: 0.025 / (len(order) - i) for i, arm in enumerate(order)}
-    held, open_ = {}, True
+    significant, open_ = {}, True
     for arm in order:
         open_ = open_ and gains[arm][strongest]["p_above_one"] < alpha[arm]
-        held[arm] = open_
-    said = []
+        significant[arm] = open_
+    sentences = []
     for arm in METHODS:
         if arm not in arms:
             continue
-        found = gains[arm][strongest]
-        if found["gain"] is None or found.get("p_above_one") is None:
-            said.append(f"{arm}: cannot be judged ({found.get('reason', 'one seed has no interval')}).")
+        gain = gains[arm][strongest]
+        if gain["gain"] is None or gain.get("p_above_one") is None:
+            sentences.append(f"{arm}: cannot be judged ({gain.get('reason', 'one seed has no interval')}).")
             continue
         controls = {c: gains[c]["adamw"]["gain"] for c in ("shuffled", "global") if c in gains}
-        mine = gains[arm]["adamw"]["gain"] if "adamw" in gains[arm] else found["gain"]
-        beaten = all(value is None or (mine or 0) > value for value in controls.values())
-        success = held[arm] and found["gain"] >= POINT and beaten and bool(controls)
-        high = found["at_largest"]["high"]
+        over_adamw = gains[arm]["adamw"]["gain"] if "adamw" in gains[arm] else gain["gain"]
+        beaten = all(value is None or (over_adamw or 0) > value for value in controls.values())
+        success = significant[arm] and gain["gain"] >= POINT and beaten and bool(controls)
+        high = gain["at_largest"]["high"]
         but = ", but a loss at the largest size" if success and high is not None and high < 1 else ""
         reasons = [
-            f"gain {found['gain']:.3f} {_interval(found)} over {strongest}",
-            f"{'above' if held[arm] else 'not above'} 1 after Holm's correction",
+            f"gain {gain['gain']:.3f} {_interval(gain)} over {strongest}",
+            f"{'above' if significant[arm] else 'not above'} 1 after Holm's correction",
             "controls "
             + (", ".join(f"{c} {v:.3f}" if v else f"{c} diverged" for c, v in controls.items()) or "missing"),
-            f"{found['gain_search_counted']:.3f} if one largest training pays for the search",
-            f"at the largest size alone {_largest(found['at_largest'])}",
+            f"{gain['gain_search_counted']:.3f} if one largest training pays for the search",
+            f"at the largest size alone {_largest(gain['at_largest'])}",
         ]
-        said.append(
+        sentences.append(
             f"{arm}: {'success' if success else 'no success'} by the rule written before{but}; {'; '.join(reasons)}."
         )
-    return said
+    return sentences
 
 
-def save(found: dict[str, Any], folder: Path) -> list[Path]:
+def save(study: dict[str, Any], folder: Path) -> list[Path]:
     """Write study.json and study.md.
 
     Raises:
         ArenaError: the folder cannot be written.
     """
     try:
-        (folder / "study.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        (folder / "study.md").write_text(markdown(found), encoding="utf-8")
+        (folder / "study.json").write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
+        (folder / "study.md").write_text(markdown(study), encoding="utf-8")
     except OSError as error:
         raise ArenaError(f"cannot write to '{folder}': {error.strerror}; choose another folder") from None
     return [folder / "study.json", folder / "study.md"]
 
 
-def markdown(found: dict[str, Any]) -> str:
+def markdown(study: dict[str, Any]) -> str:
     """The study as text: first what was found, then the numbers behind it."""
-    learned, signs = found["protocol"], found["signs"]
+    learned, signs = study["protocol"], study["signs"]
     effects = ", ".join(f"{name} {effect:+.4f}" for name, effect in signs["effects"].items())
-    laws: list[Block] = [Heading("Laws L = E + A/N^alpha + B/D^beta"), _laws(found)] if found["laws"] else []
+    laws: list[Block] = [Heading("Laws L = E + A/N^alpha + B/D^beta"), _laws(study)] if study["laws"] else []
     blocks: list[Block] = [
         Heading("Scaling study", 1),
-        Paragraph(f"Data: {found['data']}. Stronger baseline: {found['baseline']}."),
-        Items(found["verdicts"]),
+        Paragraph(f"Data: {study['data']}. Stronger baseline: {study['baseline']}."),
+        Items(study["verdicts"]),
         Heading("Compute-equivalent gain (95 %, paired seeds)"),
-        _gains(found),
+        _gains(study),
         Heading("Final scores"),
-        _scores(found),
+        _scores(study),
         *laws,
         Heading("The learned protocol"),
         Paragraph(
             f"{learned['profiles']} profiles, {'settled' if learned['settled'] else 'not settled'}, "
             f"gain {learned['gain']:+.4f} nats where it was learned, {learned['flops']:.3g} operations. "
-            f"At {max(found['plan']['actions']):g} times the rate one type alone gains, in nats: {effects}. "
+            f"At {max(study['plan']['actions']):g} times the rate one type alone gains, in nats: {effects}. "
             f"{signs['right']} of {signs['of']} predicted signs held."
         ),
     ]
     return document.markdown(blocks) + "\n"
 
 
-def _gains(found: dict[str, Any]) -> Table:
+def _gains(study: dict[str, Any]) -> Table:
     header = ("arm", "over adamw", "interval", "search counted", "nats", "at the largest size alone", "what it is")
     rows = []
-    for arm, by in found["gains"].items():
+    for arm, by in study["gains"].items():
         gain = by.get("adamw")
         if gain is None:
             continue
@@ -254,39 +258,39 @@ def _gains(found: dict[str, Any]) -> Table:
     return Table(header, rows, len(header))
 
 
-def _scores(found: dict[str, Any]) -> Table:
+def _scores(study: dict[str, Any]) -> Table:
     header = (
         *("arm", "size", "rate", "inside its grid", "seeds"),
         *("nats per byte", "bits per byte", "out of domain", "operations"),
     )
     rows = []
-    for arm, cells in found["table"].items():
-        for size, cell in zip(found["plan"]["sizes"], cells, strict=True):
+    for arm, cells in study["table"].items():
+        for size, cell in zip(study["plan"]["sizes"], cells, strict=True):
             rate, inside = f"{cell['rate']:.3g}", "yes" if cell["interior"] else "no"
             loss = "diverged" if cell["loss"] is None else f"{cell['loss']:.4f}"
             half = "" if cell["loss_half_interval"] is None else f" ± {cell['loss_half_interval']:.4f}"
-            bits = (_shown(cell[name]) for name in ("bits_per_byte", "elsewhere_bits_per_byte"))
+            bits = (_text(cell[name]) for name in ("bits_per_byte", "elsewhere_bits_per_byte"))
             numbers = (rate, inside, str(cell["seeds"]), loss + half, *bits, f"{cell['flops']:.3g}")
             rows.append((arm, "-".join(map(str, size)), *numbers))
     return Table(header, rows, 2)
 
 
-def _laws(found: dict[str, Any]) -> Items:
-    told = []
-    for arm, law in found["laws"].items():
+def _laws(study: dict[str, Any]) -> Items:
+    sentences = []
+    for arm, law in study["laws"].items():
         if "reason" in law:
-            told.append(f"{arm}: {law['reason']}")
+            sentences.append(f"{arm}: {law['reason']}")
             continue
         parts = [
-            f"{name} {entry['value']:.3g} [{_shown(entry['interval'][0])}, {_shown(entry['interval'][1])}]"
+            f"{name} {entry['value']:.3g} [{_text(entry['interval'][0])}, {_text(entry['interval'][1])}]"
             for name, entry in law.items()
             if name != "cells"
         ]
-        told.append(f"{arm}, {law['cells']} cells: {', '.join(parts)}")
-    return Items(told)
+        sentences.append(f"{arm}, {law['cells']} cells: {', '.join(parts)}")
+    return Items(sentences)
 
 
-def _shown(value: float | None) -> str:
+def _text(value: float | None) -> str:
     return "none" if value is None else f"{value:.3g}"
 
 
@@ -296,10 +300,10 @@ def _interval(gain: dict[str, Any]) -> str:
     return f"[{gain['low']:.3f}, {'∞' if gain['high'] is None else format(gain['high'], '.3f')}]"
 
 
-def _largest(found: dict[str, Any]) -> str:
-    if found["gain"] is None:
-        return f"{found['nats']:+.4f} nats"
-    return f"{found['gain']:.3f} {_interval(found)}, {found['nats']:+.4f} nats"
+def _largest(gain: dict[str, Any]) -> str:
+    if gain["gain"] is None:
+        return f"{gain['nats']:+.4f} nats"
+    return f"{gain['gain']:.3f} {_interval(gain)}, {gain['nats']:+.4f} nats"
 
 
 def _number(value: Any) -> float | None:

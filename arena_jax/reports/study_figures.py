@@ -10,11 +10,11 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.reports.figures import COLOURS, STYLE
 
 
-def draw(found: Mapping[str, Any], folder: Path) -> Path:
+def draw(study: Mapping[str, Any], folder: Path) -> Path:
     """Draw ``study.png``.
 
     Args:
-        found: what ``study.json`` holds.
+        study: what ``study.json`` holds.
         folder: of the study.
 
     Returns:
@@ -29,14 +29,14 @@ def draw(found: Mapping[str, Any], folder: Path) -> Path:
     with rc_context(STYLE):
         figure = Figure(figsize=(11.0, 5.2), layout="constrained")
         left, right = figure.subplots(1, 2)
-        arms = list(found["table"])
+        arms = list(study["table"])
         # Arms whose colours are used up are dashed, on both sides.
         look = {
             arm: {"color": COLOURS[i % len(COLOURS)], "ls": "--" if i >= len(COLOURS) else "-"}
             for i, arm in enumerate(arms)
         }
-        baseline = [cell["loss"] for cell in found["table"]["adamw"]]
-        for i, (arm, cells) in enumerate(found["table"].items()):
+        baseline = [cell["loss"] for cell in study["table"]["adamw"]]
+        for i, (arm, cells) in enumerate(study["table"].items()):
             aside = 1.04 ** (i - len(arms) / 2)  # side by side, or one would hide the next
             points = [
                 (cell["flops"] * aside, cell["loss"] - base, cell["loss_half_interval"] or 0.0)
@@ -51,7 +51,7 @@ def draw(found: Mapping[str, Any], folder: Path) -> Path:
             title="Loss beside tuned AdamW", xlabel="operations of one training", ylabel="nats per byte, above AdamW"
         )
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(arms))
-        gains = {arm: by["adamw"] for arm, by in found["gains"].items() if by.get("adamw", {}).get("gain") is not None}
+        gains = {arm: by["adamw"] for arm, by in study["gains"].items() if by.get("adamw", {}).get("gain") is not None}
         for row, (arm, gain) in enumerate(gains.items()):
             low, high = gain["low"] or gain["gain"], gain["high"] or gain["gain"]
             right.plot([low, high], [row, row], lw=2, **look[arm])

@@ -23,8 +23,9 @@ allocation  of a competition, whose steps are rounds: fraction (of the run that 
             evaluation records fraction, shares {name: share} and accounts {name: account}
 swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), late (rounds),
             reason
-calibration of a competition on a GPU, a batch size's first run: model, size, estimated and measured (bytes per device),
-            margin (part added to the model's estimates from now on), raised (whether it was less before)
+calibration of a competition on a GPU (none has run one yet), a batch size's first run: model, size, estimated and
+            measured (bytes per device), margin (part added to the model's estimates from now on), raised (whether it
+            was less before)
 leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",
             "bits_per_byte", and the account}}, the best first
 end         epoch, seconds (of all sessions), compiling (of these, what a resumed run had to make again at once

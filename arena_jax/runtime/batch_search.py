@@ -104,8 +104,8 @@ def largest_batch(
         name: the model, for messages.
         sizes: the sizes to choose from, if not any up to ``limit``.
         limit: the largest size to consider when ``sizes`` is not given.
-        margin: added to what the compiler reports, as a part of it; 0.02 is enough on CPU, `memory.calibrate` measures
-            it on a GPU.
+        margin: added to what the compiler reports, as a part of it; `memory.calibrate` is to measure it on a
+            GPU (none has run it yet); for a CPU see docs/guides/memory.md.
         known: programs of sizes that are already compiled; they cost nothing. None: the compiler refused.
         start: the size to compile first where none is known, such as what a model of the same kind was given: near
             the answer, two compilations are enough. The second of the sizes if not given.

@@ -98,7 +98,8 @@ def calibrate(
     """Run a program and measure how far the allocator's real peak lies above what the compiler reported.
 
     The allocator remembers one peak for the life of the process, so this says something only about the largest program
-    so far. The program's arguments must already be on the devices, and nothing else may be under way.
+    so far. The program's arguments must already be on the devices, and nothing else may be under way. No GPU has run
+    this yet: what is tested are made-up peaks.
 
     Args:
         program: its bytes are what the peak is compared with.

@@ -82,7 +82,7 @@ def compile_program(function: Callable[..., Any], *arguments: Any, **keywords: A
         The program, to be used and not thrown away.
 
     Raises:
-        jax.errors.JaxRuntimeError: the compiler failed; on a GPU also because the program cannot fit, see
+        jax.errors.JaxRuntimeError: the compiler failed; a GPU's may because the program cannot fit, see
             `is_out_of_memory`.
         ArenaError: the backend does not say what a program needs.
 
@@ -167,7 +167,8 @@ class UncachedJit:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device's memory is exhausted.
 
-    A program that runs may say so, and on a GPU also the compiler, which tries to allocate (autotuning, constants).
+    A program that runs may say so, and a GPU's compiler, which allocates (autotuning, constants). No GPU has run this
+    yet: what is tested are made-up errors.
 
     Args:
         error: what was raised.

@@ -9,7 +9,7 @@ from arena_jax.config import RunConfig
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runtime.devices import make_mesh
 from arena_jax.training.build import Parts, build
-from arena_jax.training.optimizer import make_optimizer
+from arena_jax.training.build_optimizer import build_optimizer
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Step, make_step
 
@@ -29,10 +29,8 @@ def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[P
         ArenaError: there is no such checkpoint, or none can be used.
     """
     parts = build(config, run / "tokenizers")
-    optimizer = make_optimizer(config, 1)
-    step = make_step(
-        parts.models, optimizer.transformation, parts.objectives, mesh=make_mesh(1), seed=config.training.seed
-    )
+    optimizer = build_optimizer(config, None if config.arena else 1)
+    step = make_step(parts.models, optimizer, parts.objectives, mesh=make_mesh(1), seed=config.training.seed)
     checkpoints = Checkpoints(run / "checkpoints")
     state, _ = checkpoints.load(step.init(), checkpoints.find(checkpoint))
     for damage in checkpoints.damaged:

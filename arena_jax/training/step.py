@@ -158,7 +158,7 @@ class Step:
             gradients: ``{model: tree}``. With ``skip_nonfinite``, that of a model which is not ``active`` changes
                 nothing but its own ``gradient_norm``: any tree of its shape will do.
             metrics: ``{model: {"loss", …}}``.
-            extra: handed to the optimizer: ``weights``, ``active``, ``rates``.
+            extra: handed to the optimizer: ``weights``, ``active``, ``learning_rates``.
             variables: ``{model: variables after its gradient}``; those of a model that sits out stay as they were.
 
         Returns:

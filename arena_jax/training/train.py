@@ -13,10 +13,10 @@ from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import make_mesh
 from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
+from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics, warmup_steps
 from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.microbatches import run_step
-from arena_jax.training.optimizer import make_optimizer, warmup_steps
 from arena_jax.training.step import make_step
 
 
@@ -54,17 +54,17 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         evaluate_every = training.evaluate_every or steps_per_epoch
 
         # ---- optimizer and step ----
-        optimizer = make_optimizer(config, total_steps)
+        optimizer = build_optimizer(config, total_steps)
         step = make_step(
             parts.models,
-            optimizer.transformation,
+            optimizer,
             parts.objectives,
             accumulation={model.name: model.accumulation or training.accumulation for model in config.models},
             mesh=mesh,
             seed=training.seed,
             gradient_norms=True,
             skip_nonfinite=True,
-            report=optimizer.learning_rates,
+            report=learning_rate_metrics,
         )
 
         # ---- where to begin ----
@@ -180,7 +180,7 @@ def _derived(
         (
             "learning rate",
             f"{config.optimizer.learning_rate:g}",
-            f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.decay}",
+            f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.resolved().decay}",
         ),
         ("precision", training.dtype, "computation; parameters and optimizer state are float32"),
     ]

@@ -4,7 +4,10 @@ from arena_jax.transforms.clip_by_model_norm import clip_by_model_norm
 from arena_jax.transforms.correspondence import Correspondence, Layer, by_kind, by_layer, by_role, kind_of
 from arena_jax.transforms.explain_correspondence import CorrespondenceRow, explain_correspondence
 from arena_jax.transforms.freeze import freeze
-from arena_jax.transforms.multi_model_adamw import multi_model_adamw, published_multi_model_adamw
+from arena_jax.transforms.learning_rates import learning_rates
+from arena_jax.transforms.membership import add_models, select_models
+from arena_jax.transforms.multi_model_adamw import multi_model_adamw
+from arena_jax.transforms.muon import muon_dimensions, scale_by_muon
 from arena_jax.transforms.per_model import PerModelState, per_model
 from arena_jax.transforms.scale_by_adam import ScaleByAdamState, scale_by_adam
 from arena_jax.transforms.scale_by_component import scale_by_component
@@ -13,22 +16,36 @@ from arena_jax.transforms.scale_by_convergence import (
     ScaleByConvergenceState,
     scale_by_convergence,
 )
-from arena_jax.transforms.scale_by_model_weight import scale_by_model_weight
+from arena_jax.transforms.scale_by_learning_rates import (
+    ModelRate,
+    ScaleByLearningRatesState,
+    scale_by_learning_rates,
+)
+from arena_jax.transforms.scale_by_model_weight import ScaleByModelWeightState, scale_by_model_weight
 from arena_jax.transforms.share_gradients import ShareGradientsState, share_gradients
 from arena_jax.transforms.synchronize_parameters import SynchronizeParametersState, synchronize_parameters
+from arena_jax.transforms.warmup_and_decay import decay_factor, warmup_and_decay, warmup_factor
 
 __all__ = [
     "multi_model_adamw",
-    "published_multi_model_adamw",
+    "learning_rates",
+    "select_models",
+    "add_models",
     "share_gradients",
     "synchronize_parameters",
     "scale_by_convergence",
+    "scale_by_learning_rates",
     "scale_by_model_weight",
     "scale_by_component",
     "clip_by_model_norm",
     "per_model",
     "freeze",
     "scale_by_adam",
+    "scale_by_muon",
+    "muon_dimensions",
+    "warmup_and_decay",
+    "warmup_factor",
+    "decay_factor",
     "by_kind",
     "by_role",
     "by_layer",
@@ -40,7 +57,10 @@ __all__ = [
     "Convergence",
     "PerModelState",
     "ScaleByAdamState",
+    "ModelRate",
     "ScaleByConvergenceState",
+    "ScaleByLearningRatesState",
+    "ScaleByModelWeightState",
     "ShareGradientsState",
     "SynchronizeParametersState",
 ]

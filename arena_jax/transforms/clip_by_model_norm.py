@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_real
+from arena_jax.transforms.arguments import is_real, is_traced
 from arena_jax.transforms.by_model import check_names, current_active, silence
 from arena_jax.transforms.trees import Name, branches, is_float, models_of
 
@@ -46,7 +46,7 @@ def clip_by_model_norm(
     bounds = dict(max_norm) if isinstance(max_norm, Mapping) else {None: max_norm}
     for name, bound in bounds.items():
         whose = "max_norm" if name is None else f"the max_norm of {name!r}"
-        if not (is_real(bound) and bound > 0):
+        if not (is_traced(bound) or (is_real(bound) and bound > 0)):
             raise ArenaError(f"clip_by_model_norm: {whose} is {bound!r}; give a number above 0")
 
     def bounds_of(models: tuple[Name, ...]) -> dict[Name, float]:

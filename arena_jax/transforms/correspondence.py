@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Hashable
 from fractions import Fraction
 
+from arena_jax.config.errors import ArenaError
 from arena_jax.transforms.trees import Leaf, Name, Path
 
 Correspondence = Callable[[Path, tuple[int, ...]], Hashable]
@@ -182,7 +183,17 @@ def kind_of(path: Path) -> str:
     return "other: " + "/".join(str(name) for name in names[-2:])
 
 
-def by_kind(path: Path, shape: tuple[int, ...]) -> Hashable:
+def _shape(shape: tuple[int, ...] | None, what: str) -> tuple[int, ...]:
+    """The shape, or what to do where somebody takes a correspondence for a schedule and calls it with a count."""
+    if shape is None:
+        raise ArenaError(
+            f"{what} takes the path and the shape of a parameter; with optax.inject_hyperparams, which takes every "
+            "function for a schedule, name it in static_args=('correspondence',)"
+        )
+    return tuple(shape)
+
+
+def by_kind(path: Path, shape: tuple[int, ...] | None = None) -> Hashable:
     """Group by kind and shape, roles and layers mixed: the paper's ``(type, shape)``.
 
     The kinds are attention, feed-forward, embedding, normalisation, bias and head; ``kind_of`` states the rule. With
@@ -203,14 +214,14 @@ def by_kind(path: Path, shape: tuple[int, ...]) -> Hashable:
 
     Source: MultiModelOptimizer, section 3.2.
     """
-    return kind_of(path), tuple(shape)
+    return kind_of(path), _shape(shape, "by_kind")
 
 
 def _role(path: Path) -> str:
     return "/".join(str(name) for name in path if not isinstance(name, Layer))
 
 
-def by_role(path: Path, shape: tuple[int, ...]) -> Hashable:
+def by_role(path: Path, shape: tuple[int, ...] | None = None) -> Hashable:
     """Group by the full name without its layer, so that a query meets queries only, of whatever depth.
 
     Args:
@@ -224,10 +235,10 @@ def by_role(path: Path, shape: tuple[int, ...]) -> Hashable:
         >>> by_role(("blocks", Layer(3, of=12), "attention", "query", "kernel"), (64, 64))
         ('blocks/attention/query/kernel', (64, 64))
     """
-    return _role(path), tuple(shape)
+    return _role(path), _shape(shape, "by_role")
 
 
-def by_layer(path: Path, shape: tuple[int, ...]) -> Hashable:
+def by_layer(path: Path, shape: tuple[int, ...] | None = None) -> Hashable:
     """Group by role at the same relative depth: layer i of n is at ``(i + 1) / n``, an exact fraction.
 
     The 12 layers of one model thus meet every second one of 24; layers without a partner are left alone.
@@ -246,4 +257,4 @@ def by_layer(path: Path, shape: tuple[int, ...]) -> Hashable:
         ('blocks/attention/query/kernel', Fraction(1, 3), (64, 64))
     """
     depth = next((name.depth for name in path if isinstance(name, Layer)), None)
-    return _role(path), depth, tuple(shape)
+    return _role(path), depth, _shape(shape, "by_layer")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.transforms.correspondence import kind_of
 from arena_jax.transforms.trees import Leaf, Name, Path, read
 
 Frozen = Sequence[str] | Callable[[Name, Path], bool]
@@ -27,8 +28,9 @@ def freeze(
 
     Args:
         frozen: patterns ``"model/name/name"``; each freezes everything below it. ``*``, ``?`` and ``[…]`` match within
-            one name: ``"*/embeddings"``, ``"bert/blocks/attention*"``. Or a function ``(model, path) -> bool``, where
-            path is the tuple of names inside the model. A stacked leaf is frozen in all its layers or none.
+            one name: ``"*/embeddings"``, ``"bert/blocks/attention*"``, ``"gpt2"``. Or ``"model:kind"``: every parameter
+            that ``kind_of`` calls so, whatever its name, ``"*:embedding"``. Or a function ``(model, path) -> bool``,
+            where path is the tuple of names inside the model. A stacked leaf is frozen in all its layers or none.
         optimizer: what to wrap; None for ``optax.identity()``.
 
     Returns:
@@ -44,6 +46,10 @@ def freeze(
         >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
         >>> print(updates["bert"]["embeddings"]["token"], updates["bert"]["head"])
         [0. 0.] [-0.1 -0.1]
+        >>> optimizer = freeze(["bert:head"], optax.sgd(0.1))
+        >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+        >>> print(updates["bert"]["embeddings"]["token"], updates["bert"]["head"])
+        [-0.1 -0.1] [0. 0.]
     """
     if isinstance(frozen, str):
         raise ArenaError(f"freeze: got the text {frozen!r}; give a list of patterns, [{frozen!r}]")
@@ -64,7 +70,8 @@ def freeze(
         for pattern in () if callable(frozen) else frozen:
             if not any(_matches(pattern, leaf) for leaf in leaves):
                 names = {"/".join(map(str, (leaf.model, *leaf.path))) for leaf in leaves}
-                raise ArenaError(f"freeze: no parameter is named {pattern!r}; {nearest(pattern, names)}")
+                names |= {f"{leaf.model}:{kind_of(leaf.path)}" for leaf in leaves}
+                raise ArenaError(f"freeze: no parameter is named {pattern!r}; {_nearest(pattern, names)}")
         return inner.init(thaw(params))
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
@@ -81,8 +88,17 @@ def freeze(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+def _nearest(pattern: str, names: set[str]) -> str:
+    """The name that was probably meant, or the first few that there are."""
+    hint = nearest(pattern, names)
+    return hint if hint.startswith("did") else f"known are, among {len(names)}: {', '.join(sorted(names)[:6])}"
+
+
 def _matches(pattern: str, leaf: Leaf) -> bool:
     """Whether a pattern names this leaf or something above it."""
+    model, colon, kind = pattern.partition(":")
+    if colon and "/" not in model:
+        return fnmatch.fnmatchcase(str(leaf.model), model) and fnmatch.fnmatchcase(kind_of(leaf.path), kind)
     parts = pattern.strip("/").split("/")
     names = [str(name) for name in (leaf.model, *leaf.path)]
     return len(parts) <= len(names) and all(

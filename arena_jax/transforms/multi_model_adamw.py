@@ -1,109 +1,159 @@
-"""The MultiModelOptimizer, whole: as the paper prints it, and as its code was published."""
+"""The MultiModelOptimizer, whole, in three forms. The only place where its links are chained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 
-from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_count, is_real
+from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.forms import FORMS
+from arena_jax.transforms.arguments import is_real, is_traced, named_mistakes
+from arena_jax.transforms.by_model import constant_weights
 from arena_jax.transforms.clip_by_model_norm import clip_by_model_norm
-from arena_jax.transforms.correspondence import Correspondence, by_kind
-from arena_jax.transforms.per_model import per_model
+from arena_jax.transforms.correspondence import Correspondence, by_kind, by_layer, by_role
+from arena_jax.transforms.per_model import Optimizer, per_model
 from arena_jax.transforms.scale_by_adam import scale_by_adam
 from arena_jax.transforms.scale_by_convergence import scale_by_convergence
+from arena_jax.transforms.scale_by_learning_rates import Rate, scale_by_learning_rates
 from arena_jax.transforms.scale_by_model_weight import scale_by_model_weight
 from arena_jax.transforms.share_gradients import share_gradients
 from arena_jax.transforms.synchronize_parameters import synchronize_parameters
 from arena_jax.transforms.trees import Name
+from arena_jax.transforms.warmup_and_decay import warmup_and_decay
+
+_CORRESPONDENCES = {"by_kind": by_kind, "by_role": by_role, "by_layer": by_layer}
+_ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "amsgrad": False}
+Inner = Optimizer | Callable[[], Optimizer]
 
 
+@named_mistakes(2)
 def multi_model_adamw(
-    learning_rate: float | optax.Schedule,
+    learning_rate: Rate | Mapping[Name, Rate] | None,
     weights: Mapping[Name, float] | None = None,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.01,
+    form: Literal["default", "paper", "published"] = "default",
+    inner: Inner | Mapping[Name, Inner] | None = None,
+    b1: float | None = None,
+    b2: float | None = None,
+    eps: float | None = None,
+    amsgrad: bool | None = None,
+    weight_decay: float | None = None,
     mask: Any | Callable[[Any], Any] | None = None,
-    amsgrad: bool = False,
-    warmup_steps: int = 100,
-    decay_steps: int = 10_000,
-    alpha: float = 0.2,
-    share_every: int = 1,
-    reduce: Literal["sum", "mean"] = "sum",
-    alone: bool = False,
-    beta: float = 0.1,
-    sync_every: int = 10,
-    correspondence: Correspondence = by_kind,
-    window: int | None = 100,
-    convergence_every: int = 1,
-    slope: Literal["absolute", "signed"] = "absolute",
     max_norm: float | Mapping[Name, float] | None = None,
+    alpha: float | None = None,
+    share_every: int | None = None,
+    reduce: Literal["sum", "mean"] | None = None,
+    alone: bool | None = None,
+    correspondence: Correspondence | None = None,
+    beta: float | None = None,
+    sync_every: int | None = None,
+    warmup_steps: int | None = None,
+    decay_steps: int | None = None,
+    decay: Literal["cosine", "linear", "constant"] | None = None,
+    window: int | None = None,
+    convergence_decay: float | None = None,
+    convergence_every: int | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    slope: Literal["absolute", "signed", "studentized"] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdamW for several models that share gradients, synchronise, and adapt their learning rates: the paper's form.
+    r"""AdamW for several models that share gradients, synchronise, and adapt their learning rates.
 
-    In this order: clip each model (if ``max_norm``); ``share_gradients`` (Algorithm 1); AdamW with
+    An argument that is left None takes the form's value; one that is given overrides it. Form ``"default"`` is what
+    measurements on this project support. With g_p the gradient of parameter p of model i, and t = 0, 1, … the number of
+    updates that model i has made before:
 
-    .. math:: lr_i = lr \cdot f_{warmup}(t) \cdot f_{decay}(t) \cdot f_{conv}(i)
+    .. math::
+        g_p &\leftarrow g_p \min(1,\ c / \lVert g_i \rVert_2) \\
+        g_p &\leftarrow (1 - \alpha)\, g_p +
+        \alpha\, \frac{\sum_{q \in k(p)} w_{m(q)}\, g_q}{\sum_{q \in k(p)} w_{m(q)}} \qquad
+        \text{where the group } k(p) \text{ has two members or more} \\
+        d_p &= \mathrm{Adam}(g_p) + \lambda\, p \\
+        p &\leftarrow p - \eta_i(t)\, d_p, \qquad \eta_i(t) = \eta_i \cdot \min(1, t / N) \cdot
+        \tfrac12 (1 + \cos(\pi \min(1, (t - N)^+ / T))) \\
+        p &\leftarrow (1 - \beta)\, p + \beta\, \frac{\sum_{q \in k(p)} w_{m(q)}\, q}{\sum_{q \in k(p)} w_{m(q)}}
+        \qquad \text{after every 10th update}
 
-    where t is the number of updates the model has made before this one, f_warmup = min(1, t / warmup_steps), f_decay a
-    half cosine to 0 over ``decay_steps`` after the warm-up, and f_conv ``scale_by_convergence`` (Algorithm 3); at last
-    ``synchronize_parameters`` (Algorithm 2). Adam's moments and t belong to one model each.
+    with c = 1, α = 0.2, λ = 0.01, N = 100, T = 10 000, β = 0.1; k(p) are the parameters of the same role and shape in
+    all layers of all models (``by_role``). Learning rates do not follow convergence: see below.
 
-    ==========================  =============================  ========================================
-    \                           here (the paper)               ``published_multi_model_adamw``
-    ==========================  =============================  ========================================
-    weights                     as given                       normalised to sum to 1
-    weight in the rate          none (equation 1)              × (0.5 + 0.5·w)
-    clipping before sharing     none, or ``max_norm``          none, or ``max_norm``; norm + 1e-6
-    warm-up                     t / N from t = 0               t / N from t = 1
-    cosine                      to 0                           floored at 10 %
-    epsilon                     after the bias correction      before it
-    synchronisation             every 10                       off, or ``sync_every``
-    convergence scaling         on                             in a scheduler of its own: off, or ``window``
-    ==========================  =============================  ========================================
+    Form ``"paper"`` is Algorithms 1 to 3 to the letter, ``"published"`` what the authors' code does:
+
+    ======================  ==========================  ============================  =================================
+    \                       default                     paper                         published
+    ======================  ==========================  ============================  =================================
+    weights                 as given                    as given                      normalised to sum to 1
+    weight in the rate      none                        none (equation 1)             × (0.5 + 0.5·w)
+    ``max_norm``            1                           0: none                       0: none; norm + 1e-6 where given
+    ``reduce``              "mean"                      "sum"                         "sum"
+    ``correspondence``      ``by_role``                 ``by_kind``                   ``by_kind``
+    ``alone``               False                       True                          False
+    ``weight_decay``        0.01                        0.01                          0
+    ``warmup_steps``        100, t / N from t = 0       100, t / N from t = 0         1000, t / N from t = 1
+    cosine                  to 0                        to 0                          floored at 10 %
+    epsilon                 after the bias correction   after the bias correction     before it
+    ``beta``                0.1                         0.1                           0; 0.1 if ``sync_every`` is given
+    ``window``              0: rates do not follow      100                           0: rates do not follow
+    ``slope``               "signed"                    "absolute"                    "absolute"
+    ======================  ==========================  ============================  =================================
+
+    Why ``window`` is 0 by default: the slope of a loss per update is of the order of 1e-3, so that Algorithm 3 changes
+    rates by tenths of a percent; made free of the loss's scale (``slope="studentized"``) it acts, and gains nothing
+    that could be measured (benchmarks/results/convergence.md).
 
     Args:
-        learning_rate: the base rate, or a schedule ``t -> rate`` that stands for lr·f_warmup·f_decay as a whole.
+        learning_rate: a number, which is warmed up and decays; a schedule ``count -> rate``, which stands for the whole
+            of it; one of both for each model, ``{model: rate}``; or None: rates come with each update,
+            ``update(..., learning_rates={model: rate})``.
         weights: ``{model: weight}``, finite and at least 0; None is 1 each. ``update(..., weights=...)`` overrides
             them, and may be traced.
-        b1: decay of the first moment.
-        b2: decay of the second moment.
-        eps: added to the root of the second moment.
+        form: "default", "paper" or "published".
+        inner: what stands in the place of Adam, once for each model: an Optax transformation that gives a direction to
+            descend along (``optax.scale_by_lion()``, not ``optax.lion(rate)``), a function without arguments that makes
+            one, or ``{model: one of these}``. Weight decay and learning rates follow it.
+        b1: decay of Adam's first moment; 0.9 if not given.
+        b2: decay of Adam's second moment; 0.999 if not given.
+        eps: added to the root of Adam's second moment; 1e-8 if not given.
+        amsgrad: never let the denominator's second moment fall; False if not given.
         weight_decay: decoupled, times the learning rate.
         mask: what decays: for one model's parameters, a tree of booleans or a function that returns one; None is all.
-        amsgrad: never let the denominator's second moment fall.
-        warmup_steps: updates until the full rate; not used with a schedule.
-        decay_steps: updates from there to 0 (the paper does not say; 10 000 is the published code's); not used with a
-            schedule.
+        max_norm: clip each model's gradient to this norm before sharing; 0 turns it off.
         alpha: part of a gradient that is taken from the pool; 0 turns sharing off.
-        share_every: share on every so many updates.
-        reduce: ``"sum"`` (the paper) or ``"mean"``: see ``share_gradients``.
+        share_every: share on every so many updates; 1 in every form.
+        reduce: "sum" or "mean": see ``share_gradients``.
         alone: pool a parameter with itself where nothing corresponds to it, as Algorithm 1 is printed.
+        correspondence: which parameters belong together: ``by_kind``, ``by_role``, ``by_layer`` or your own.
         beta: how far parameters are drawn to their average; 0 turns synchronisation off.
-        sync_every: synchronise after every so many updates.
-        correspondence: which parameters belong together.
-        window: losses in the regression of ``scale_by_convergence``; None turns it off.
-        convergence_every: estimate anew on every so many losses.
-        slope: ``"absolute"`` (the paper) or ``"signed"``.
-        max_norm: clip each model's gradient to this norm before sharing.
+        sync_every: synchronise after every so many updates; 10 in every form.
+        warmup_steps: updates until the full rate.
+        decay_steps: updates from there to the end of the decay; 10 000 in every form (the published code's; the paper
+            does not say).
+        decay: "cosine" (every form), "linear" or "constant".
+        window: losses in the regression of ``scale_by_convergence``; 0 turns it off.
+        convergence_decay: its decay; 0.9 in every form.
+        convergence_every: estimate anew on every so many losses; 1 in every form.
+        low: least factor of convergence on a rate; 0.5 in every form.
+        high: greatest factor; 1.5 in every form.
+        slope: what counts as progress: see ``scale_by_convergence``.
 
     Returns:
-        A transformation over ``{model: parameters}``. ``update`` needs ``params`` and, unless ``window`` is None,
+        A transformation over ``{model: parameters}``. ``update`` needs ``params`` and, with a ``window``,
         ``value={model: loss}``; it understands ``weights={model: w}`` and ``active={model: bool}``. The state of a
-        model that is not active does not change, and the model does not move.
+        model that is not active does not change, and the model does not move. ``transforms.learning_rates(state)``
+        reads the rates of the last update. Under ``optax.inject_hyperparams`` every number may be traced but
+        ``window``; functions are named in ``static_args``.
 
     Raises:
-        ArenaError: a bad argument (when built), or names that are not the models' (at init or update).
+        ArenaError: a bad argument, or one that would do nothing (when built), or names that are not the models' (at
+            init or update).
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
-        >>> optimizer = multi_model_adamw(optax.constant_schedule(0.1), {"a": 1.0, "b": 0.8}, window=4)
+        >>> optimizer = multi_model_adamw(optax.constant_schedule(0.1), {"a": 1.0, "b": 0.8}, form="paper", window=4)
         >>> params = {"a": {"up": jnp.array([1.0, -2.0])}, "b": {"down": jnp.array([3.0, 0.5])}}
         >>> losses = lambda params: {"a": jnp.sum(params["a"]["up"] ** 2), "b": jnp.sum(params["b"]["down"] ** 2)}
         >>> state = optimizer.init(params)
@@ -113,149 +163,187 @@ def multi_model_adamw(
         ...     params = optax.apply_updates(params, updates)
         >>> print({model: round(float(loss), 2) for model, loss in losses(params).items()})
         {'a': 0.04, 'b': 0.03}
+        >>> lion = multi_model_adamw(1e-4, inner=optax.scale_by_lion)
+        >>> updates, _ = lion.update(params, lion.init(params), params)
 
-    Source: MultiModelOptimizer, section 3 and section 4.4.
+    Source: MultiModelOptimizer, section 3 and section 4.4; github.com/The-Swarm-Corporation/MultiModelOptimizer,
+    main.py ("published").
     """
-    if callable(learning_rate):
-        schedule = learning_rate
-    else:
-        _check_schedule("multi_model_adamw", learning_rate, warmup_steps, decay_steps)
-        schedule = _paper_schedule(learning_rate, warmup_steps, decay_steps)
-    links = [] if max_norm is None else [clip_by_model_norm(max_norm)]
-    links += [
-        share_gradients(
-            weights, alpha=alpha, every=share_every, correspondence=correspondence, reduce=reduce, alone=alone
-        ),
-        per_model(
-            optax.chain(
-                scale_by_adam(b1, b2, eps, amsgrad=amsgrad),
-                optax.add_decayed_weights(weight_decay, mask),
-                optax.scale_by_learning_rate(schedule),
+    if form not in FORMS:
+        raise ArenaError(f"multi_model_adamw: form is {form!r}; {nearest(str(form), FORMS)}")
+    published = form == "published"
+    values = FORMS[form]
+
+    def get(name: str, argument: Any) -> Any:
+        return values[name] if argument is None else argument
+
+    _check_places(learning_rate, weights)
+    checked_weights = constant_weights(weights, "multi_model_adamw")
+    follows = get("window", window)
+    if not is_traced(follows) and is_real(follows) and follows == 0:
+        regression = {
+            "slope": slope,
+            "convergence_decay": convergence_decay,
+            "convergence_every": convergence_every,
+            "low": low,
+            "high": high,
+        }
+        _refuse_idle(regression, "learning rates do not follow convergence; give a window, e.g. window=100")
+        follows = None
+    pairs = _CORRESPONDENCES.get(values["correspondence"]) if correspondence is None else correspondence
+    to_average = get("beta", beta)
+    if beta is None and sync_every is not None:
+        to_average = to_average or 0.1  # who says how often asks for it
+
+    links: list[optax.GradientTransformation] = []
+    bound = get("max_norm", max_norm)
+    if isinstance(bound, Mapping) or is_traced(bound) or bound != 0:
+        links.append(clip_by_model_norm(bound, epsilon=1e-6 if published else 0.0))
+    part = get("alpha", alpha)
+    if not _is_zero(part):
+        links.append(
+            share_gradients(
+                checked_weights,
+                alpha=part,
+                every=get("share_every", share_every),
+                correspondence=pairs,
+                reduce=get("reduce", reduce),
+                normalize=values["normalize"],
+                alone=get("alone", alone),
             )
-        ),
-    ]
-    if window is not None:
-        links.append(scale_by_convergence(window=window, every=convergence_every, slope=slope))
-    links.append(synchronize_parameters(weights, beta=beta, every=sync_every, correspondence=correspondence))
-    return optax.chain(*links)
-
-
-def published_multi_model_adamw(
-    learning_rate: float | optax.Schedule,
-    weights: Mapping[Name, float] | None = None,
-    *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    amsgrad: bool = False,
-    warmup_steps: int = 1000,
-    decay_steps: int = 10_000,
-    alpha: float = 0.2,
-    share_every: int = 1,
-    sync_every: int | None = None,
-    beta: float = 0.1,
-    correspondence: Correspondence = by_kind,
-    window: int | None = None,
-    max_norm: float | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    r"""The MultiModelOptimizer as its PyTorch code was published; ``multi_model_adamw`` lists the differences.
-
-    .. math::
-        lr_i = lr\,(0.5 + 0.5\, w_i)\,f(t), \qquad f(t) = \begin{cases} t / N & t < N \\
-        \max(0.1,\ \tfrac12 + \tfrac12 \cos(\pi \max(1, t - N) / T)) & t \ge N \end{cases}
-
-    with t counted from 1, N = ``warmup_steps``, T = ``decay_steps``, weights normalised to sum to 1, and
-    :math:`p \leftarrow p - lr_i \lambda p - lr_i \frac{\sqrt{c_2}}{c_1} \frac{m}{\sqrt v + \epsilon}`. Beyond T the
-    cosine rises again, as it does there.
-
-    Args:
-        learning_rate: the base rate lr, or a schedule over updates counted from 0 that stands for lr·f as a whole.
-        weights: ``{model: weight}``; None is equal weights. ``update(..., weights=...)`` overrides them.
-        b1: decay of the first moment.
-        b2: decay of the second moment.
-        eps: added to the root of the second moment before the bias correction.
-        weight_decay: λ, decoupled, times the learning rate.
-        amsgrad: never let the denominator's second moment fall.
-        warmup_steps: N.
-        decay_steps: T; the published code has 10 000 times its gradient accumulation steps.
-        alpha: part of a gradient that is taken from the pool.
-        share_every: share on every so many updates.
-        sync_every: synchronise after every so many updates; None, as there by default, never.
-        beta: how far parameters are drawn to their average.
-        correspondence: which parameters belong together. (The published one reads PyTorch names.)
-        window: losses in the regression of ``scale_by_convergence``; None leaves it out, as its optimizer does.
-        max_norm: clip each model's gradient to this norm before sharing, as ``clip_grad_norm_`` does.
-
-    Returns:
-        A transformation over ``{model: parameters}``, with the extra arguments of ``multi_model_adamw``.
-
-    Raises:
-        ArenaError: a bad argument (when built), or names that are not the models' (at init or update).
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> optimizer = published_multi_model_adamw(0.1, {"a": 1.0, "b": 3.0}, warmup_steps=2)
-        >>> params = {"a": {"up": jnp.ones(1)}, "b": {"up": jnp.ones(1)}}
-        >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
-        >>> print(updates["a"]["up"], updates["b"]["up"])  # 0.1 · ½ · (0.5 + 0.5·¼), 0.1 · ½ · (0.5 + 0.5·¾)
-        [-0.03124999] [-0.04374998]
-
-    Source: github.com/The-Swarm-Corporation/MultiModelOptimizer, main.py.
-    """
-    if callable(learning_rate):
-        schedule = learning_rate
-    else:
-        _check_schedule("published_multi_model_adamw", learning_rate, warmup_steps, decay_steps)
-        schedule = _published_schedule(learning_rate, warmup_steps, decay_steps)
-    links = [] if max_norm is None else [clip_by_model_norm(max_norm, epsilon=1e-6)]
-    links += [
-        share_gradients(weights, alpha=alpha, every=share_every, correspondence=correspondence, normalize=True),
-        per_model(
-            optax.chain(
-                scale_by_adam(b1, b2, eps, eps_before_correction=True, amsgrad=amsgrad),
-                optax.add_decayed_weights(weight_decay),
-                optax.scale_by_learning_rate(schedule),
-            )
-        ),
-        scale_by_model_weight(weights, base=0.5, normalize=True),
-    ]
-    if window is not None:
-        links.append(scale_by_convergence(window=window))
-    if sync_every is not None:
-        links.append(synchronize_parameters(weights, beta=beta, every=sync_every, correspondence=correspondence))
-    return optax.chain(*links)
-
-
-def _paper_schedule(rate: float, warmup_steps: int, decay_steps: int) -> optax.Schedule:
-    """Linear from 0, then half a cosine to 0; ``count`` is the number of updates made before."""
-
-    def schedule(count: Any) -> Any:
-        # Optax's own schedule is float32 whatever JAX is set to: too coarse beside float64 parameters.
-        t = jnp.asarray(count, float)
-        rising = t / max(1, warmup_steps)
-        falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((t - warmup_steps) / decay_steps, 0, 1)))
-        return rate * jnp.where(t < warmup_steps, rising, falling)
-
-    return schedule
-
-
-def _published_schedule(rate: float, warmup_steps: int, decay_steps: int) -> optax.Schedule:
-    """Linear from step/N, then a cosine that is never below a tenth; ``count`` is from 0, its t from 1."""
-
-    def schedule(count: Any) -> Any:
-        t = jnp.asarray(count + 1, float)
-        rising = t / max(1, warmup_steps)
-        falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.maximum(1, t - warmup_steps) / decay_steps))
-        return rate * jnp.where(t < warmup_steps, rising, jnp.maximum(0.1, falling))
-
-    return schedule
-
-
-def _check_schedule(what: str, learning_rate: Any, warmup_steps: int, decay_steps: int) -> None:
-    if not (is_real(learning_rate) and learning_rate >= 0):
-        raise ArenaError(f"{what}: learning_rate is {learning_rate!r}; give a number that is at least 0, or a schedule")
-    if not (is_count(warmup_steps, 0) and is_count(decay_steps)):
-        raise ArenaError(
-            f"{what}: warmup_steps is {warmup_steps!r} and decay_steps {decay_steps!r}; give at least 0 and at least 1"
         )
+    adam = {"b1": b1, "b2": b2, "eps": eps, "amsgrad": amsgrad}
+    links.append(_directions(inner, adam, published, get("weight_decay", weight_decay), mask))
+    schedule = {"warmup_steps": warmup_steps, "decay_steps": decay_steps, "decay": decay}
+    links.append(scale_by_learning_rates(_rates(learning_rate, schedule, values, published)))
+    if published:
+        links.append(scale_by_model_weight(checked_weights, base=0.5, normalize=True))
+    if follows is not None:
+        links.append(
+            scale_by_convergence(
+                window=follows,
+                decay=get("convergence_decay", convergence_decay),
+                every=get("convergence_every", convergence_every),
+                low=get("low", low),
+                high=get("high", high),
+                slope=get("slope", slope),
+            )
+        )
+    if not _is_zero(to_average):
+        links.append(
+            synchronize_parameters(
+                checked_weights, beta=to_average, every=get("sync_every", sync_every), correspondence=pairs
+            )
+        )
+    return optax.chain(*links)
+
+
+def _rates(
+    learning_rate: Any, arguments: Mapping[str, Any], values: Mapping[str, Any], published: bool
+) -> Rate | dict[Name, Rate] | None:
+    """Numbers as schedules; schedules, and rates that arrive with the update, as they are."""
+    each = learning_rate if isinstance(learning_rate, Mapping) else {None: learning_rate}
+    if all(rate is None or callable(rate) for rate in each.values()):
+        _refuse_idle(arguments, "the learning rate is a schedule of its own, or comes with the update")
+    filled = {name: values[name] if argument is None else argument for name, argument in arguments.items()}
+    of_form: dict[str, Any] = {"first": 1, "floor": 0.1, "periodic": True} if published else {}
+    rates = {}
+    for name, rate in each.items():
+        if rate is None or callable(rate):
+            rates[name] = rate
+            continue
+        try:
+            rates[name] = warmup_and_decay(rate, **filled, **of_form)
+        except ArenaError as error:
+            raise ArenaError(f"multi_model_adamw: {'' if name is None else f'{name!r}: '}{error}") from None
+    return rates if isinstance(learning_rate, Mapping) else rates[None]
+
+
+def _directions(
+    inner: Any, adam: Mapping[str, Any], published: bool, weight_decay: Any, mask: Any
+) -> optax.GradientTransformationExtraArgs:
+    """What gives the direction, and decoupled weight decay, for each model."""
+    if inner is None:
+        filled: dict[str, Any] = {n: default if adam[n] is None else adam[n] for n, default in _ADAM.items()}
+        inner = scale_by_adam(**filled, eps_before_correction=published)
+    else:
+        _refuse_idle(adam, "it belongs to Adam, and inner stands in its place; set it there")
+    if not (is_traced(weight_decay) or (is_real(weight_decay) and weight_decay >= 0)):
+        raise ArenaError(f"multi_model_adamw: weight_decay is {weight_decay!r}; give a number that is at least 0")
+
+    def link(choice: Any) -> optax.GradientTransformation:
+        direction = _direction(choice)
+        if _is_zero(weight_decay):
+            return direction
+        return optax.chain(direction, optax.add_decayed_weights(weight_decay, mask))
+
+    return per_model({name: link(one) for name, one in inner.items()} if isinstance(inner, Mapping) else link(inner))
+
+
+def _direction(choice: Any) -> optax.GradientTransformation:
+    """An inner optimizer, made where a function was given, and refused where it descends by itself."""
+    made = choice() if callable(choice) else choice
+    if not isinstance(made, optax.GradientTransformation):
+        raise ArenaError(
+            f"multi_model_adamw: inner is {choice!r}; give an Optax transformation such as optax.scale_by_lion(), or a "
+            "function without arguments that makes one"
+        )
+    if _descends(made):
+        raise ArenaError(
+            "multi_model_adamw: inner has a learning rate of its own: its updates point down the gradient, and would "
+            "be turned round; give the direction alone, e.g. optax.scale_by_lion() in the place of optax.lion(rate)"
+        )
+    return made
+
+
+def _descends(transformation: optax.GradientTransformation) -> bool:
+    """Whether the first update of a parameter lies against its gradient; unknown is no."""
+    try:
+        with jax.ensure_compile_time_eval():
+            ones = {"kernel": jnp.ones((2, 2))}
+            update = optax.with_extra_args_support(transformation).update
+            step, _ = update(ones, transformation.init(ones), {"kernel": jnp.zeros((2, 2))}, value=jnp.ones([]))
+            return bool(jnp.sum(step["kernel"]) < 0)
+    except Exception:  # a transformation for particular trees, or of traced numbers: it cannot be tried
+        return False
+
+
+def _is_zero(value: Any) -> bool:
+    return not is_traced(value) and is_real(value) and value == 0
+
+
+def _refuse_idle(arguments: Mapping[str, Any], reason: str) -> None:
+    """Refuse an argument that would do nothing."""
+    for name, argument in arguments.items():
+        if argument is not None:
+            raise ArenaError(f"multi_model_adamw: {name}={argument!r} does nothing: {reason}")
+
+
+def _check_places(learning_rate: Any, weights: Any) -> None:
+    """Name what was given in the wrong place: names, weights or parameters for the learning rate, or the reverse."""
+    order = "the order is multi_model_adamw(learning_rate, weights)"
+    if isinstance(learning_rate, str | bytes | list | tuple | set):
+        raise ArenaError(
+            f"multi_model_adamw: learning_rate is {learning_rate!r}; give a number, a schedule or {{model: rate}}; "
+            "models are named by the parameters at init"
+        )
+    if weights is not None and not isinstance(weights, Mapping):
+        kind = "a schedule" if callable(weights) else repr(weights)
+        raise ArenaError(f"multi_model_adamw: weights is {kind}; give {{model: weight}} or None; {order}")
+    if isinstance(learning_rate, Mapping):
+        for name, rate in learning_rate.items():
+            if isinstance(rate, Mapping) or (hasattr(rate, "ndim") and rate.ndim > 0):
+                raise ArenaError(
+                    f"multi_model_adamw: learning_rate holds parameters of {name!r}; parameters are given to "
+                    f"init(params); {order}"
+                )
+            if rate is None:
+                raise ArenaError(
+                    f"multi_model_adamw: the learning rate of {name!r} is None; give one for every model, or None for "
+                    "all where they come with the update"
+                )
+            if not (callable(rate) or is_traced(rate) or (is_real(rate) and rate >= 0)):
+                raise ArenaError(
+                    f"multi_model_adamw: the learning rate of {name!r} is {rate!r}; give a number that is at least 0, "
+                    "or a schedule"
+                )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_real
+from arena_jax.transforms.arguments import is_real, is_traced
 
 
 class ScaleByAdamState(NamedTuple):
@@ -73,9 +73,9 @@ def scale_by_adam(
     Source: Kingma and Ba, 2015, Algorithm 1 and the remark at the end of its section 2; Reddi et al., 2018.
     """
     for name, beta in (("b1", b1), ("b2", b2)):
-        if not (is_real(beta) and 0 <= beta < 1):
+        if not (is_traced(beta) or (is_real(beta) and 0 <= beta < 1)):
             raise ArenaError(f"scale_by_adam: {name} is {beta!r}; give a number from 0 to below 1")
-    if not (is_real(eps) and eps >= 0):
+    if not (is_traced(eps) or (is_real(eps) and eps >= 0)):
         raise ArenaError(f"scale_by_adam: eps is {eps!r}; give a number that is at least 0")
 
     def init_fn(params: Any) -> ScaleByAdamState:
@@ -87,8 +87,8 @@ def scale_by_adam(
     ) -> tuple[Any, ScaleByAdamState]:
         del params, extra_args
         count = optax.safe_increment(state.count)
-        first = optax.tree.update_moment(updates, state.first, b1, 1)
-        second = optax.tree.update_moment_per_elem_norm(updates, state.second, b2, 2)
+        first = _like(state.first, optax.tree.update_moment(updates, state.first, b1, 1))
+        second = _like(state.second, optax.tree.update_moment_per_elem_norm(updates, state.second, b2, 2))
         largest = jax.tree.map(jnp.maximum, state.largest, second) if amsgrad else None
         under = second if largest is None else largest
         if eps_before_correction:
@@ -101,14 +101,20 @@ def scale_by_adam(
                 optax.tree.bias_correction(first, b1, count),
                 optax.tree.bias_correction(under, b2, count),
             )
-        return direction, ScaleByAdamState(count, first, second, largest)
+        return _like(updates, direction), ScaleByAdamState(count, first, second, largest)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _correction(beta: float, count: jax.Array, tree: Any) -> jax.Array:
+def _like(tree: Any, values: Any) -> Any:
+    """Values in the types of a tree: a traced coefficient has a type of its own, which would spread."""
+    return jax.tree.map(lambda leaf, value: value.astype(leaf.dtype), tree, values)
+
+
+def _correction(beta: Any, count: jax.Array, tree: Any) -> jax.Array:
     """``1 − βᵗ`` without the cancellation that costs float32 four digits at the first steps."""
     dtype = jnp.finfo(jnp.result_type(jnp.float32, *jax.tree.leaves(tree))).dtype
-    if beta == 0:
+    if not is_traced(beta) and beta == 0:
         return jnp.ones([], dtype)
-    return -jnp.expm1(count.astype(dtype) * math.log(beta))
+    log = jnp.log(jnp.asarray(beta, dtype)) if is_traced(beta) else math.log(beta)
+    return -jnp.expm1(count.astype(dtype) * log)

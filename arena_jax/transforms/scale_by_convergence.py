@@ -11,9 +11,9 @@ import numpy as np
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_count, is_real
+from arena_jax.transforms.arguments import check_length, is_count, is_real, is_traced
 from arena_jax.transforms.by_model import check_names, current_active, silence
-from arena_jax.transforms.trees import Name, branches, is_float
+from arena_jax.transforms.trees import Name, branches, is_float, wide_dtype
 
 
 class Convergence(NamedTuple):
@@ -22,6 +22,7 @@ class Convergence(NamedTuple):
     losses: jax.Array  # (window,), the newest last; float32, or float64 where the parameters are
     count: jax.Array  # type: ignore[assignment]  # finite losses seen so far, int32
     rate: jax.Array  # the estimate r, same dtype as losses
+    factor: jax.Array  # the f that its last update was multiplied by, same dtype
 
 
 class ScaleByConvergenceState(NamedTuple):
@@ -37,7 +38,7 @@ def scale_by_convergence(
     every: int = 1,
     low: float = 0.5,
     high: float = 1.5,
-    slope: Literal["absolute", "signed"] = "absolute",
+    slope: Literal["absolute", "signed", "studentized"] = "absolute",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Scale each model's updates by the inverse of its estimated rate of convergence.
 
@@ -52,13 +53,25 @@ def scale_by_convergence(
     ``slope="signed"`` puts :math:`\max(-s, 0)` in its place: only a falling loss is progress, and under a rising one r
     goes back to 1.
 
+    Both depend on the unit of the loss and on how far apart losses are taken: a slope per update is of the order of
+    1e-3 where a model takes thousands of updates, and r stays at 1. ``slope="studentized"`` puts
+    :math:`\max(-s / \mathrm{se}(s), 0)` there, the slope over its own standard error,
+
+    .. math::
+        \mathrm{se}(s)^2 = \frac{\sum_t (L_t - \hat L_t)^2}{(n - 2) \sum_t (t - \bar t)^2}, \qquad n = \mathit{window}
+
+    with :math:`\hat L` the fitted line: the same for a loss in bits or nats and for every interval, and near 0 where
+    a loss no longer falls beyond its noise. A window that lies on its line exactly counts as no noise: r falls as for
+    an infinite slope where the line falls.
+
     Args:
-        window: number of losses in the regression, at least 2.
+        window: number of losses in the regression, at least 2 (3 with ``"studentized"``). It is the length of an
+            array: static under ``optax.inject_hyperparams``.
         decay: :math:`\gamma`, in [0, 1).
         every: move r on every so many recorded losses.
         low: least factor, above 0.
         high: greatest factor.
-        slope: ``"absolute"`` (the paper) or ``"signed"``.
+        slope: ``"absolute"`` (the paper), ``"signed"`` or ``"studentized"``.
 
     Returns:
         A transformation over ``{model: updates}``; its update needs ``value={model: loss}``, Optax's name for the loss.
@@ -82,25 +95,28 @@ def scale_by_convergence(
 
     Source: MultiModelOptimizer, Algorithm 3 and equation 1.
     """
-    if not is_count(window, 2):
-        raise ArenaError(f"scale_by_convergence: window is {window!r}; a slope needs at least 2 losses")
-    if not (is_real(decay) and 0 <= decay < 1):
+    if slope not in ("absolute", "signed", "studentized"):
+        raise ArenaError(f"scale_by_convergence: slope is {slope!r}; give 'absolute', 'signed' or 'studentized'")
+    least, needs = (3, "a standard error") if slope == "studentized" else (2, "a slope")
+    check_length(window, least, "scale_by_convergence: window", f"{needs} needs at least {least} losses")
+    if not (is_traced(decay) or (is_real(decay) and 0 <= decay < 1)):
         raise ArenaError(f"scale_by_convergence: decay is {decay!r}; give a number from 0 to below 1")
-    if not is_count(every):
+    if not (is_traced(every) or is_count(every)):
         raise ArenaError(f"scale_by_convergence: every is {every!r}; give a number of losses, 1 or more")
-    if not (is_real(low) and is_real(high) and 0 < low <= high):
+    if not (is_traced(low) or is_traced(high) or (is_real(low) and is_real(high) and 0 < low <= high)):
         raise ArenaError(f"scale_by_convergence: low is {low!r} and high {high!r}; give 0 < low <= high")
-    if slope not in ("absolute", "signed"):
-        raise ArenaError(f"scale_by_convergence: slope is {slope!r}; give 'absolute' or 'signed'")
     steps = np.arange(window) - (window - 1) / 2
     regression = steps / np.sum(steps**2)  # slope = Σ regression · losses
+
+    def factor_of(rate: jax.Array) -> jax.Array:
+        return jnp.clip(1 / rate, low, high).astype(rate.dtype)
 
     def init_fn(params: Any) -> ScaleByConvergenceState:
         models = {}
         for model, tree in branches(params)[0].items():
-            dtype = jnp.result_type(jnp.float32, *(leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)))
-            dtype = jnp.float64 if dtype in (jnp.float64, jnp.complex128) else jnp.float32
-            models[model] = Convergence(jnp.zeros([window], dtype), jnp.zeros([], jnp.int32), jnp.ones([], dtype))
+            dtype = wide_dtype(tree)
+            zeros, count, rate = jnp.zeros([window], dtype), jnp.zeros([], jnp.int32), jnp.ones([], dtype)
+            models[model] = Convergence(zeros, count, rate, factor_of(rate))
         return ScaleByConvergenceState(models)
 
     def observe(old: Convergence, loss: Any, taking_part: Any) -> Convergence:
@@ -111,9 +127,17 @@ def scale_by_convergence(
         # A sum of products, not a dot: matrix units would round it to fewer bits.
         s = jnp.sum((losses - jnp.mean(losses)) * jnp.asarray(regression, losses.dtype))
         progress = jnp.abs(s) if slope == "absolute" else jnp.maximum(-s, 0)
+        if slope == "studentized":
+            off_the_line = losses - jnp.mean(losses) - s * jnp.asarray(steps, losses.dtype)
+            noise = jnp.sqrt(jnp.sum(off_the_line**2) / ((window - 2) * np.sum(steps**2)))
+            # Not below what rounding alone leaves on a line: a constant loss has no slope, whatever its last bits say.
+            rounding = jnp.finfo(losses.dtype).eps * jnp.max(jnp.abs(losses)) / np.sqrt(np.sum(steps**2))
+            progress = progress / jnp.maximum(jnp.maximum(noise, rounding), jnp.finfo(losses.dtype).tiny)
         rate = decay * old.rate + (1 - decay) / (1 + progress)
         moves = seen & (count >= window) & (count % every == 0)
-        return Convergence(losses, count, jnp.where(moves, rate, old.rate))
+        rate = jnp.where(moves, rate, old.rate).astype(old.rate.dtype)
+        # A model that sits out keeps what its last update was multiplied by.
+        return Convergence(losses, count, rate, jnp.where(taking_part, factor_of(rate), old.factor))
 
     def update_fn(
         updates: Any,
@@ -139,9 +163,8 @@ def scale_by_convergence(
         models, scaled = {}, []
         for model, tree in trees.items():
             now = observe(state.models[model], value[model], True if mask is None else mask[model])
-            factor = jnp.clip(1 / now.rate, low, high)
             models[model] = now
-            scaled.append(silence(_times(tree, factor), mask, model))
+            scaled.append(silence(_times(tree, now.factor), mask, model))
         return jax.tree.unflatten(definition, scaled), ScaleByConvergenceState(models)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_real
+from arena_jax.transforms.arguments import is_real, is_traced
 from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence
-from arena_jax.transforms.trees import Name, branches, is_float, models_of
+from arena_jax.transforms.trees import Name, branches, is_float, models_of, wide_dtype
+
+
+class ScaleByModelWeightState(NamedTuple):
+    """The factor of each model's last update, float32 or float64; 0 before the first."""
+
+    factors: dict[Name, jax.Array]
 
 
 def scale_by_model_weight(
@@ -34,7 +40,8 @@ def scale_by_model_weight(
         normalize: divide the weights by their sum over all models first.
 
     Returns:
-        A stateless transformation over ``{model: updates}``; it understands ``weights=`` and ``active=``.
+        A transformation over ``{model: updates}``; it understands ``weights=`` and ``active=``, and its state keeps
+        each model's last factor.
 
     Raises:
         ArenaError: a bad argument (when built), or names that are not the models' (at init or update).
@@ -50,40 +57,42 @@ def scale_by_model_weight(
     Source: MultiModelOptimizer, section 3.5 (the line itself: the published code).
     """
     constants = constant_weights(weights, "scale_by_model_weight")
-    if not (is_real(base) and 0 <= base <= 1):
+    if not (is_traced(base) or (is_real(base) and 0 <= base <= 1)):
         raise ArenaError(f"scale_by_model_weight: base is {base!r}; give a number from 0 to 1")
 
     def weights_now(models: tuple[Name, ...], given: Any) -> dict[Name, Any]:
         return current_weights(constants, given, models, normalize=normalize, what="scale_by_model_weight")
 
-    def init_fn(params: Any) -> optax.EmptyState:
+    def init_fn(params: Any) -> ScaleByModelWeightState:
         weights_now(models_of(params), None)
-        return optax.EmptyState()
+        trees, _ = branches(params)
+        return ScaleByModelWeightState({model: jnp.zeros([], wide_dtype(tree)) for model, tree in trees.items()})
 
     def update_fn(
         updates: Any,
-        state: optax.EmptyState,
+        state: ScaleByModelWeightState,
         params: Any = None,
         *,
         weights: Mapping[Name, Any] | None = None,
         active: Mapping[Name, Any] | None = None,
         **extra_args: Any,
-    ) -> tuple[Any, optax.EmptyState]:
+    ) -> tuple[Any, ScaleByModelWeightState]:
         del params, extra_args
         trees, definition = branches(updates)
         models = tuple(trees)
         current = weights_now(models, weights)
         mask = current_active(active, models, "scale_by_model_weight")
 
-        def scaled(model: Name) -> Any:
-            factor = base + (1 - base) * current[model]
+        scaled, factors = [], {}
+        for model in models:
+            old = state.factors[model]
+            factor = jnp.asarray(base + (1 - base) * current[model], old.dtype)
 
-            def times(u: jax.Array) -> jax.Array:
-                wide = jnp.result_type(jnp.float32, u)
-                return (u.astype(wide) * jnp.asarray(factor, wide)).astype(u.dtype) if is_float(u) else u
+            def times(u: jax.Array, factor: jax.Array = factor) -> jax.Array:
+                return (u * factor).astype(u.dtype) if is_float(u) else u
 
-            return silence(jax.tree.map(times, trees[model]), mask, model)
-
-        return jax.tree.unflatten(definition, [scaled(model) for model in models]), state
+            scaled.append(silence(jax.tree.map(times, trees[model]), mask, model))
+            factors[model] = factor if mask is None else jnp.where(mask[model], factor, old)
+        return jax.tree.unflatten(definition, scaled), ScaleByModelWeightState(factors)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

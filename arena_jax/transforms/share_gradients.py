@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_count, is_real
+from arena_jax.transforms.arguments import is_count, is_real, is_traced
 from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence_idle
 from arena_jax.transforms.correspondence import Correspondence, by_kind
 from arena_jax.transforms.pools import plan, pooled, select
@@ -28,7 +28,7 @@ def share_gradients(
     *,
     alpha: float = 0.2,
     every: int = 1,
-    correspondence: Correspondence = by_kind,
+    correspondence: Correspondence | None = None,
     reduce: Literal["sum", "mean"] = "sum",
     normalize: bool = False,
     alone: bool = False,
@@ -52,7 +52,7 @@ def share_gradients(
             them, and may be traced.
         alpha: the part taken from the pool, in [0, 1]. With 0 gradients pass through bit by bit.
         every: share on updates number every, 2·every, … (counted from 1); on the others gradients pass through.
-        correspondence: ``(path, shape) -> key or None``; ``by_kind``, ``by_role``, ``by_layer`` or your own.
+        correspondence: ``(path, shape) -> key or None``; ``by_kind`` (None), ``by_role``, ``by_layer`` or your own.
         reduce: ``"sum"`` (the paper) or ``"mean"``.
         normalize: divide the weights by their sum over all models first (the published code).
         alone: pool a parameter with itself where nothing corresponds to it, as printed.
@@ -79,12 +79,15 @@ def share_gradients(
     Source: MultiModelOptimizer, Algorithm 1.
     """
     constants = constant_weights(weights, "share_gradients")
-    if not (is_real(alpha) and 0 <= alpha <= 1):
+    same = by_kind if correspondence is None else correspondence
+    if not (is_traced(alpha) or (is_real(alpha) and 0 <= alpha <= 1)):
         raise ArenaError(f"share_gradients: alpha is {alpha!r}; it is a part, so give a number from 0 to 1")
-    if not is_count(every):
+    if not (is_traced(every) or is_count(every)):
         raise ArenaError(f"share_gradients: every is {every!r}; give a whole number of updates, 1 or more")
     if reduce not in ("sum", "mean"):
         raise ArenaError(f"share_gradients: reduce is {reduce!r}; give 'sum' or 'mean'")
+
+    on = is_traced(alpha) or alpha > 0
 
     def weights_now(models: tuple[Name, ...], given: Any) -> dict[Name, Any]:
         return current_weights(constants, given, models, normalize=normalize, what="share_gradients")
@@ -110,17 +113,17 @@ def share_gradients(
 
         def mix(updates: Any) -> Any:
             gradients, treedef, leaves = read(updates)
-            groups = plan(leaves, correspondence, alone)
+            groups = plan(leaves, same, alone)
             values = [(gradient,) for gradient in gradients]
             for index, pool in pooled(values, leaves, groups, current, mask, mean=reduce == "mean").items():
                 own = gradients[index].astype(pool.value.dtype)
                 gradients[index] = select(pool, (1 - alpha) * own + alpha * pool.value, gradients[index])
             return jax.tree.unflatten(treedef, gradients)
 
-        if alpha > 0 and every == 1:
+        if is_traced(every) or every > 1:
+            updates = jax.lax.cond(count % every == 0, mix, lambda unmixed: unmixed, updates) if on else updates
+        elif on:
             updates = mix(updates)
-        elif alpha > 0:
-            updates = jax.lax.cond(count % every == 0, mix, lambda same: same, updates)
         return silence_idle(updates, mask), ShareGradientsState(count)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

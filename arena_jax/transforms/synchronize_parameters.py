@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_count, is_real
+from arena_jax.transforms.arguments import is_count, is_real, is_traced
 from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence, silence_idle
 from arena_jax.transforms.correspondence import Correspondence, by_kind
 from arena_jax.transforms.pools import plan, pooled, select
@@ -28,7 +28,7 @@ def synchronize_parameters(
     *,
     beta: float = 0.1,
     every: int = 10,
-    correspondence: Correspondence = by_kind,
+    correspondence: Correspondence | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Draw parameters towards the weighted average of their group, as they will be after this update.
 
@@ -45,7 +45,7 @@ def synchronize_parameters(
             them, and may be traced.
         beta: how far towards the average, in [0, 1]. With 0 updates pass through bit by bit.
         every: synchronise after updates number every, 2·every, … (counted from 1).
-        correspondence: ``(path, shape) -> key or None``; ``by_kind``, ``by_role``, ``by_layer`` or your own.
+        correspondence: ``(path, shape) -> key or None``; ``by_kind`` (None), ``by_role``, ``by_layer`` or your own.
 
     Returns:
         A transformation over ``{model: updates}`` that needs ``params``. Its update understands ``weights={model: w}``
@@ -71,10 +71,13 @@ def synchronize_parameters(
     Source: MultiModelOptimizer, Algorithm 2.
     """
     constants = constant_weights(weights, "synchronize_parameters")
-    if not (is_real(beta) and 0 <= beta <= 1):
+    same = by_kind if correspondence is None else correspondence
+    if not (is_traced(beta) or (is_real(beta) and 0 <= beta <= 1)):
         raise ArenaError(f"synchronize_parameters: beta is {beta!r}; it is a part, so give a number from 0 to 1")
-    if not is_count(every):
+    if not (is_traced(every) or is_count(every)):
         raise ArenaError(f"synchronize_parameters: every is {every!r}; give a number of updates, 1 or more")
+
+    on = is_traced(beta) or beta > 0
 
     def weights_now(models: tuple[Name, ...], given: Any) -> dict[Name, Any]:
         return current_weights(constants, given, models, normalize=False, what="synchronize_parameters")
@@ -103,7 +106,7 @@ def synchronize_parameters(
 
         def draw(updates: Any) -> Any:
             steps, treedef, leaves = read(updates)
-            groups = plan(leaves, correspondence)
+            groups = plan(leaves, same)
             moved = list(zip(jax.tree.leaves(params), steps, strict=True))
             for index, pool in pooled(moved, leaves, groups, current, mask, mean=True).items():
                 old, step = (part.astype(pool.value.dtype) for part in moved[index])
@@ -112,10 +115,10 @@ def synchronize_parameters(
                 steps[index] = silence(drawn, mask, leaves[index].model)
             return jax.tree.unflatten(treedef, steps)
 
-        if beta > 0 and every == 1:
+        if is_traced(every) or every > 1:  # the whole of it in one branch: no pool is held on the updates between
+            updates = jax.lax.cond(count % every == 0, draw, lambda undrawn: undrawn, updates) if on else updates
+        elif on:
             updates = draw(updates)
-        elif beta > 0:  # the whole of it in one branch: no pool is held on the updates between
-            updates = jax.lax.cond(count % every == 0, draw, lambda same: same, updates)
         return updates, SynchronizeParametersState(count)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -102,3 +102,15 @@ def models_of(tree: Any) -> tuple[Name, ...]:
         ('bert', 'roberta')
     """
     return tuple(branches(tree)[0])
+
+
+def wide_dtype(tree: Any) -> Any:
+    """The type for a scalar that goes with a model: float64 where a parameter is, else float32.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> wide_dtype({"up": jnp.ones(1, jnp.bfloat16)})
+        <class 'jax.numpy.float32'>
+    """
+    dtype = jnp.result_type(jnp.float32, *(leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)))
+    return jnp.float64 if dtype in (jnp.float64, jnp.complex128) else jnp.float32

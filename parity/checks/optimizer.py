@@ -112,9 +112,10 @@ def our_optimizer(mode: str, weights: dict[Any, float], **options: Any) -> optax
     options["warmup_steps"], options["decay_steps"] = options.pop("warmup"), options.pop("decay")
     if "clip" in options:
         options["max_norm"] = options.pop("clip")
-    if mode == PUBLISHED:
-        return transforms.published_multi_model_adamw(rate, weights, **options)
-    return transforms.multi_model_adamw(rate, weights, alone=True, **options)
+    # What the reference leaves out is 0 here: None would be the form's value.
+    options["window"], options["sync_every"] = options["window"] or 0, options["sync_every"]
+    form = "published" if mode == PUBLISHED else "paper"
+    return transforms.multi_model_adamw(rate, weights, form=form, **options)
 
 
 def reference_optimizer(mode: str, models: Any, weights: dict[str, float], **options: Any) -> MultiModelOptimizer:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from arena_jax import ArenaError, config
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig, presets
 from arena_jax.config.fields import plain
-from arena_jax.config.sections import FORMS, MODEL_PRESETS
+from arena_jax.config.forms import FORMS
+from arena_jax.config.sections import ARGUMENTS, MODEL_PRESETS
 
 BERT = ModelConfig("bert", preset="bert-tiny")
 
@@ -56,8 +57,8 @@ def test_no_digit_is_lost_in_json(rate, seed, columns):
     assert config.from_dict(json.loads(json.dumps(config.to_dict(one)))) == one
 
 
-def test_presets_known_to_the_configuration_are_those_of_the_models_room():
-    model_presets = pytest.importorskip("arena_jax.models.presets", reason="the models room is not built yet")
+def test_presets_known_to_the_configuration_are_those_of_the_models_package():
+    model_presets = pytest.importorskip("arena_jax.models.presets", reason="arena_jax.models cannot be imported")
     for name in MODEL_PRESETS:
         assert model_presets.preset(name).family == ModelConfig("m", preset=name).family
 
@@ -81,7 +82,11 @@ def test_presets_known_to_the_configuration_are_those_of_the_models_room():
         (lambda: OptimizerConfig(learning_rate=math.inf), "must be a finite number"),
         (lambda: OptimizerConfig(learning_rate="1e-3"), "it must be a number"),
         (lambda: OptimizerConfig(b1=1), "must be below 1"),
-        (lambda: OptimizerConfig(convergence_low=2), "swap them"),
+        (lambda: OptimizerConfig(convergence_window=9, convergence_low=2), "swap them"),
+        (lambda: OptimizerConfig(convergence_low=0.9), "convergence_low does nothing while"),
+        (lambda: OptimizerConfig(momentum=0.9), "momentum is given, and adamw has none"),
+        (lambda: OptimizerConfig(inner="lion", epsilon=0.1), "epsilon is given, and lion has none"),
+        (lambda: OptimizerConfig(inner="lion", amsgrad=True), "amsgrad belongs to adamw"),
         (lambda: OptimizerConfig(convergence_window=1), "at least 2 losses"),
         (lambda: OptimizerConfig(form="papr"), "did you mean 'paper'"),
         (lambda: run(training=TrainingConfig()), "neither is given"),
@@ -140,8 +145,8 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
 
 def test_a_nan_in_a_file_is_refused(tmp_path):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(plain(run())).replace('"epsilon": 1e-08', '"epsilon": NaN'))
-    with pytest.raises(ArenaError, match=r"optimizer\.epsilon is nan"):
+    path.write_text(json.dumps(plain(run())).replace('"learning_rate": 0.004', '"learning_rate": NaN'))
+    with pytest.raises(ArenaError, match=r"optimizer\.learning_rate is nan"):
         config.load(path)
 
 
@@ -178,11 +183,15 @@ def test_a_mutated_configuration_is_accepted_or_refused_in_our_words(data, value
 def test_a_form_fills_only_what_was_left_open():
     for form, values in FORMS.items():
         resolved = OptimizerConfig(form=form).resolved()
-        assert {name: getattr(resolved, name) or 0.0 for name in values} == values
+        assert {argument: getattr(resolved, field) for field, argument in ARGUMENTS.items()} == {
+            argument: values[argument] for argument in ARGUMENTS.values()
+        }
+        assert (resolved.b1, resolved.b2, resolved.epsilon, resolved.momentum) == (0.9, 0.999, 1e-8, None)
         assert OptimizerConfig(form=form, share_alpha=0.0).resolved().share_alpha == 0.0
-        assert resolved.max_gradient_norm == (1.0 if form == "default" else None)
-        assert OptimizerConfig(form=form, max_gradient_norm=0.0).resolved().max_gradient_norm is None
+        assert resolved.max_gradient_norm == (1.0 if form == "default" else 0.0)
         assert OptimizerConfig(form=form, max_gradient_norm=2.0).resolved().max_gradient_norm == 2.0
+    assert OptimizerConfig(form="published", synchronize_every=5).resolved().synchronize_beta == 0.1
+    assert OptimizerConfig(inner="lion", b1=0.95).inner_arguments() == {"b1": 0.95, "b2": 0.99}
 
 
 def test_differences_name_the_field_and_both_values():

@@ -1,4 +1,4 @@
-"""What is no number gets one line, wherever the room asks for one; so does what a user's own function does wrong."""
+"""A value that is no number is an error of one line wherever one is needed; so is a user's function that fails."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def population(score=lambda s: s, advance=lambda s, m, turn: s, **options):
     return game.train_population(lambda i: 0.0, advance, score, lambda s: s, **{"components": 1, **options})
 
 
-ASKED = {
+ARGUMENTS = {
     "keep": lambda x: game.banzhaf(size, 3, keep=x),
     "truncation": lambda x: game.shapley(size, 3, truncation=x),
     "evaluations": lambda x: game.banzhaf(size, 3, evaluations=x),
@@ -48,7 +48,7 @@ ASKED = {
     "threshold": lambda x: game.choose(FOUND, TABLE, threshold=x),
     "width": lambda x: game.choose(FOUND, TABLE, threshold=1.0, width=x),
     "per_flop": lambda x: game.choose(FOUND, TABLE, share=0.2, per_flop=x),
-    "gone": lambda x: game.prune(TABLE, [x]),
+    "removed": lambda x: game.prune(TABLE, [x]),
     "heads": lambda x: game.split_heads(CONFIG, [x, x]),
     "population": lambda x: equilibria.alpha_rank(HAWK_DOVE, x),
     "intensity": lambda x: equilibria.alpha_rank(HAWK_DOVE, 50, x),
@@ -74,10 +74,10 @@ def told(call):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", ARGUMENTS)
 @pytest.mark.parametrize("given", ["a", "0.5", np.nan, [1, 2], 1j])
 def test_no_number(name, given):
-    assert told(lambda: ASKED[name](given))
+    assert told(lambda: ARGUMENTS[name](given))
 
 
 def raising(*given):
@@ -100,7 +100,7 @@ def raising(*given):
         (lambda: population(advance=raising), "advance, in round 0, raised ZeroDivisionError: by"),
         (lambda: population(raising), "score raised ZeroDivisionError: by"),
         (lambda: population(lambda s: "good"), "what score returned is 'good'; give one number"),
-        (lambda: game.prune(TABLE, "ab"), "gone is 'ab'; give the numbers of the players who go"),
+        (lambda: game.prune(TABLE, "ab"), "removed is 'ab'; give the numbers of the players to remove"),
         (lambda: game.split_heads(CONFIG, 1), "heads is 1; name one of 4 heads for each of 2 blocks"),
     ],
 )

@@ -200,7 +200,7 @@ def test_bad_input():
         (lambda: game.insert_block(config.replace(scale_attn_by_inverse_layer_idx=True), 0), "behind the last"),
         (lambda: game.prune(table, (0, 1, 2, 3)), "block 0 would be left without a head"),
         (lambda: game.prune(table, (99,)), "numbered from 0"),
-        (lambda: game.choose(found, table), "either which share"),
+        (lambda: game.choose(found, table), "either the share"),
         (lambda: game.choose(found, table, share=0.5), "'attention entropy' does not give each"),
         (lambda: game.choose(found, table, share=2), "share is 2"),
         (lambda: game.add_heads(config).model(noisy("bert-tiny")), "made for another model"),

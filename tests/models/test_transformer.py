@@ -150,7 +150,7 @@ def test_split_and_merge(built):
 
 
 def test_parameter_names():
-    """The names that the transformations and the other rooms rely on."""
+    """The names that the transformations and the other packages rely on."""
     names = {}
     for name, task in (
         ("bert-tiny", "sequence-classification"),

@@ -18,7 +18,7 @@ from arena_jax.reports import arena_figures, report
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import gather
 from arena_jax.reports.claims import CLAIMS, judge
-from arena_jax.reports.confidence import interval
+from arena_jax.reports.confidence import confidence_interval
 
 MODELS = {
     "bert": {"task": "masked-lm", "parameters": 100},
@@ -109,13 +109,13 @@ def arms(tmp_path_factory):
 def test_intervals_are_those_of_scipy():
     values = [0.3, 0.1, 0.45, 0.2]
     low, high = scipy.stats.t.interval(0.95, 3, loc=np.mean(values), scale=scipy.stats.sem(values))
-    assert interval(values) == pytest.approx((np.mean(values), low, high, 4))
-    assert interval([2.0, 2.0]) == (2.0, 2.0, 2.0, 2)
-    assert not interval([1.0, math.nan]).known
-    assert interval(values, bounds=(0, 0.4)) == pytest.approx((np.mean(values), max(0, low), 0.4, 4)), (
+    assert confidence_interval(values) == pytest.approx((np.mean(values), low, high, 4))
+    assert confidence_interval([2.0, 2.0]) == (2.0, 2.0, 2.0, 2)
+    assert not confidence_interval([1.0, math.nan]).finite
+    assert confidence_interval(values, bounds=(0, 0.4)) == pytest.approx((np.mean(values), max(0, low), 0.4, 4)), (
         "cut where they end"
     )
-    assert math.isnan(interval([]).mean)
+    assert math.isnan(confidence_interval([]).mean)
 
 
 def test_arms_are_the_policies_with_the_control_last(arms):
@@ -277,14 +277,16 @@ def test_claims_that_hold_and_ones_that_do_not(tmp_path):
     }
     for start, told in held.items():
         one = by_start(found, start)
-        assert (one.claim, one.verdict) == (one.claim, "held")
-        assert told in one.told
+        assert (one.claim, one.verdict) == (one.claim, "holds")
+        assert told in one.evidence
     best = by_start(found, "5.2 The best model")
-    assert best.verdict == "did not hold"
-    assert "share of the best model (gpt2) less the smallest other share: +30" in best.told
+    assert best.verdict == "does not hold"
+    assert "share of the best model (gpt2) less the smallest other share: +30" in best.evidence
     more = by_start(found, "5.3 A masked model that is given more")
-    assert (more.verdict, more.told) == ("not judged", "no masked model was given more than an equal share")
-    assert by_start(found, "5.1 Shares settle").told == "a half of the run has no reallocation: reallocate more often"
+    assert (more.verdict, more.evidence) == ("not judged", "no masked model was given more than an equal share")
+    assert (
+        by_start(found, "5.1 Shares settle").evidence == "a half of the run has no reallocation: reallocate more often"
+    )
     sooner = by_start(found, "5.3 Autoregressive")
     # gpt2 reaches static's 2.0 in the last half at (2.9 − 2.0) / (2.9 − 1.8); wide reaches 2.5 at 0.8 / 0.9 of it
     # under static and at its end in the arm.
@@ -294,7 +296,7 @@ def test_claims_that_hold_and_ones_that_do_not(tmp_path):
 def test_a_difference_that_may_be_chance_is_not_shown(tmp_path):
     one = by_start(verdicts(experiment(tmp_path, gained=(0.3, -0.2))), "8 The most promising")
     assert one.verdict == "not shown"
-    assert re.fullmatch(r"best final score against static's best: \+0\.\d+ \[-.*, \+.*\]", one.told)
+    assert re.fullmatch(r"best final score against static's best: \+0\.\d+ \[-.*, \+.*\]", one.evidence)
 
 
 def test_one_seed_has_no_interval_and_judges_nothing(tmp_path, capsys):
@@ -305,12 +307,12 @@ def test_one_seed_has_no_interval_and_judges_nothing(tmp_path, capsys):
     found = verdicts(folders)
     assert set(found) == set(CLAIMS)
     assert {one.verdict for one in found.values()} == {"not judged"}
-    assert "one seed has no interval: train more seeds" in by_start(found, "5.4 The advantage").told
+    assert "one seed has no interval: train more seeds" in by_start(found, "5.4 The advantage").evidence
 
 
 def test_a_model_that_diverged_is_told_not_averaged_away(tmp_path):
     folders = experiment(tmp_path, gained=(0.2, math.nan))
-    assert by_start(verdicts(folders), "8 The models together").told.endswith("not finite: a model diverged")
+    assert by_start(verdicts(folders), "8 The models together").evidence.endswith("not finite: a model diverged")
     assert "nan" in report(folders, tmp_path / "report")
 
 

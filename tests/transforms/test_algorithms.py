@@ -245,7 +245,7 @@ def trajectory(optimizer, **extra):
 def test_the_papers_optimizer_step_by_step(amsgrad):
     warmup, decay = 3, 20
     optimizer = tx.multi_model_adamw(
-        0.05, WEIGHTS, warmup_steps=warmup, decay_steps=decay, sync_every=4, window=4, amsgrad=amsgrad
+        0.05, WEIGHTS, form="paper", warmup_steps=warmup, decay_steps=decay, sync_every=4, window=4, amsgrad=amsgrad
     )
     params = flat_models(0)
     first = {m: dict.fromkeys(params[m], 0.0) for m in params}
@@ -256,7 +256,7 @@ def test_the_papers_optimizer_step_by_step(amsgrad):
         for m, loss in losses_at(params).items():
             history[m].append(loss)
             rates[m] = algorithm_3(rates[m], history[m], 4)
-        gradients = algorithm_1(gradients_at(params, step), WEIGHTS, 0.2, skip_single=True)
+        gradients = algorithm_1(gradients_at(params, step), WEIGHTS, 0.2, skip_single=False)
         factor = step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / decay))
         t = step + 1
         for m in params:
@@ -276,9 +276,9 @@ def test_the_papers_optimizer_step_by_step(amsgrad):
 @pytest.mark.parametrize("amsgrad", [False, True])
 def test_the_published_code_step_by_step(amsgrad):
     warmup, decay = 3, 8
-    optimizer = tx.published_multi_model_adamw(
-        0.05, WEIGHTS, weight_decay=0.01, warmup_steps=warmup, decay_steps=decay, share_every=2, sync_every=5,
-        amsgrad=amsgrad, max_norm=1.5, eps=1e-3,
+    optimizer = tx.multi_model_adamw(
+        0.05, WEIGHTS, form="published", weight_decay=0.01, warmup_steps=warmup, decay_steps=decay, share_every=2,
+        sync_every=5, amsgrad=amsgrad, max_norm=1.5, eps=1e-3,
     )  # fmt: skip
     weights = {m: w / sum(WEIGHTS.values()) for m, w in WEIGHTS.items()}
     params = flat_models(0)

@@ -18,6 +18,8 @@ TABLE = {
     "synchronize_parameters always": lambda: tx.synchronize_parameters(every=1, correspondence=tx.by_role),
     "scale_by_convergence": lambda: tx.scale_by_convergence(window=2),
     "scale_by_convergence signed": lambda: tx.scale_by_convergence(window=2, slope="signed", every=2),
+    "scale_by_convergence studentized": lambda: tx.scale_by_convergence(window=3, slope="studentized"),
+    "scale_by_learning_rates": lambda: tx.scale_by_learning_rates({"ant": 0.1, "bee": optax.constant_schedule(0.2)}),
     "scale_by_model_weight": lambda: tx.scale_by_model_weight(WEIGHTS, base=0.5),
     "scale_by_component": lambda: tx.scale_by_component(
         lambda path: "embeddings" if "embeddings" in path else "rest", {"embeddings": 3.0, "rest": 1.0}
@@ -30,9 +32,12 @@ TABLE = {
     "multi_model_adamw": lambda: tx.multi_model_adamw(
         0.1, WEIGHTS, warmup_steps=1, window=2, sync_every=2, max_norm=1.0
     ),
-    "published_multi_model_adamw": lambda: tx.published_multi_model_adamw(
-        0.1, WEIGHTS, warmup_steps=1, window=2, sync_every=2, max_norm=1.0
+    "multi_model_adamw paper": lambda: tx.multi_model_adamw(0.1, WEIGHTS, form="paper", warmup_steps=1, window=2),
+    "multi_model_adamw published": lambda: tx.multi_model_adamw(
+        0.1, WEIGHTS, form="published", warmup_steps=1, window=2, sync_every=2, max_norm=1.0
     ),
+    "multi_model_adamw lion": lambda: tx.multi_model_adamw(0.1, WEIGHTS, inner=optax.scale_by_lion, warmup_steps=1),
+    "multi_model_adamw muon": lambda: tx.multi_model_adamw(0.1, WEIGHTS, inner=tx.scale_by_muon, warmup_steps=1),
 }
 LOSSES = {"ant": 2.0, "bee": 3.0}
 pytestmark = pytest.mark.parametrize("name", TABLE)

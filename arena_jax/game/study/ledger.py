@@ -37,29 +37,29 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.pausing: Callable[[], Any] = lambda: None
-        self.known: dict[str, dict[str, Any]] = {}
+        self.results: dict[str, dict[str, Any]] = {}
         try:
             content = path.read_bytes() if path.exists() else b""
-            whole = content[: content.rfind(b"\n") + 1]
-            if whole != content:
-                os.truncate(path, len(whole))
-            for line in whole.decode().splitlines():
+            lines = content[: content.rfind(b"\n") + 1]
+            if lines != content:
+                os.truncate(path, len(lines))
+            for line in lines.decode().splitlines():
                 entry = json.loads(line)
-                self.known[_name(entry["kind"], entry["key"])] = entry["result"]
+                self.results[_name(entry["kind"], entry["key"])] = entry["result"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArenaError(f"'{path}' is no ledger of a study ({error}); give another folder") from None
 
     def once(self, kind: str, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return a result, computed now only if it never was."""
         name = _name(kind, key)
-        if name not in self.known:
+        if name not in self.results:
             self.pausing()
             result = compute()
             line = json.dumps({"kind": kind, "key": dict(key), "result": result})
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
-            self.known[name] = json.loads(line)["result"]  # as a later start reads it
-        return self.known[name]
+            self.results[name] = json.loads(line)["result"]  # as a later start reads it
+        return self.results[name]
 
 
 def _name(kind: str, key: Mapping[str, Any]) -> str:

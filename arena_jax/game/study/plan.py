@@ -49,7 +49,7 @@ class Plan:
     Attributes:
         data: text to train on, as ``data.load`` takes it.
         elsewhere: text for scores out of domain.
-        sizes: the ladder, small to large; the first two are for learning protocols.
+        sizes: of the models, small to large; the first two are for learning protocols.
         tokens: bytes of a full training per size.
         seeds: of the final runs per size: how many.
         arms: of ``ARMS``; "adamw" and "protocol" are among them.
@@ -94,9 +94,9 @@ class Plan:
         for arm in self.arms:
             if arm not in ARMS:
                 raise ArenaError(f"there is no arm '{arm}'; {nearest(arm, ARMS)}")
-        missing = {"adamw", "protocol"} - set(self.arms)
-        if missing:
-            raise ArenaError(f"the arm '{min(missing)}' is what others are compared with; add it")
+        absent = {"adamw", "protocol"} - set(self.arms)
+        if absent:
+            raise ArenaError(f"the arm '{min(absent)}' is what others are compared with; add it")
         if min(self.tokens) < ROWS * LENGTH * SEGMENTS:
             raise ArenaError(
                 f"{min(self.tokens)} bytes are less than one step for each of {SEGMENTS} segments of a training; "
@@ -136,13 +136,13 @@ class Plan:
         for name in content:
             if name not in fields:
                 raise ArenaError(f"'{where}' has a field '{name}' that no plan has; {nearest(name, fields)}")
-        given: dict[str, Any] = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
         }
         try:
-            if "sizes" in given:
-                given["sizes"] = tuple(Size(*size) for size in given["sizes"])
-            return Plan(**given)
+            if "sizes" in values:
+                values["sizes"] = tuple(Size(*size) for size in values["sizes"])
+            return Plan(**values)
         except (TypeError, ValueError) as error:
             if isinstance(error, ArenaError):
                 raise

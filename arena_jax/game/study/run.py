@@ -37,17 +37,17 @@ class Study:
     Args:
         plan: what is done.
         folder: holds the plan and the ledger; a study that was stopped goes on.
-        told: is told what is computed.
+        log: is told what is computed.
 
     Raises:
         ArenaError: a folder with another plan, or data that cannot be read.
     """
 
-    def __init__(self, plan: Plan, folder: Path, told: Callable[[str], Any] = lambda text: None) -> None:
+    def __init__(self, plan: Plan, folder: Path, log: Callable[[str], Any] = lambda text: None) -> None:
         # A plan whose data cannot be read is not kept: the corrected one could not take its place.
         self.corpus: Corpus = load_corpus(plan.data, elsewhere=plan.elsewhere)
         plan.keep(folder)
-        self.plan, self.folder, self.told = plan, folder, told
+        self.plan, self.folder, self.log = plan, folder, log
         self.ledger = Ledger(folder / "cells.jsonl")
         self._trainers: dict[tuple[Size, float], Trainer] = {}
 
@@ -110,11 +110,11 @@ class Study:
         game_flops = len(games) * architecture.game_flops(trainer) if moves else 0.0
         paid = tokens - game_flops / trainer.flops(1)
         batches = self._cut(paid, seed)
-        state, gates, told = trainer.start(seed), trainer.open.copy(), []
+        state, gates, moves_made = trainer.start(seed), trainer.open.copy(), []
         for segment, part in enumerate(batches):
             if segment in games:
-                state, gates, made = architecture.rearrange(trainer, state, gates, seed)
-                told += [move._asdict() for move in made]
+                state, gates, trades = architecture.rearrange(trainer, state, gates, seed)
+                moves_made += [move._asdict() for move in trades]
             state = trainer.advance(
                 state,
                 part,
@@ -132,13 +132,13 @@ class Study:
             "parameters": self.trainer(k).parameters,
             "seconds": time.perf_counter() - began,
         }
-        self.told(
+        self.log(
             f"{'-'.join(map(str, self.plan.sizes[k]))}, {tokens:,} bytes, seed {seed}, rate {rate:g}"
             f"{', moves' if moves else ''}: {result['loss']:.4f} nats in {result['seconds']:.0f} s"
         )
         # JSON has no NaN: a training that diverged says null.
         result = {name: value if np.isfinite(value) else None for name, value in result.items()}
-        return result | ({"moves": told, "gates": gates.tolist()} if moves else {})
+        return result | ({"moves": moves_made, "gates": gates.tolist()} if moves else {})
 
     def _cut(self, tokens: float, seed: int) -> list[Array]:
         """A training's batches in segments of at most two lengths: two programs."""
@@ -176,23 +176,23 @@ class Study:
                 flops += sum(run["flops"] for run in runs)
                 return float(np.mean([-np.inf if run["loss"] is None else -run["loss"] for run in runs]))
 
-            found: Protocol = learn_protocol(
+            protocol: Protocol = learn_protocol(
                 payoff,
                 COMPONENTS,
                 actions=self.plan.actions,
                 seeds=range(self.plan.search_seeds),
                 rounds=self.plan.search_rounds,
-                told=self.told,
+                log=self.log,
             )
-            self.told(str(found))
+            self.log(str(protocol))
             return {
-                "multipliers": found.multipliers.tolist(),
-                "effects": found.effects.tolist(),
-                "errors": [[None if np.isnan(e) else e for e in row] for row in found.effect_errors.tolist()],
-                "gain": found.gain,
-                "settled": found.settled,
-                "profiles": found.profiles,
-                "path": [list(change) for change in found.path],
+                "multipliers": protocol.multipliers.tolist(),
+                "effects": protocol.effects.tolist(),
+                "errors": [[None if np.isnan(e) else e for e in row] for row in protocol.effect_errors.tolist()],
+                "gain": protocol.gain,
+                "settled": protocol.settled,
+                "profiles": protocol.profiles,
+                "path": [list(change) for change in protocol.path],
                 "flops": flops,
             }
 
@@ -206,17 +206,17 @@ class Study:
             rate = self.tuned("adamw", 1)["rate"]
             members = max(5, int(self.protocol()["flops"] // trainer.flops(tokens)))
             batches = [self._cut(tokens, SEARCH + i) for i in range(members)]
-            each = SEGMENTS // POPULATION_ROUNDS
+            segments_per_round = SEGMENTS // POPULATION_ROUNDS
             # The score that members are chosen by is not the one that is reported.
             chosen_by = self.corpus.train[-128:]
 
             def advance(member: tuple[int, Trained], multipliers: Array, turn: int) -> tuple[int, Trained]:
                 which, state = member
-                part = batches[which][turn * each : (turn + 1) * each]
+                part = batches[which][turn * segments_per_round : (turn + 1) * segments_per_round]
                 steps, now = sum(map(len, batches[which])), normalized(multipliers)
                 return which, trainer.through(state, part, learning_rate=rate, multipliers=now, steps=steps)
 
-            found = train_population(
+            population = train_population(
                 lambda i: (i, trainer.start(SEARCH + i)),
                 advance,
                 lambda member: -trainer.loss(member[1], chosen_by),
@@ -225,11 +225,11 @@ class Study:
                 members=members,
                 rounds=POPULATION_ROUNDS,
             )
-            self.told(f"population of {members}: {found.copied} copies, best {-found.score:.4f} nats")
+            self.log(f"population of {members}: {population.copied} copies, best {-population.score:.4f} nats")
             return {
-                "schedule": [normalized(row).tolist() for row in found.schedule],
+                "schedule": [normalized(row).tolist() for row in population.schedule],
                 "members": members,
-                "copied": found.copied,
+                "copied": population.copied,
                 "flops": members * trainer.flops(tokens),
             }
 
@@ -250,7 +250,7 @@ class Study:
                 steps=sum(map(len, batches)),
             )
             rest = np.concatenate(batches[SEGMENTS // 2 :])
-            seen = train_windows(
+            windows = train_windows(
                 models.merge(trainer.structure, state.params),
                 trainer.objective,
                 ({"input_ids": rows} for rows in np.resize(rest, (WINDOW_STEPS * (WINDOWS + 1), *rest.shape[1:]))),
@@ -261,14 +261,14 @@ class Study:
                 learning_rate=rate / 2,
             )
             count = len(COMPONENTS)
-            found = budget_equilibrium(seen.slope.mean(0), seen.curvature.mean(0), float(count))
-            order = [seen.names.index(name) for name in COMPONENTS]
-            multipliers = np.clip(count * found.shares[order], 1 / CLIP, CLIP)
-            self.told(f"myopic equilibrium: {' '.join(f'{m:.2f}' for m in multipliers)}")
+            equilibrium = budget_equilibrium(windows.slope.mean(0), windows.curvature.mean(0), float(count))
+            order = [windows.names.index(name) for name in COMPONENTS]
+            multipliers = np.clip(count * equilibrium.shares[order], 1 / CLIP, CLIP)
+            self.log(f"myopic equilibrium: {' '.join(f'{m:.2f}' for m in multipliers)}")
             return {
                 "multipliers": normalized(multipliers).tolist(),
-                "shares": found.shares[order].tolist(),
-                "unique": found.unique,
+                "shares": equilibrium.shares[order].tolist(),
+                "unique": equilibrium.unique,
                 "flops": trainer.flops(tokens) / 2 + trainer.flops(WINDOWS * WINDOW_STEPS * ROWS * 128),
             }
 
@@ -282,8 +282,8 @@ class Study:
         multipliers, moves = self.setting(arm, SWEEP)
 
         def loss(rate: float) -> float:
-            found = self.train(k, plan.tokens[k], SWEEP, rate, multipliers, moves=moves)["loss"]
-            return float(np.inf if found is None else found)
+            final_loss = self.train(k, plan.tokens[k], SWEEP, rate, multipliers, moves=moves)["loss"]
+            return float(np.inf if final_loss is None else final_loss)
 
         if k == 0:
             grid = list(plan.rates)

@@ -29,7 +29,7 @@ WARMUP, FINAL = 0.05, 0.1  # fraction of the steps the rate rises over, and what
 
 
 class Size(NamedTuple):
-    """The shape of one model of the ladder: width of a token, blocks, heads per block."""
+    """The shape of one model of a study: width of a token, blocks, heads per block."""
 
     hidden: int
     layers: int
@@ -96,8 +96,8 @@ class Trainer:
 
     def _first_open(self) -> Array:
         """(players,) the gates that the size starts with: its own heads and groups, the spare ones closed."""
-        own = {HEAD: self.size.heads, NEURONS: GROUPS}
-        return np.array([player.index < own[player.kind] for player in self.table.players], np.float32)  # type: ignore[operator]
+        initial = {HEAD: self.size.heads, NEURONS: GROUPS}
+        return np.array([player.index < initial[player.kind] for player in self.table.players], np.float32)  # type: ignore[operator]
 
     # ---- arithmetic ----
 
@@ -105,8 +105,8 @@ class Trainer:
         """Operations per token of a forward pass through the open parts."""
         gates = self.open if gates is None else gates
         closed = [p.kind for p, g in zip(self.table.players, gates, strict=True) if not g]
-        whole = models.forward_flops(self.config, LENGTH)
-        return whole - sum(player_flops(self.config, LENGTH, kind, self.table.groups) for kind in closed)
+        total = models.forward_flops(self.config, LENGTH)
+        return total - sum(player_flops(self.config, LENGTH, kind, self.table.groups) for kind in closed)
 
     def flops(self, tokens: float, gates: Array | None = None) -> float:
         """Operations of a training on so many tokens."""
@@ -139,9 +139,9 @@ class Trainer:
             steps: of the whole training, which the schedule is spread over.
             gates: (players,), 1 = open; the size's own if not given.
         """
-        given = np.asarray(self.open if gates is None else gates, np.float32)
+        gate_values = np.asarray(self.open if gates is None else gates, np.float32)
         scalars = np.float32(learning_rate), np.asarray(multipliers, np.float32), np.float32(steps)
-        return self._advance(state, jnp.asarray(batches), given, *scalars)
+        return self._advance(state, jnp.asarray(batches), gate_values, *scalars)
 
     def through(
         self, state: Trained, segments: Iterable[Array], *, learning_rate: float, multipliers: Array, steps: int
@@ -156,36 +156,36 @@ class Trainer:
     ) -> Trained:
         named = {name: m[i] for i, name in enumerate(COMPONENTS)}
 
-        def one(state: Trained, ids: jax.Array) -> tuple[Trained, None]:
+        def step(state: Trained, ids: jax.Array) -> tuple[Trained, None]:
             gradients = jax.grad(lambda p: self._mean_loss(p, gates, ids))(state.params)
             updates, moments = self.transformation.update(gradients, state.optimizer, state.params, multipliers=named)
             now = rate * _schedule(state.step / steps)
             params = jax.tree.map(lambda p, u: p - now * u, state.params, updates)
             return Trained(params, moments, state.step + 1), None
 
-        return jax.lax.scan(one, state, batches)[0]
+        return jax.lax.scan(step, state, batches)[0]
 
     # ---- scores ----
 
     def loss(self, state: Trained, rows: Array, gates: Array | None = None) -> float:
         """Mean loss in nats per byte; averaged over batches in float64."""
-        given = np.asarray(self.open if gates is None else gates, np.float32)
+        gate_values = np.asarray(self.open if gates is None else gates, np.float32)
         usable = len(rows) // ROWS * ROWS
         batches = jnp.asarray(rows[:usable].reshape(-1, ROWS, LENGTH))
-        return float(np.asarray(self._losses(state.params, given, batches), np.float64).mean())
+        return float(np.asarray(self._losses(state.params, gate_values, batches), np.float64).mean())
 
     def _losses_of(self, params: Any, gates: jax.Array, batches: jax.Array) -> jax.Array:
         return jax.lax.map(lambda ids: self._mean_loss(params, gates, ids), batches)
 
     def _mean_loss(self, params: Any, gates: jax.Array, ids: jax.Array) -> jax.Array:
-        seen = Gated(models.merge(self.structure, params), self.table.gates(gates))
-        sums = self.objective(seen, {"input_ids": ids}, jax.random.key(0), False).sums
+        gated = Gated(models.merge(self.structure, params), self.table.gates(gates))
+        sums = self.objective(gated, {"input_ids": ids}, jax.random.key(0), False).sums
         return sums["loss_sum"] / sums["count"]
 
 
-def _schedule(done: jax.Array) -> jax.Array:
-    falling = FINAL + (1 - FINAL) * 0.5 * (1 + jnp.cos(jnp.pi * (done - WARMUP) / (1 - WARMUP)))
-    return jnp.where(done < WARMUP, (done + 1e-3) / (WARMUP + 1e-3), falling)
+def _schedule(fraction: jax.Array) -> jax.Array:
+    falling = FINAL + (1 - FINAL) * 0.5 * (1 + jnp.cos(jnp.pi * (fraction - WARMUP) / (1 - WARMUP)))
+    return jnp.where(fraction < WARMUP, (fraction + 1e-3) / (WARMUP + 1e-3), falling)
 
 
 def _decayed(params: Any) -> Any:
