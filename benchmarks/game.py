@@ -183,7 +183,7 @@ def coalitions() -> None:
         seconds = interleaved(contestants, repeats=7)
         middle, low, high = ratio(seconds["loop"], seconds["together"])
         speeds = [f"{count / np.median(seconds[name]):.0f}" for name in contestants]
-        rows.append([tokens, *speeds, f"{middle:.2f}× [{low:.2f}, {high:.2f}]", verdict(middle, 2.0, at_least=True)])
+        rows.append([tokens, *speeds, f"{middle:.2f}× ({low:.2f}–{high:.2f})", verdict(middle, 2.0, at_least=True)])
         if tokens == 1024:
             step = float(np.median(interleaved({"step": lambda probe=probe: train(probe)}, repeats=20)["step"]))
             each = float(np.median(seconds["together"])) / count

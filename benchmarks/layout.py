@@ -109,14 +109,26 @@ def going_round(edges: Mapping[str, set[str]]) -> int:
 
 
 def lines_of(text: str, name: str) -> int | None:
-    """Lines of a function, "name" or "Class.name", from its first line to its last; None if it is not there."""
+    """Lines of a function, "name" or "Class.name", its docstring left out; None if it is not there.
+
+    Example:
+        >>> lines_of("def f(x):\\n    'Doc.'\\n    return x", "f")
+        2
+    """
     body: list[ast.stmt] = ast.parse(text).body
     for word in name.split("."):
         nodes = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == word]
         if not nodes:
             return None
         body = nodes[0].body
-    return (nodes[0].end_lineno or 0) - nodes[0].lineno + 1
+    first = body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return span(nodes[0]) - (span(first) if documented else 0)
+
+
+def span(node: ast.stmt) -> int:
+    """Lines from a node's first to its last."""
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def loop(files: Mapping[str, str], candidates: Iterable[tuple[str, str]]) -> str:

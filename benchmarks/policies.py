@@ -55,6 +55,10 @@ def interval(values: np.ndarray, form: str = ".3f") -> str:
     return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
+def with_median(values: np.ndarray) -> str:
+    return f"{interval(values)}, {np.median(values):.3f}"
+
+
 def report(losses: dict[str, np.ndarray], spending: str) -> bool:
     ratios = {name: losses[name] / losses["static"] for name in POLICIES}
     planted_cases = slice(0, len(planted.CASES))
@@ -65,14 +69,15 @@ def report(losses: dict[str, np.ndarray], spending: str) -> bool:
         for name, ratio in ratios.items():
             print(f"| {name} | " + " | ".join(interval(case[:, which], ".2f") for case in ratio) + " |")
         print()
+    print("\nMeans with their intervals, then medians over runs; worst case: the worst of the planted cases' means.\n")
     print("| policy | planted cases, mean | worst case | planted cases, first | worst case | anything, mean | first |")
     print("|---|---|---|---|---|---|---|")
     held = False
     for name, ratio in ratios.items():
         per_run = ratio[planted_cases].mean(0)  # a run is one draw of every case
         worst = ratio[planted_cases].mean(1).max(0)
-        cells = [interval(per_run[:, 0]), f"{worst[0]:.3f}", interval(per_run[:, 1]), f"{worst[1]:.3f}"]
-        cells += [interval(ratio[-1][:, 0]), interval(ratio[-1][:, 1])]
+        cells = [with_median(per_run[:, 0]), f"{worst[0]:.3f}", with_median(per_run[:, 1]), f"{worst[1]:.3f}"]
+        cells += [with_median(ratio[-1][:, 0]), with_median(ratio[-1][:, 1])]
         print(f"| {name} | " + " | ".join(cells) + " |")
         if name.endswith("(default)"):
             held = bool(worst.max() <= WORST and all(bootstrap(per_run[:, w])[2] < 1 for w in (0, 1)))
@@ -83,7 +88,7 @@ def report(losses: dict[str, np.ndarray], spending: str) -> bool:
         )
         for name in POLICIES:
             regret = (losses[name] - losses["best fixed"])[planted_cases].mean(0)
-            print(f"| {name} | {interval(regret[:, 0])} | {interval(regret[:, 1])} |")
+            print(f"| {name} | {with_median(regret[:, 0])} | {with_median(regret[:, 1])} |")
     told = "holds" if held else "DOES NOT HOLD"
     print(
         f"\nThe default is never more than {WORST - 1:.0%} worse than static on a planted case and better on average "

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from parity.case import Case, given_case
-from parity.checks import arena, backward, forward, gates, metrics, optimizer, tokens, trajectory, weights
+from parity.checks import arena, backward, forward, gates, metrics, optimizer, tokens, trajectory, vocabulary, weights
 from parity.registry import Check
 
 
@@ -19,6 +19,7 @@ def all_checks() -> list[Check]:
         *forward.option_checks(),
         *gates.checks(),
         *backward.checks(),
+        *vocabulary.checks(),
         *optimizer.checks(),
         *trajectory.checks(),
         *arena.checks(),

@@ -38,9 +38,9 @@ def _scale(arguments: argparse.Namespace) -> int:
     from arena_jax.runs.signals import Stop
 
     folder = Path(arguments.folder)
-    kept = folder / "plan.json"
+    plan_file = folder / "plan.json"
     content: Any = {}
-    source = Path(arguments.plan) if arguments.plan else kept if kept.exists() else None
+    source = Path(arguments.plan) if arguments.plan else plan_file if plan_file.exists() else None
     if source is not None:
         try:
             content = json.loads(source.read_text(encoding="utf-8"))

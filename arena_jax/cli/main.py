@@ -43,23 +43,23 @@ class _Parser(argparse.ArgumentParser):
         return arguments
 
 
-def _nearest_option(flag: str, known: Sequence[str]) -> str:
-    hint = nearest(flag, known)
+def _nearest_option(flag: str, flags: Sequence[str]) -> str:
+    hint = nearest(flag, flags)
     # The whole list would fill a screen.
     return hint if hint.startswith("did") else "--help lists all"
 
 
-def parser(shown: RunConfig | None = None) -> argparse.ArgumentParser:
+def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
     """The parser of all commands.
 
     Args:
-        shown: the configuration whose values `train --help` shows.
+        run: the configuration whose values `train --help` shows.
     """
     top = _Parser(prog="arena-jax", description="Train several different transformers as one JAX program.")
     top.add_argument("--version", action="version", version=f"arena-jax {arena_jax.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     parsers = [
-        train.add_parser(commands, shown),
+        train.add_parser(commands, run),
         resume.add_parser(commands),
         evaluate.add_parser(commands),
         export.add_parser(commands),
@@ -123,11 +123,11 @@ def _with_values(argv: Sequence[str]) -> list[str]:
 def _run(words: list[str]) -> int:
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise ArenaError(f"unknown command '{words[0]}'; {nearest(words[0], COMMANDS)}")
-    shown = None
+    run = None
     if words[:1] == ["train"] and {"-h", "--help"} & set(words):
         names = [word for word in words if word in PRESETS]
-        shown = get(names[0]) if names else None
-    top = parser(shown)
+        run = get(names[0]) if names else None
+    top = parser(run)
     if not words:
         top.print_help()
         return 2

@@ -49,19 +49,19 @@ def flags() -> dict[str, tuple[str, dataclasses.Field[Any]]]:
     return fields
 
 
-def add_options(parser: argparse.ArgumentParser, shown: RunConfig | None) -> None:
+def add_options(parser: argparse.ArgumentParser, run: RunConfig | None) -> None:
     """Add an option per field.
 
     Args:
         parser: of the train command.
-        shown: the configuration whose values the help shows; None shows what a field is when nothing is given.
+        run: the configuration whose values the help shows; None shows what a field is when nothing is given.
     """
     models = parser.add_argument_group("models")
     models.add_argument(
         "--models",
         metavar="NAME=SOURCE,…",
         help="which models train together: NAME of the preset's, or NAME=SOURCE with a size"
-        f" ({', '.join(MODEL_PRESETS)}) or a Hugging Face folder or id" + _current(shown, _models_text),
+        f" ({', '.join(MODEL_PRESETS)}) or a Hugging Face folder or id" + _current(run, _models_text),
     )
     models.add_argument(
         "--model",
@@ -74,25 +74,25 @@ def add_options(parser: argparse.ArgumentParser, shown: RunConfig | None) -> Non
         "--task",
         choices=task.metadata["choices"],
         metavar="TASK",
-        help=f"{', '.join(task.metadata['choices'])}" + _current(shown, lambda run: run.task),
+        help=f"{', '.join(task.metadata['choices'])}" + _current(run, lambda run: run.task),
     )
     groups = {section: parser.add_argument_group(f"{section}: {title}") for section, title in _TITLES.items()}
     for flag, (section, field) in flags().items():
-        _add(groups[section], flag, section, field, shown)
+        _add(groups[section], flag, section, field, run)
 
 
-def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], shown: RunConfig | None) -> None:
+def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], run: RunConfig | None) -> None:
     hint, _ = optional(hints(SECTIONS[section])[field.name])
     dest = f"{section}.{field.name}"
-    values = SECTIONS[section] if shown is None else getattr(shown, section) or SECTIONS[section]
+    values = SECTIONS[section] if run is None else getattr(run, section) or SECTIONS[section]
     if isinstance(values, OptimizerConfig):
         values = values.resolved()
     default = getattr(values, field.name, "must be given" if field.name == "name" else None)
     default_text = _text(default)
-    if section == "optimizer" and field.name in ARGUMENTS and shown is None:
+    if section == "optimizer" and field.name in ARGUMENTS and run is None:
         default_text = _by_form(ARGUMENTS[field.name])  # left open it is what the form says
     elif section == "optimizer" and default is None:  # the same for what the optimizer says
-        default_text = _by_optimizer(field.name) if shown is None else f"{shown.optimizer.inner} has none"
+        default_text = _by_optimizer(field.name) if run is None else f"{run.optimizer.inner} has none"
     help = f"{_about(field)} [{default_text}]".replace("%", "%%")
     if hint is bool:
         group.add_argument(flag, dest=dest, default=None, action=argparse.BooleanOptionalAction, help=help)
@@ -141,8 +141,8 @@ def model_fields() -> str:
     return "\n".join(lines)
 
 
-def _current(shown: RunConfig | None, text: typing.Callable[[RunConfig], str]) -> str:
-    return "" if shown is None else f" [{text(shown)}]"
+def _current(run: RunConfig | None, text: typing.Callable[[RunConfig], str]) -> str:
+    return "" if run is None else f" [{text(run)}]"
 
 
 def _models_text(run: RunConfig) -> str:

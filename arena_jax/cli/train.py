@@ -14,12 +14,12 @@ from arena_jax.config.errors import ArenaError
 INTERRUPTED = 128 + 2  # what a shell reports for a program that Ctrl-C ended
 
 
-def add_parser(commands: Any, shown: config.RunConfig | None) -> argparse.ArgumentParser:
+def add_parser(commands: Any, defaults: config.RunConfig | None) -> argparse.ArgumentParser:
     """Add the command.
 
     Args:
         commands: where commands are added.
-        shown: the configuration whose values the help shows.
+        defaults: the configuration whose values the help shows.
 
     Returns:
         Its parser.
@@ -28,14 +28,14 @@ def add_parser(commands: Any, shown: config.RunConfig | None) -> argparse.Argume
         "train",
         help="train the models of a preset or a configuration file together",
         description="Train several models together. In brackets: the value if the option is not given"
-        + ("." if shown is None else f" (of {shown.preset}); `none` leaves a value open."),
+        + ("." if defaults is None else f" (of {defaults.preset}); `none` leaves a value open."),
         usage="arena-jax train [PRESET] [options]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=options.model_fields(),
     )
     parser.add_argument("preset", nargs="?", metavar="PRESET", help=f"what to start from: {', '.join(presets.PRESETS)}")
     parser.add_argument("--config", metavar="FILE", help="start from this file instead, e.g. a run's own config.json")
-    options.add_options(parser, shown)
+    options.add_options(parser, defaults)
     processes.add_options(parser)
     add_cache_option(parser)
     parser.set_defaults(call=run)

@@ -105,7 +105,7 @@ def unknown(fields: Sequence[str], kind: type, where: str) -> None:
     names = [field.name for field in dataclasses.fields(kind)]
     for name in fields:
         if name not in names:
-            raise ArenaError(f"unknown field {shown(where + name)}; {nearest(name, names)}")
+            raise ArenaError(f"unknown field {error_text(where + name)}; {nearest(name, names)}")
 
 
 def _settle(value: Any, hint: Any, where: str) -> Any:
@@ -122,13 +122,13 @@ def _settle(value: Any, hint: Any, where: str) -> Any:
         value = float(value)
     # bool is an int to Python; to a reader of a configuration it is not.
     if not isinstance(value, inner) or (inner is int and isinstance(value, bool)):
-        raise ArenaError(f"{where} is {shown(value)}: it must be {_words(inner)}")
+        raise ArenaError(f"{where} is {error_text(value)}: it must be {_words(inner)}")
     if inner is float and not math.isfinite(value):
         raise ArenaError(f"{where} is {value}: it must be a finite number")
     if inner is int and abs(value) > LARGEST_INTEGER:
-        raise ArenaError(f"{where} is {shown(value)}: it must be at most {LARGEST_INTEGER}")
+        raise ArenaError(f"{where} is {error_text(value)}: it must be at most {LARGEST_INTEGER}")
     if inner is str and (not value.strip() or not value.isprintable()):
-        raise ArenaError(f"{where} is {shown(value)}: it must be text on one line, and not empty")
+        raise ArenaError(f"{where} is {error_text(value)}: it must be text on one line, and not empty")
     return value
 
 
@@ -137,7 +137,7 @@ def _section(value: Any, kind: type, where: str) -> Any:
         return value
     if isinstance(value, Mapping):
         return build(kind, value, where + ".")
-    raise ArenaError(f"{where} is {shown(value)}: it must be an object with the fields of {kind.__name__}")
+    raise ArenaError(f"{where} is {error_text(value)}: it must be an object with the fields of {kind.__name__}")
 
 
 def _tuple(value: Any, hint: Any, where: str) -> tuple[Any, ...]:
@@ -145,17 +145,17 @@ def _tuple(value: Any, hint: Any, where: str) -> tuple[Any, ...]:
     if isinstance(value, Mapping) and typing.get_origin(member) is tuple:
         value = tuple(value.items())
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise ArenaError(f"{where} is {shown(value)}: it must be {_words(hint)}")
+        raise ArenaError(f"{where} is {error_text(value)}: it must be {_words(hint)}")
     if typing.get_origin(member) is not tuple:
         return tuple(_settle(item, member, f"{where}[{i}]") for i, item in enumerate(value))
     pairs = []
     for pair in value:
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise ArenaError(f"{where} holds {shown(pair)}: it must be {_words(hint)}")
+            raise ArenaError(f"{where} holds {error_text(pair)}: it must be {_words(hint)}")
         pairs.append(tuple(_settle(item, str, where) for item in pair))
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
-        raise ArenaError(f"{where} is {shown(value)}: a name stands twice; keep one")
+        raise ArenaError(f"{where} is {error_text(value)}: a name stands twice; keep one")
     return tuple(sorted(pairs))
 
 
@@ -195,7 +195,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def shown(value: Any) -> str:
+def error_text(value: Any) -> str:
     """Write a value for an error message: short, on one line."""
     try:
         text = repr(value)
@@ -209,7 +209,7 @@ def _bounds(value: Any, limits: Mapping[str, Any], where: str) -> None:
         return
     choices = limits.get("choices", ())
     if choices and value not in choices:
-        raise ArenaError(f"{where} is {shown(value)}; {nearest(value, choices)}")
+        raise ArenaError(f"{where} is {error_text(value)}; {nearest(value, choices)}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             return
@@ -222,7 +222,7 @@ def _bounds(value: Any, limits: Mapping[str, Any], where: str) -> None:
             bound = limits.get(name)
             if bound is not None and not holds(bound):
                 words = {"low": "at least", "above": "above", "high": "at most", "below": "below"}[name]
-                raise ArenaError(f"{where} is {shown(number)}: it must be {words} {bound:g}")
+                raise ArenaError(f"{where} is {error_text(number)}: it must be {words} {bound:g}")
 
 
 def _words(hint: Any) -> str:

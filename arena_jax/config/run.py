@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.config.fields import build, check, plain, shown
+from arena_jax.config.fields import build, check, error_text, plain
 from arena_jax.config.sections import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
@@ -201,5 +201,5 @@ def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         if isinstance(value, dict) and name != "columns":
             flat.update(_flat(value, f"{where}{name}."))
         else:
-            flat[where + name] = shown(value)
+            flat[where + name] = error_text(value)
     return flat

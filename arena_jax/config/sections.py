@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.config.fields import check, option, shown
+from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS
 from arena_jax.config.units import parse_memory, parse_spend
 
@@ -112,17 +112,17 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
-        where = f"model {shown(self.name)}: "
+        where = f"model {error_text(self.name)}: "
         check(self, where)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name):
             raise ArenaError(f"{where}a name has 1 to 40 letters, digits, - or _, e.g. 'bert-small'")
         if (self.preset is None) == (self.checkpoint is None):
             raise ArenaError(f"{where}give either a preset (e.g. bert-tiny) or a checkpoint, one of the two")
         sizes = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions")
-        changed = [size for size in sizes if getattr(self, size) is not None]
-        if self.checkpoint is not None and changed:
+        sizes_set = [size for size in sizes if getattr(self, size) is not None]
+        if self.checkpoint is not None and sizes_set:
             raise ArenaError(
-                f"{where}{changed[0]} cannot be changed: the checkpoint's weights fix it; remove the field"
+                f"{where}{sizes_set[0]} cannot be changed: the checkpoint's weights fix it; remove the field"
             )
         if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
             raise ArenaError(
@@ -170,7 +170,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         check(self, "data.")
         if list(self.lengths) != sorted(set(self.lengths)):
-            raise ArenaError(f"data.lengths is {shown(self.lengths)}: lengths must rise, e.g. 16,32,64")
+            raise ArenaError(f"data.lengths is {error_text(self.lengths)}: lengths must rise, e.g. 16,32,64")
         if self.lengths and self.lengths[-1] > self.max_length:
             raise ArenaError(
                 f"data.lengths reaches {self.lengths[-1]}, above data.max_length {self.max_length}; raise max_length"
@@ -299,7 +299,9 @@ class OptimizerConfig:
             {'b1': 0.95, 'b2': 0.99}
         """
         fields = OPTIMIZERS[self.inner]
-        return {name: own if getattr(self, name) is None else getattr(self, name) for name, own in fields.items()}
+        return {
+            name: default if getattr(self, name) is None else getattr(self, name) for name, default in fields.items()
+        }
 
     def resolved(self) -> OptimizerConfig:
         """What is meant, to be shown: every field left open is filled in from the form, or from the optimizer.
@@ -450,7 +452,7 @@ class ArenaConfig:
                 " would come when their shares are gone; give fewer rounds, or none for a fifth of them"
             )
         if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
-            raise ArenaError(f"arena.batch_sizes is {shown(self.batch_sizes)}: sizes must rise, e.g. 1,2,4,8")
+            raise ArenaError(f"arena.batch_sizes is {error_text(self.batch_sizes)}: sizes must rise, e.g. 1,2,4,8")
 
     @property
     def swap_rounds(self) -> int:

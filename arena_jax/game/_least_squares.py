@@ -69,12 +69,12 @@ def minimise(
         new_residuals, derivatives = model(trials)
         new_values = objective(new_residuals)
         better = allowed & (new_values < values)
-        settled = np.where(better, np.abs(steps).max(axis=1) < 1e-13, damping > 1e9)
+        converged = np.where(better, np.abs(steps).max(axis=1) < 1e-13, damping > 1e9)
         thetas = np.where(better[:, None], trials, thetas)
         residuals = np.where(better[:, None], new_residuals, residuals)
         jacobian = np.where(better[:, None, None], derivatives(), jacobian)
         values = np.where(better, new_values, values)
         damping = np.clip(np.where(better, damping / 5, damping * 5), 1e-14, 1e10)
-        if settled.all():
+        if converged.all():
             break
     return thetas, values

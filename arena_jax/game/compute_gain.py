@@ -145,9 +145,9 @@ def _fit_shift(log_c: Array, base: Array, treat: Array, weights: Array, start: A
 
         return predicted - target, derivatives
 
-    both = np.hstack([weights, weights])
+    arm_weights = np.hstack([weights, weights])
     if start is not None:
-        return minimise(model, np.tile(start, (len(weights), 1)), both, positive=(2,), rounds=100)[0]
+        return minimise(model, np.tile(start, (len(weights), 1)), arm_weights, positive=(2,), rounds=100)[0]
     # For a given E the rest is linear: ln(L − E) = ln c − γ ln C − γ ln k [treated].
     loss = np.exp(target)
     design = np.stack([np.ones(len(c)), -c, -arm], axis=1)
@@ -159,5 +159,5 @@ def _fit_shift(log_c: Array, base: Array, treat: Array, weights: Array, start: A
             starts.append([np.log(floor), level, gamma, shifted / gamma])
     if not starts:
         raise ArenaError("the losses do not fall with compute, so a gain in compute has no meaning here")
-    thetas, values = minimise(model, np.array(starts), both, positive=(2,))
+    thetas, values = minimise(model, np.array(starts), arm_weights, positive=(2,))
     return np.asarray(thetas[np.argmin(values)])

@@ -14,7 +14,7 @@ from arena_jax.equilibria.arguments import ask, count, finite_array, one_number,
 from arena_jax.game.coalitions import Values
 
 Gates = jax.Array
-WHAT = "the function of the gates"
+NAME = "the function of the gates"
 
 
 TOLERANCE = 0.01  # of the summed sizes of Aumann–Shapley values
@@ -62,7 +62,7 @@ def aumann_shapley(
     along = jax.jit(jax.value_and_grad(lambda gates: _scalar(value, gates)))
     (whole, _), (none, _) = along(ones), along(0 * ones)
     if not (jnp.isfinite(whole) and jnp.isfinite(none)):
-        raise ArenaError(f"{WHAT} is not finite: {whole} at open gates, {none} at closed ones")
+        raise ArenaError(f"{NAME} is not finite: {whole} at open gates, {none} at closed ones")
     nodes, spent = points, 2
     while True:
         places, weights = np.polynomial.legendre.leggauss(nodes)
@@ -96,9 +96,9 @@ def sensitivity(losses: Callable[[Gates], Any], n: int) -> Values:
     Source: Michel, Levy and Neubig 2019 (arXiv 1905.10650), equation 2.
     """
     ones = jnp.ones(count(n, "n", "the number of gates"))
-    shape = jax.eval_shape(lambda gates: jnp.asarray(ask(losses, WHAT, gates)), ones).shape
+    shape = jax.eval_shape(lambda gates: jnp.asarray(ask(losses, NAME, gates)), ones).shape
     if len(shape) != 1:
-        raise ArenaError(f"{WHAT} returned shape {shape}; return one loss per example, shape (examples,)")
+        raise ArenaError(f"{NAME} returned shape {shape}; return one loss per example, shape (examples,)")
     rows = _finite(np.abs(np.asarray(jax.jit(jax.jacrev(losses))(ones), np.float64)), "a gate's gradient")
     m = len(rows)
     errors = rows.std(axis=0, ddof=1) / np.sqrt(m) if m > 1 else np.full(n, np.nan)
@@ -167,10 +167,10 @@ def attention_entropy(attention: Any) -> np.ndarray:
 
 
 def _scalar(value: Callable[[Gates], Any], gates: Gates) -> jax.Array:
-    return one_number(ask(value, WHAT, gates), WHAT)
+    return one_number(ask(value, NAME, gates), NAME)
 
 
-def _finite(values: np.ndarray, what: str) -> np.ndarray:
+def _finite(values: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(values).all():
-        raise ArenaError(f"{what} is not finite for gate {int(np.argwhere(~np.isfinite(values))[0][-1])}")
+        raise ArenaError(f"{name} is not finite for gate {int(np.argwhere(~np.isfinite(values))[0][-1])}")
     return values

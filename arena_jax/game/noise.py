@@ -142,20 +142,20 @@ def bootstrap(
     shares, ratios, null = [], [], []
     for _ in range(resamples):
         rows = rng.integers(windows, size=windows)
-        drawn = samples[rows].mean(axis=0)
-        shares.append(solved(drawn))
-        ratios.append(cyclic_ratio(drawn))
+        resample = samples[rows].mean(axis=0)
+        shares.append(solved(resample))
+        ratios.append(cyclic_ratio(resample))
         null.append(cyclic_ratio(without_cycles[rows].mean(axis=0)))
     tail = (1 - confidence) / 2 * 100
-    played = np.array(shares) > 1e-6
+    in_support = np.array(shares) > 1e-6
     low, high = np.percentile(ratios, [tail, 100 - tail])
     return Bootstrap(
         resamples=resamples,
         windows=windows,
         shares=np.mean(shares, axis=0),
         shares_interval=np.percentile(shares, [tail, 100 - tail], axis=0),
-        support_frequency=played.mean(axis=0),
-        same_support=float((played == (solved(mean) > 1e-6)).all(axis=1).mean()),
+        support_frequency=in_support.mean(axis=0),
+        same_support=float((in_support == (solved(mean) > 1e-6)).all(axis=1).mean()),
         cyclic_ratio=cyclic_ratio(mean),
         cyclic_ratio_interval=(float(low), float(high)),
         cyclic_ratio_null=float(np.percentile(null, 100 * confidence)),

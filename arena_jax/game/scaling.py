@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.equilibria.arguments import Array, certainty, count, finite_array, random, real_number
+from arena_jax.game._determination import is_needed, standard_errors
 from arena_jax.game._least_squares import minimise
 from arena_jax.game.compute_gain import ComputeGain, compute_equivalent_gain
 
@@ -19,6 +21,9 @@ __all__ = ["ComputeGain", "ScalingLaw", "compute_equivalent_gain", "fit"]
 DELTA = 1e-3
 _NAMES = ("E", "A", "B", "alpha", "beta")
 _MINIMUM_CELLS = 6
+_ABSENT = -1e3  # ln A or ln B of a term that is left out: exp(−1000) is 0
+# Each power term: what it depends on, and the places of its coefficient and its exponent in θ = (a, b, e, α, β).
+_TERMS = {"A/N^alpha": ("model size", 0, 3), "B/D^beta": ("token count", 1, 4)}
 
 
 @dataclass(frozen=True)
@@ -26,17 +31,18 @@ class ScalingLaw:
     """A fitted law L(N, D) = E + A/Nᵅ + B/Dᵝ, in nats per token if the losses were.
 
     Attributes:
-        E: irreducible loss.
-        A: coefficient of the model size.
-        B: coefficient of the data size.
-        alpha: exponent of the model size.
-        beta: exponent of the data size.
+        E: irreducible loss; NaN if the data do not determine it.
+        A: coefficient of the model size; 0 if the losses do not depend on it.
+        B: coefficient of the data size; 0 if the losses do not depend on it.
+        alpha: exponent of the model size; NaN if the data do not determine it, as is then A unless it is 0.
+        beta: exponent of the data size; the same.
         intervals: {name: (low, high)} percentiles of the bootstrap over cells; NaN without one. Also for
             "optimal_exponent" = β/(α+β), the exponent of N in compute.
         objective: the summed Huber loss at the optimum.
         cells: number of distinct (N, D).
         resamples: bootstrap resamples behind the intervals.
         confidence: of the intervals.
+        undetermined: {term: why the data do not determine it}; empty for a law that is known whole.
     """
 
     E: float
@@ -49,6 +55,7 @@ class ScalingLaw:
     cells: int
     resamples: int
     confidence: float
+    undetermined: dict[str, str] = field(default_factory=dict)
 
     @property
     def optimal_exponent(self) -> float:
@@ -56,9 +63,17 @@ class ScalingLaw:
         return self.beta / (self.alpha + self.beta)
 
     def loss(self, parameters: Any, tokens: Any) -> Any:
-        """Predict the loss of models with N parameters after D tokens (numbers or arrays)."""
+        """Predict the loss of models with N parameters after D tokens (numbers or arrays).
+
+        Raises:
+            ArenaError: a term is there, but the data do not determine it.
+        """
+        for value, term in ((self.E, "E"), (self.A, "A/N^alpha"), (self.B, "B/D^beta")):
+            if np.isnan(value):
+                raise ArenaError(f"no loss can be predicted: {self.undetermined[term]}")
         n, d = np.asarray(parameters, np.float64), np.asarray(tokens, np.float64)
-        return self.E + self.A / n**self.alpha + self.B / d**self.beta
+        terms = ((self.A, n, self.alpha), (self.B, d, self.beta))
+        return self.E + sum(factor / x**exponent if factor else 0.0 * x for factor, x, exponent in terms)
 
     def compute_optimal(self, compute: float, *, flops_per_parameter_token: float = 6.0) -> tuple[float, float]:
         """Return the N and D that minimise the loss at C = 6·N·D floating-point operations.
@@ -66,8 +81,11 @@ class ScalingLaw:
         N = G (C/6)^(β/(α+β)), D = (C/6)/N, G = (αA/βB)^(1/(α+β)).
 
         Raises:
-            ArenaError: compute is not a positive number.
+            ArenaError: compute is not a positive number, or the data do not determine one of the two power terms.
         """
+        for term in _TERMS:
+            if term in self.undetermined:
+                raise ArenaError(f"there is no optimum to compute: {self.undetermined[term]}")
         real_number(compute, "compute", "floating-point operations, above 0", lambda x: 0 < x < np.inf)
         real_number(
             flops_per_parameter_token, "flops_per_parameter_token", "a number above 0", lambda x: 0 < x < np.inf
@@ -81,8 +99,9 @@ class ScalingLaw:
         rows = [f"L = E + A/N^alpha + B/D^beta from {self.cells} cells, Huber objective {self.objective:.6g}"]
         for name in (*_NAMES, "optimal_exponent"):
             low, high = self.intervals[name]
-            rows.append(f"  {name:<16} {getattr(self, name):<11.6g} [{low:.5g}, {high:.5g}]")
-        return "\n".join(rows)
+            value = getattr(self, name)
+            rows.append(f"  {name:<16} " + (f"{value:<11.6g} [{low:.5g}, {high:.5g}]" if value == value else "none"))
+        return "\n".join([*rows, *(f"  {reason}" for reason in self.undetermined.values())])
 
 
 def fit(
@@ -100,6 +119,10 @@ def fit(
     Levenberg–Marquardt with analytic derivatives from many points of Hoffmann's grid at once: it finds the optimum of
     L-BFGS-B (the published choice) from twice as many of the starts, and to the last digit (`benchmarks/game.py` times
     both). The bootstrap resamples cells (N, D) with all their seeds: seeds of one cell share the law's error.
+
+    A power term that does not improve the fit beyond noise is left out. A term whose exponent, or E, has an interval of
+    ``confidence`` (from the curvature at the optimum) that reaches 0 is there, but not determined. Neither gets an
+    exponent, and `ScalingLaw.undetermined` has the reason.
 
     Args:
         parameters: N per run, any shape.
@@ -130,39 +153,97 @@ def fit(
     n, d, loss = _runs(parameters, tokens, losses)
     problem = _Problem(np.log(n), np.log(d), np.log(loss))
     rng = random(seed)
-    ones = np.ones((1, len(loss)))
-    thetas, values = problem.minimise(problem.grid(starts, rng), ones, rounds=60)
-    thetas, values = problem.minimise(thetas[np.argsort(values)[:20]], ones, rounds=400)
-    best = int(np.argmin(values))
+    grid = problem.grid(starts, rng)
     _, cell = np.unique(np.stack([n, d]), axis=1, return_inverse=True)
     cell = cell.ravel()
     cells = int(cell.max()) + 1
+    best, undetermined = _without_absent_terms(problem, grid, cells)
+    undetermined |= _unclear_terms(problem, best, set(undetermined), cells, confidence)
     weights: list[Array] = []
     attempts = 0
     while len(weights) < resamples:
         attempts += 1
         if attempts > 20 * resamples + 100:
             raise ArenaError("too many resamples are degenerate; measure more cells, or pass resamples=0")
-        drawn = np.bincount(rng.integers(cells, size=cells), minlength=cells)[cell]
-        if not _complaint(n[drawn > 0], d[drawn > 0], loss[drawn > 0]):
-            weights.append(drawn.astype(np.float64))
-    point = problem.original(thetas[best : best + 1])[0]
-    intervals = dict.fromkeys((*_NAMES, "optimal_exponent"), (np.nan, np.nan))
+        resample = np.bincount(rng.integers(cells, size=cells), minlength=cells)[cell]
+        if not _complaint(n[resample > 0], d[resample > 0], loss[resample > 0]):
+            weights.append(resample.astype(np.float64))
+    point = problem.original(best[None])[0]
+    intervals = np.full((6, 2), np.nan)
     if weights:
-        estimates = problem.original(
-            problem.minimise(np.tile(thetas[best], (resamples, 1)), np.array(weights), rounds=200)[0]
-        )
+        estimates = problem.original(problem.minimise(np.tile(best, (resamples, 1)), np.array(weights), rounds=200)[0])
         estimates = np.column_stack([estimates, estimates[:, 4] / (estimates[:, 3] + estimates[:, 4])])
-        low, high = np.percentile(estimates, [50 * (1 - confidence), 50 * (1 + confidence)], axis=0)
-        intervals = {name: (float(a), float(b)) for name, a, b in zip(intervals, low, high, strict=True)}
+        intervals = np.percentile(estimates, [50 * (1 - confidence), 50 * (1 + confidence)], axis=0).T
+    for k, term in enumerate(("E", *_TERMS)):
+        if term in undetermined:
+            exponent = [k + 2] if k else []  # in the order of _NAMES
+            intervals[[k, *exponent, 5]] = np.nan
+            point[exponent] = np.nan
+            point[k] = point[k] if point[k] == 0 else np.nan
     return ScalingLaw(
         **dict(zip(_NAMES, map(float, point), strict=True)),
-        intervals=intervals,
-        objective=float(values[best]),
+        intervals={
+            name: (float(low), float(high))
+            for name, (low, high) in zip((*_NAMES, "optimal_exponent"), intervals, strict=True)
+        },
+        objective=problem.objective(best),
         cells=cells,
         resamples=resamples,
         confidence=confidence,
+        undetermined=undetermined,
     )
+
+
+def _without_absent_terms(problem: _Problem, grid: Array, cells: int) -> tuple[Array, dict[str, str]]:
+    """The optimum without the power terms that the fit does not need, and why each was left out."""
+    best = problem.optimum(grid)
+    undetermined: dict[str, str] = {}
+    while True:
+        residuals = problem(best[None])[0][0]
+        shorter: list[tuple[float, str, Array]] = []
+        for term, (_, coefficient, _) in _TERMS.items():
+            if term in undetermined:
+                continue
+            starts = np.array(grid)
+            starts[:, [coefficient, *(_TERMS[name][1] for name in undetermined)]] = _ABSENT
+            without = problem.optimum(np.unique(starts, axis=0))
+            size = {"parameters": 2, "all_parameters": 5 - 2 * len(undetermined), "cells": cells}
+            if not is_needed(residuals, problem(without[None])[0][0], DELTA, **size):
+                shorter.append((problem.objective(without), term, without))
+        if not shorter:
+            return best, undetermined
+        _, term, best = min(shorter, key=lambda candidate: candidate[0])
+        axis = _TERMS[term][0]
+        undetermined[term] = (
+            f"the losses do not depend on the {axis} beyond their noise, so there is no {term}; "
+            f"measure a wider range of {axis}s, or more seeds"
+        )
+        if len(undetermined) == len(_TERMS):
+            raise ArenaError(
+                "the losses depend on neither model size nor token count beyond their noise; "
+                "measure a wider range of both, or more seeds"
+            )
+
+
+def _unclear_terms(problem: _Problem, theta: Array, absent: set[str], cells: int, confidence: float) -> dict[str, str]:
+    """Why the data do not determine a term that is there: its exponent's interval, or that of E, reaches 0."""
+    residuals, derivatives = problem(theta[None])
+    columns = [k for k in range(5) if not any(k in _TERMS[term][1:] for term in absent)]
+    errors = np.zeros(5)
+    errors[columns] = standard_errors(residuals[0], derivatives()[0][:, columns], DELTA, cells)
+    reach = stats.t.ppf((1 + confidence) / 2, max(cells - len(columns), 1)) * errors
+    reasons = {}
+    for term, (axis, _, exponent) in _TERMS.items():
+        if term not in absent and reach[exponent] >= theta[exponent]:
+            reasons[term] = (
+                f"the interval of the exponent in {term} reaches 0, so the data do not determine it; "
+                f"measure a wider range of {axis}s, or more seeds"
+            )
+    if reach[2] >= 1:  # E is exp(e): its relative error
+        reasons["E"] = (
+            "the interval of E reaches 0, so the data do not determine it; measure larger models and more tokens"
+        )
+    return reasons
 
 
 def _runs(parameters: Any, tokens: Any, losses: Any) -> tuple[Array, Array, Array]:
@@ -221,6 +302,19 @@ class _Problem:
             return np.concatenate(slopes, axis=-1)
 
         return (top + np.log(total))[..., 0] - self.target, derivatives
+
+    def objective(self, theta: Array) -> float:
+        """The Huber objective of one parameter vector."""
+        residuals = self(theta[None])[0][0]
+        clipped = np.clip(residuals, -DELTA, DELTA)
+        return float((clipped * (residuals - clipped / 2)).sum())
+
+    def optimum(self, starts: Array) -> Array:
+        """The best of the minima from some starts."""
+        ones = np.ones((1, len(self.target)))
+        thetas, values = self.minimise(starts, ones, rounds=60)
+        thetas, values = self.minimise(thetas[np.argsort(values)[:20]], ones, rounds=400)
+        return np.asarray(thetas[np.argmin(values)])
 
     def minimise(self, thetas: Array, weights: Array, rounds: int) -> tuple[Array, Array]:
         """Minima and objectives from s starts; weights (s, m) or (1, m)."""

@@ -49,3 +49,7 @@ class Gated:
     def predict_tokens(self, hidden: Array) -> Array:
         """As the model's: the head has no gates."""
         return self.model.predict_tokens(hidden)
+
+    def vocabulary_projection(self, hidden: Array) -> tuple[Array, Array, Array | None]:
+        """As the model's: the head has no gates."""
+        return self.model.vocabulary_projection(hidden)

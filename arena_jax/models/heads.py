@@ -29,11 +29,15 @@ class LanguageHead(nnx.Module):
         # BERT's head follows the configured activation; RoBERTa's is the exact GELU whatever the blocks use.
         self.activation = config.activation if config.family == "bert" else "gelu"
 
+    def features(self, hidden: Array) -> Array:
+        """What the vocabulary is multiplied with, (..., D), from hidden (..., D)."""
+        if self.transform is None or self.norm is None:
+            return hidden
+        return self.norm(activation(self.activation)(self.transform(hidden)))
+
     def __call__(self, hidden: Array, table: Array) -> Array:
         """Logits (..., V) of hidden (..., D); table (V, D) is used when the head is tied."""
-        x = hidden
-        if self.transform is not None and self.norm is not None:
-            x = self.norm(activation(self.activation)(self.transform(x)))
+        x = self.features(hidden)
         if self.output is not None:
             logits = self.output(x)
         else:
@@ -78,6 +82,14 @@ def token_logits(head: LanguageHead | None, table: Array, hidden: Array) -> Arra
     if head is None:
         return jax.lax.dot_general(hidden, table.astype(hidden.dtype), (((hidden.ndim - 1,), (1,)), ((), ())))
     return head(hidden, table)
+
+
+def vocabulary_projection(head: LanguageHead | None, table: Array, hidden: Array) -> tuple[Array, Array, Array | None]:
+    """Features (..., D), a table (V, D) and a bias (V,) or None: the token logits are features · tableᵀ + bias."""
+    if head is None:
+        return hidden, table, None
+    bias = None if head.bias is None else head.bias[...]
+    return head.features(hidden), table if head.output is None else head.output.kernel[...].T, bias
 
 
 def label_logits(

@@ -53,9 +53,9 @@ def remove_parts(
         (3, 64)
     """
     plans = []
-    for i, (parts, what) in enumerate(((heads, "head"), (groups, "group of neurons"))):
+    for i, (parts, part) in enumerate(((heads, "head"), (groups, "group of neurons"))):
         if not parts.any(axis=1).all():
-            raise ArenaError(f"block {int(np.argmin(parts.any(axis=1)))} would be left without a {what}; keep one")
+            raise ArenaError(f"block {int(np.argmin(parts.any(axis=1)))} would be left without a {part}; keep one")
         plans.append(_plan(parts, None if scores is None else scores[i], compact, seed))
     layers, size = config.num_layers, config.intermediate_size // groups.shape[1]
     source, share = plans[1]

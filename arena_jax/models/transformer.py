@@ -221,10 +221,28 @@ class Transformer(nnx.Module):
         Raises:
             ArenaError: the task is not a language model.
         """
+        return heads.token_logits(self._language_head("predict_tokens"), self.embeddings.token.embedding[...], hidden)
+
+    def vocabulary_projection(self, hidden: Array) -> tuple[Array, Array, Array | None]:
+        """The last product of the language-model head, not yet computed: logits = features · tableᵀ + bias.
+
+        Args:
+            hidden: (..., D), as ``encode`` returns it.
+
+        Returns:
+            Features (..., D) in the computation's type, table (V, D), and bias (V,) or None, as parameters.
+
+        Raises:
+            ArenaError: the task is not a language model.
+        """
+        head = self._language_head("vocabulary_projection")
+        return heads.vocabulary_projection(head, self.embeddings.token.embedding[...], hidden)
+
+    def _language_head(self, method: str) -> heads.LanguageHead | None:
         if self.task not in heads.LANGUAGE_MODELS:
-            raise ArenaError(f"predict_tokens needs a language model; this model's task is {self.task!r}")
+            raise ArenaError(f"{method} needs a language model; this model's task is {self.task!r}")
         assert not isinstance(self.head, heads.LabelHead)
-        return heads.token_logits(self.head, self.embeddings.token.embedding[...], hidden)
+        return self.head
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))  # so that calls outside of jit do not compile each time

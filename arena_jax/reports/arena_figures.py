@@ -49,10 +49,10 @@ def draw_figures(arms: Arms, folder: Path) -> list[Picture]:
 
 def shares(arms: Arms) -> Any:
     """Figure 1: who had which share when, a panel for each policy but the control."""
-    shown = [policy for policy in arms if policy != CONTROL]
-    figure, panels = _panels(1, len(shown), (5.4, 3.9))
+    policies = [policy for policy in arms if policy != CONTROL]
+    figure, panels = _panels(1, len(policies), (5.4, 3.9))
     names = _names(arms)
-    for axes, policy in zip(panels[0], shown, strict=True):
+    for axes, policy in zip(panels[0], policies, strict=True):
         for i, colour in enumerate(cycle(len(names))):
             _line(axes, [100 * run.shares[_step(run), i] for run in arms[policy]], colour, label=names[i])
         axes.axhline(100 / len(names), color="#777777", linewidth=1, linestyle=":")
@@ -83,10 +83,10 @@ def progress(arms: Arms) -> Any:
 
 def convergence(arms: Arms) -> Any:
     """Figure 3: loss of each model under each policy, against static."""
-    shown = [policy for policy in arms if policy != CONTROL]
+    policies = [policy for policy in arms if policy != CONTROL]
     names = _names(arms)
-    figure, panels = _panels(len(shown), len(names), (3.7, 3.1), sharey="col")
-    for row, policy in enumerate(shown):
+    figure, panels = _panels(len(policies), len(names), (3.7, 3.1), sharey="col")
+    for row, policy in enumerate(policies):
         for i, colour in enumerate(cycle(len(names))):
             axes = panels[row][i]
             for of, style in ((policy, "-"), (CONTROL, "--")):
@@ -100,7 +100,7 @@ def convergence(arms: Arms) -> Any:
             axes.legend(loc="upper right")
             if row == 0:
                 axes.set_title(names[i])
-            if row == len(shown) - 1:
+            if row == len(policies) - 1:
                 axes.set_xlabel(_TIME)
         panels[row][0].set_ylabel("validation loss (nats)")
     return figure

@@ -79,10 +79,10 @@ def draw(run: str | Path) -> list[Path]:
                 paths.append(folder / f"{metric}.png")
                 figure.savefig(paths[-1])
             if len(metrics) > 1:
-                shown = [metrics[0], *metrics[1:-1][:1], metrics[-1]]
-                figure = Figure(figsize=(4.8 * len(shown), 3.9), layout="constrained")
+                panels = [metrics[0], *metrics[1:-1][:1], metrics[-1]]
+                figure = Figure(figsize=(4.8 * len(panels), 3.9), layout="constrained")
                 figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
-                for axes, metric in zip(figure.subplots(1, len(shown)), shown, strict=True):
+                for axes, metric in zip(figure.subplots(1, len(panels)), panels, strict=True):
                     panel(axes, records, metric)
                 paths.append(folder / "overview.png")
                 figure.savefig(paths[-1])
@@ -102,7 +102,7 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
     names = model_names(records)
-    drawn = []
+    curves = []
     for i, (colour, name) in enumerate(zip(cycle(len(names)), names, strict=True)):
         training = series(records, name, metric, "train")
         validation = series(records, name, metric, "evaluation")
@@ -115,7 +115,7 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
             dots = {"marker": "o", "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
             # Where dots would touch they hide the line.
             axes.plot(*validation, color=colour, linewidth=2.0, label=name, **dots if len(validation[0]) <= 25 else {})
-        drawn.append((training[0], validation[0]))
+        curves.append((training[0], validation[0]))
     axes.set_title(_title(metric))
     axes.set_xlabel("round" if any("accounts" in record for record in records) else "step")
     # Of all panels the same, where models were scored.
@@ -135,8 +135,8 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
     # From 0 where the curves come near it: elsewhere that would only flatten them.
     if metric in ("loss", "learning_rate", *_PERCENT) and low < 0.3 * high:
         axes.set_ylim(bottom=0.0)
-    both = any(training and validation for training, validation in drawn)
-    _legend(axes, both)
+    two_kinds = any(training and validation for training, validation in curves)
+    _legend(axes, two_kinds)
 
 
 def _title(metric: str) -> str:
@@ -163,11 +163,11 @@ def _perplexity_axis(axes: Any) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Any, both: bool) -> None:
+def _legend(axes: Any, two_kinds: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles, labels = axes.get_legend_handles_labels()
-    if both:
+    if two_kinds:
         handles.append(Line2D([], [], color="#777777", linewidth=2.0, marker="o", markersize=5))
         handles.append(Line2D([], [], color="#777777", linewidth=0.9, alpha=0.6))
         labels += ["validation", "training"]

@@ -72,21 +72,21 @@ def importance(axes: Any, content: Record) -> None:
     errors = np.array([np.nan if e is None else e for e in banzhaf["standard_errors"]], float)
     layers = sorted({p["layer"] for p in players})
     for shift, (kind, (label, colour)) in zip((-0.16, 0.16), KINDS.items(), strict=True):
-        chosen = np.array([p["kind"] == kind for p in players])
-        where = np.array([p["layer"] for p in players])[chosen]
-        spread = np.array([p["index"] for p in players])[chosen]
+        of_kind = np.array([p["kind"] == kind for p in players])
+        where = np.array([p["layer"] for p in players])[of_kind]
+        spread = np.array([p["index"] for p in players])[of_kind]
         offset = shift + 0.2 * ((spread + 0.5) / (spread.max() + 1) - 0.5)
         axes.errorbar(
             where + offset,
-            values[chosen],
-            1.96 * np.nan_to_num(errors[chosen]),
+            values[of_kind],
+            1.96 * np.nan_to_num(errors[of_kind]),
             fmt="o",
             color=colour,
             alpha=0.45,
             markersize=4,
             linewidth=1,
         )
-        means = [values[chosen][where == layer].mean() for layer in layers]
+        means = [values[of_kind][where == layer].mean() for layer in layers]
         axes.hlines(means, np.array(layers) + shift - 0.13, np.array(layers) + shift + 0.13, color=colour, linewidth=3)
         axes.plot([], [], color=colour, marker="o", linewidth=3, label=f"{label}; bar: their mean")
     axes.axhline(0, color="#999999", linewidth=0.8)
@@ -154,8 +154,8 @@ def profiles(axes: Any, content: Record) -> None:
     layers = np.array([p["layer"] for p in players])
     shades = 0.35 + 0.65 * (layers + 1) / (layers.max() + 1)
     for kind, (label, colour) in KINDS.items():
-        chosen = np.array([p["kind"] == kind for p in players])
-        axes.scatter(*places[chosen].T, color=colour, alpha=shades[chosen], s=55, label=f"{label} (darker: later)")
+        of_kind = np.array([p["kind"] == kind for p in players])
+        axes.scatter(*places[of_kind].T, color=colour, alpha=shades[of_kind], s=55, label=f"{label} (darker: later)")
     if len(players) <= 64:
         for (x, y), player in zip(places, players, strict=True):
             text = player["name"].replace("head", "h").replace("neurons", "n")
@@ -169,18 +169,18 @@ def profiles(axes: Any, content: Record) -> None:
 
 def update(axes: Any, content: Record) -> None:
     """What each type's step gains alone, last, and as its fair share."""
-    played = content["update"]["game"]
-    names, width = played["names"], 0.26
+    update = content["update"]["game"]
+    names, width = update["names"], 0.26
     at = np.arange(len(names))
     for i, (key, label) in enumerate((("solo", "alone"), ("last", "as the last"), ("shapley", "fair share (Shapley)"))):
-        axes.bar(at + (i - 1) * width, played[key], width * 0.92, color=COLOURS[i], label=label)
+        axes.bar(at + (i - 1) * width, update[key], width * 0.92, color=COLOURS[i], label=label)
     axes.axhline(0, color="#999999", linewidth=0.8)
     axes.set_xticks(at, [name.replace(" ", "\n").replace("/", "/\n") for name in names], fontsize=9)
     axes.grid(visible=False, axis="x")
     axes.set_ylabel("reduction of the loss (nats)")
-    shown = played["overshoot"]
-    note = "" if shown is None else f", overshoot {shown:.2f}"
-    together = f"{played['joint']:+.4f}".replace("-", "−")  # as the axis writes it
+    overshoot = update["overshoot"]
+    note = "" if overshoot is None else f", overshoot {overshoot:.2f}"
+    together = f"{update['joint']:+.4f}".replace("-", "−")  # as the axis writes it
     axes.set_title(f"Whose step helps: together {together} nats{note}")
     axes.legend()
 
@@ -191,9 +191,9 @@ def simplex(axes: Any, content: Record) -> None:
 
     potential = content["update"]["potential"]
     warmest = max(potential["logit"], key=float)
-    chosen = np.argsort(-np.array(potential["logit"][warmest]))[:3]
-    names = [potential["names"][i] for i in chosen]
-    payoff = np.array(content["update"]["potential_payoff"], float)[np.ix_(chosen, chosen)]
+    largest = np.argsort(-np.array(potential["logit"][warmest]))[:3]
+    names = [potential["names"][i] for i in largest]
+    payoff = np.array(content["update"]["potential_payoff"], float)[np.ix_(largest, largest)]
     spread = float(np.ptp(payoff)) or 1.0
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
     inner = np.array([(i, j, 6 - i - j) for i in range(1, 5) for j in range(1, 6 - i)], float) / 6

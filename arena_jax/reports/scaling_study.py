@@ -153,9 +153,9 @@ def _law(study: Study, arm: str) -> dict[str, Any]:
         return {"reason": str(error)}
     names = ("E", "A", "B", "alpha", "beta", "optimal_exponent")
     return {
-        name: {"value": float(getattr(law, name)), "interval": [_number(x) for x in law.intervals[name]]}
+        name: {"value": _number(getattr(law, name)), "interval": [_number(x) for x in law.intervals[name]]}
         for name in names
-    } | {"cells": law.cells}
+    } | {"cells": law.cells, "undetermined": list(law.undetermined.values())}
 
 
 def _signs(protocol: dict[str, Any], actions: tuple[float, ...]) -> dict[str, Any]:
@@ -282,11 +282,11 @@ def _laws(study: dict[str, Any]) -> Items:
             sentences.append(f"{arm}: {law['reason']}")
             continue
         parts = [
-            f"{name} {entry['value']:.3g} [{_text(entry['interval'][0])}, {_text(entry['interval'][1])}]"
+            f"{name} {_text(entry['value'])} [{_text(entry['interval'][0])}, {_text(entry['interval'][1])}]"
             for name, entry in law.items()
-            if name != "cells"
+            if name not in ("cells", "undetermined")
         ]
-        sentences.append(f"{arm}, {law['cells']} cells: {', '.join(parts)}")
+        sentences.append("; ".join([f"{arm}, {law['cells']} cells: {', '.join(parts)}", *law["undetermined"]]))
     return Items(sentences)
 
 

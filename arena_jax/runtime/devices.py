@@ -75,6 +75,23 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.jit(lambda whole: jax.tree.map(jnp.copy, whole), out_shardings=sharding)(tree)
 
 
+def zeros_like(tree: Any, mesh: Mesh) -> Any:
+    """Zeros of the same shapes and types, on every device of the mesh.
+
+    Args:
+        tree: arrays.
+        mesh: from :func:`make_mesh`.
+
+    Returns:
+        Arrays of their own.
+
+    Example:
+        >>> zeros_like({"w": jnp.ones(2)}, make_mesh(1))["w"]
+        Array([0., 0.], dtype=float32)
+    """
+    return jax.jit(lambda arrays: jax.tree.map(jnp.zeros_like, arrays), out_shardings=replicated(mesh))(tree)
+
+
 def own_rows(batch: Mapping[str, np.ndarray], accumulation: int = 1) -> dict[str, np.ndarray]:
     """The rows of a global batch that this process feeds: of each microbatch its part, as `data.Batches` deals them.
 

@@ -70,7 +70,8 @@ class Executables:
             of all models.
         margin: added to the compiler's bytes at first, as a part of them; see `MemoryLimits`.
         keep: programs per model that stay alive.
-        compile_program: ``(function, *arguments) -> Program``; by default `arena_jax.runtime.compile_program`.
+        compile_program: ``(function, *arguments) -> Program``, where ``function.name`` is the model; by default
+            `arena_jax.runtime.compile_program`.
         calibrate: ``(program, run, devices) -> (result, excess)``; by default `arena_jax.runtime.memory.calibrate`.
         executor: runs searches, one at a time; a thread of its own if not given.
 
@@ -106,7 +107,7 @@ class Executables:
         self._params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), dict(params))
         # Left to the compiler where it decides for one process alone.
         out = sharding if jax.process_count() > 1 else None
-        self._jitted = {name: UncachedJit(functions[name], out) for name in names}
+        self._jitted = {name: UncachedJit(functions[name], out, name) for name in names}
         self._programs: dict[str, dict[int, Program]] = {name: {} for name in names}
         self._alive: dict[str, dict[int, Any]] = {name: {} for name in names}
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="compile")

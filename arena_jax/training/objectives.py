@@ -14,6 +14,8 @@ import jax.numpy as jnp
 
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.models.layers import random_words
+from arena_jax.training.token_losses import count_correct, masked_sum, negative_log_likelihood, widened
+from arena_jax.training.vocabulary_loss import token_sums
 
 Batch = Mapping[str, jax.Array]
 HIDDEN = 0.15  # of the tokens, in masked language models (Devlin et al. 2019, section 3.1)
@@ -52,43 +54,8 @@ def _attention(batch: Batch) -> jax.Array:
     return jnp.ones_like(batch["input_ids"]) if mask is None else mask
 
 
-def _wide(x: jax.Array) -> jax.Array:
-    """Half precision to float32; float32 and float64 stay as they are."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def negative_log_likelihood(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    r"""−log softmax(logits)[target], in float32 at least.
-
-    Args:
-        logits: (..., classes).
-        targets: (...) integers in [0, classes).
-
-    Returns:
-        (...) nats.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> print(negative_log_likelihood(jnp.zeros((1, 4)), jnp.array([2])).round(4))  # log 4
-        [1.3863]
-    """
-    logits = _wide(logits)
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - chosen
-
-
-def _masked_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
-    # Selected, not multiplied: what a padded position holds, NaN included, must not reach the sum.
-    return jnp.sum(jnp.where(weight > 0, values, 0), dtype=jnp.promote_types(values.dtype, jnp.float32))
-
-
 def _count(weight: jax.Array) -> jax.Array:
     return jnp.sum(weight > 0, dtype=jnp.float32)
-
-
-def _correct(logits: jax.Array, targets: jax.Array, weight: jax.Array) -> jax.Array:
-    hit = (jnp.argmax(logits, axis=-1) == targets) & (weight > 0)
-    return jnp.sum(hit, dtype=jnp.float32)
 
 
 def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
@@ -106,14 +73,10 @@ def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Resu
     hidden = model.encode(**_inputs(batch), key=key if training else None)
     real = _attention(batch) * _rows(batch)[:, None]
     targets, weight = batch["input_ids"][:, 1:], real[:, 1:] * real[:, :-1]
-    logits = model.predict_tokens(hidden[:, :-1])
-    sums = {
-        "loss_sum": _masked_sum(negative_log_likelihood(logits, targets), weight),
-        "count": _count(weight),
-        "bytes": _bytes(batch),
-    }
-    if not training:
-        sums["correct"] = _correct(logits, targets, weight)
+    tokens = token_sums(model, hidden[:, :-1], targets, weight, correct=not training)
+    sums = {"loss_sum": tokens.loss, "count": _count(weight), "bytes": _bytes(batch)}
+    if tokens.correct is not None:
+        sums["correct"] = tokens.correct
     return Result(sums, {})
 
 
@@ -248,17 +211,17 @@ def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: flo
         hidden = model.encode(**inputs, key=dropout_key if training else None)
         # The vocabulary is the widest layer: apply it to the hidden tokens alone, 15 % of the work.
         chosen = jnp.take_along_axis(hidden, masked.positions[:, :, None], axis=1)
-        logits = model.predict_tokens(chosen)
+        tokens = token_sums(model, chosen, masked.targets, masked.weight, correct=not training)
         share = jnp.sum(masked.weight, axis=1) / jnp.maximum(1, jnp.sum(maskable > 0, axis=1))
         sums = {
-            "loss_sum": _masked_sum(negative_log_likelihood(logits, masked.targets), masked.weight),
+            "loss_sum": tokens.loss,
             "count": _count(masked.weight),
             "bytes": jnp.sum(batch["bytes"] * share, dtype=jnp.float32)
             if "bytes" in batch
             else jnp.zeros((), jnp.float32),
         }
-        if not training:
-            sums["correct"] = _correct(logits, masked.targets, masked.weight)
+        if tokens.correct is not None:
+            sums["correct"] = tokens.correct
         return Result(sums, {})
 
     return objective
@@ -276,13 +239,13 @@ def classification(model: Any, batch: Batch, key: jax.Array, training: bool) -> 
     Returns:
         ``loss_sum``, ``count`` (rows), ``correct``; in evaluation the output ``predictions`` (B,) int32.
     """
-    logits = _wide(model(**_inputs(batch), key=key if training else None))
+    logits = widened(model(**_inputs(batch), key=key if training else None))
     weight = _rows(batch)
     labels = jnp.where(weight > 0, batch["labels"], 0)
     sums = {
-        "loss_sum": _masked_sum(negative_log_likelihood(logits, labels), weight),
+        "loss_sum": masked_sum(negative_log_likelihood(logits, labels), weight),
         "count": _count(weight),
-        "correct": _correct(logits, labels, weight),
+        "correct": count_correct(logits, labels, weight),
     }
     return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
 
@@ -299,13 +262,13 @@ def tagging(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
     Returns:
         ``loss_sum``, ``count`` (labelled tokens), ``correct``; in evaluation the output ``predictions`` (B, L) int32.
     """
-    logits = _wide(model(**_inputs(batch), key=key if training else None))
+    logits = widened(model(**_inputs(batch), key=key if training else None))
     weight = (batch["labels"] != -100) * _rows(batch)[:, None]
     labels = jnp.where(weight > 0, batch["labels"], 0)
     sums = {
-        "loss_sum": _masked_sum(negative_log_likelihood(logits, labels), weight),
+        "loss_sum": masked_sum(negative_log_likelihood(logits, labels), weight),
         "count": _count(weight),
-        "correct": _correct(logits, labels, weight),
+        "correct": count_correct(logits, labels, weight),
     }
     return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
 
@@ -326,14 +289,14 @@ def span(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
     Returns:
         ``loss_sum``, ``count`` (rows), ``correct`` (both ends right); in evaluation ``span_logits`` (B, L, 2).
     """
-    logits = _wide(model(**_inputs(batch), key=key if training else None))
+    logits = widened(model(**_inputs(batch), key=key if training else None))
     weight = _rows(batch)
     starts = jnp.where(weight > 0, batch["start_positions"], 0)
     ends = jnp.where(weight > 0, batch["end_positions"], 0)
     loss = negative_log_likelihood(logits[..., 0], starts) + negative_log_likelihood(logits[..., 1], ends)
     hit = (jnp.argmax(logits[..., 0], axis=-1) == starts) & (jnp.argmax(logits[..., 1], axis=-1) == ends)
     sums = {
-        "loss_sum": _masked_sum(loss / 2, weight),
+        "loss_sum": masked_sum(loss / 2, weight),
         "count": _count(weight),
         "correct": jnp.sum(hit & (weight > 0), dtype=jnp.float32),
     }

@@ -11,7 +11,53 @@ HIDING = "batches and labels/bert/masked-lm/int32"
 SPAN = "loss/bert/question-answering/float64"
 TRAJECTORY = "trajectory/all/paper/float64"
 
+VOCABULARY = "training.vocabulary_loss"
+CHUNKS_TIED = "vocabulary in chunks/gpt2/causal-lm, tied/float64"
+CHUNKS_BIAS = "vocabulary in chunks/bert/masked-lm, untied/float64"
+
 MUTANTS = (
+    fault(
+        "the target's logit has no gradient",
+        f"{VOCABULARY}:_forward",
+        "probabilities - hit",
+        "probabilities",
+        CHUNKS_TIED,
+    ),
+    fault(
+        "tokens that do not count have a gradient",
+        f"{VOCABULARY}:_forward",
+        "jnp.where(counted[..., None] > 0, chunk.probabilities - hit, 0)",
+        "chunk.probabilities - hit",
+        CHUNKS_TIED,
+    ),
+    fault(
+        "a chunk's gradient of the table replaces the others'",
+        f"{VOCABULARY}:_forward",
+        "of_table +=",
+        "of_table =",
+        CHUNKS_TIED,
+    ),
+    fault(
+        "the vocabulary's bias has no gradient",
+        f"{VOCABULARY}:_forward",
+        "of_bias + of_logits.sum((0, 1))",
+        "of_bias",
+        CHUNKS_BIAS,
+    ),
+    fault(
+        "the loss's own cotangent is left out",
+        f"{VOCABULARY}:_backward",
+        "factor.astype(gradient.dtype)",
+        "1",
+        CHUNKS_TIED,
+    ),
+    fault(
+        "the positions that fill the last chunk count",
+        f"{VOCABULARY}:_Chunk.of",
+        "jnp.where(weight > 0, losses, 0).sum()",
+        "losses.sum()",
+        CHUNKS_TIED,
+    ),
     fault(
         "padding counted in the loss",
         f"{OBJECTIVES}:next_token",
@@ -44,8 +90,8 @@ MUTANTS = (
     fault(
         "places that hide nothing are scored",
         f"{OBJECTIVES}:masked_token",
-        "negative_log_likelihood(logits, masked.targets), masked.weight)",
-        "negative_log_likelihood(logits, masked.targets), jnp.ones_like(masked.weight))",
+        "token_sums(model, chosen, masked.targets, masked.weight,",
+        "token_sums(model, chosen, masked.targets, jnp.ones_like(masked.weight),",
         MASKED,
     ),
     fault(

@@ -18,56 +18,111 @@ def planted(law, n=N, d=D):
 
 @pytest.mark.parametrize("law", [HOFFMANN, EPOCH], ids=["Hoffmann", "Epoch"])
 def test_planted_laws_come_back_to_five_digits(law):
-    found = scaling.fit(N, D, planted(law), resamples=0)
+    fitted = scaling.fit(N, D, planted(law), resamples=0)
     for name, value in law.items():
-        assert getattr(found, name) == pytest.approx(value, rel=1e-8), name  # measured 1e-12; asked for: 5 digits
-    assert found.cells == 81
-    np.testing.assert_allclose(found.loss(N, D), planted(law), rtol=1e-12)
-    assert np.isnan(found.intervals["E"]).all()
+        assert getattr(fitted, name) == pytest.approx(value, rel=1e-8), name  # measured 1e-12; asked for: 5 digits
+    assert fitted.cells == 81
+    np.testing.assert_allclose(fitted.loss(N, D), planted(law), rtol=1e-12)
+    assert np.isnan(fitted.intervals["E"]).all()
 
 
 def test_a_planted_law_at_our_own_scale():
     n, d = np.meshgrid([3e4, 1e5, 3e5, 1e6], [2e6, 5e6, 1e7, 2e7])
     law = {"E": 0.9, "A": 30.0, "B": 80.0, "alpha": 0.35, "beta": 0.3}
-    found = scaling.fit(n, d, planted(law, n, d), resamples=0)
+    fitted = scaling.fit(n, d, planted(law, n, d), resamples=0)
     for name, value in law.items():
-        assert getattr(found, name) == pytest.approx(value, rel=1e-6), name
+        assert getattr(fitted, name) == pytest.approx(value, rel=1e-6), name
+
+
+SIZES, TOKENS = np.meshgrid([3e4, 1e5, 3e5, 1e6], [2e6, 5e6, 1e7, 2e7])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.002, 0.01])
+@pytest.mark.parametrize(("term", "coefficient", "exponent"), [("A/N^alpha", "A", "alpha"), ("B/D^beta", "B", "beta")])
+def test_a_term_that_is_not_in_the_data_gets_no_exponent(term, coefficient, exponent, noise):
+    """Planted: losses that do not depend on one of the two. Of 12 draws at most one may find a term there."""
+    law = {"E": 0.9, "A": 30.0, "B": 80.0, "alpha": 0.35, "beta": 0.3, coefficient: 0.0}
+    other = {"A": "beta", "B": "alpha"}[coefficient]
+    determined = 0
+    for seed in range(12 if noise else 1):
+        losses = planted(law, SIZES, TOKENS) * np.exp(np.random.default_rng(seed).normal(0, noise, SIZES.shape))
+        fitted = scaling.fit(SIZES, TOKENS, losses, resamples=0)
+        if term not in fitted.undetermined:
+            determined += 1
+            continue
+        assert getattr(fitted, coefficient) == 0
+        assert np.isnan(getattr(fitted, exponent))
+        assert np.isnan(fitted.optimal_exponent)
+        assert f"so there is no {term}" in str(fitted)
+        if not noise:
+            assert getattr(fitted, other) == pytest.approx(law[other], rel=1e-6)
+        if set(fitted.undetermined) == {term}:  # what is left predicts as before
+            np.testing.assert_allclose(fitted.loss(SIZES, TOKENS), planted(law, SIZES, TOKENS), rtol=3 * noise + 1e-9)
+        with pytest.raises(ArenaError, match="there is no optimum to compute"):
+            fitted.compute_optimal(1e15)
+    assert determined <= 1
+
+
+def test_a_term_over_too_short_a_range_gets_no_exponent():
+    """Sizes that differ by a factor of 2: the term is seen, its exponent is not."""
+    sizes, tokens = np.meshgrid([3e5, 4e5, 5e5, 6e5], [2e6, 5e6, 1e7, 2e7])
+    law = {"E": 0.9, "A": 30.0, "B": 80.0, "alpha": 0.35, "beta": 0.3}
+    losses = planted(law, sizes, tokens) * np.exp(np.random.default_rng(19).normal(0, 0.003, sizes.shape))
+    fitted = scaling.fit(sizes, tokens, losses, resamples=0)
+    assert "the interval of the exponent in A/N^alpha reaches 0" in fitted.undetermined["A/N^alpha"]
+    assert np.isnan([fitted.A, fitted.alpha, fitted.optimal_exponent]).all()
+    assert fitted.beta == pytest.approx(0.3, rel=0.1)
+    with pytest.raises(ArenaError, match="no loss can be predicted"):
+        fitted.loss(1e6, 1e7)
+
+
+def test_losses_of_noise_alone_have_no_law():
+    losses = 2 * np.exp(np.random.default_rng(0).normal(0, 0.01, SIZES.shape))
+    with pytest.raises(ArenaError, match="depend on neither model size nor token count"):
+        scaling.fit(SIZES, TOKENS, losses, resamples=0)
+
+
+def test_a_law_with_noise_is_still_determined():
+    law = {"E": 0.9, "A": 30.0, "B": 80.0, "alpha": 0.35, "beta": 0.3}
+    for seed in range(12):
+        losses = planted(law, SIZES, TOKENS) * np.exp(np.random.default_rng(seed).normal(0, 0.002, SIZES.shape))
+        assert not scaling.fit(SIZES, TOKENS, losses, resamples=0).undetermined
 
 
 def test_intervals_hold_the_planted_law():
     noise = np.random.default_rng(0).normal(0, 0.005, (3, *N.shape))
     n, d = np.broadcast_to(N, noise.shape), np.broadcast_to(D, noise.shape)
-    found = scaling.fit(n, d, planted(EPOCH) * np.exp(noise), resamples=100)
-    assert found.cells == 81  # three seeds of one cell are one cell
+    fitted = scaling.fit(n, d, planted(EPOCH) * np.exp(noise), resamples=100)
+    assert fitted.cells == 81  # three seeds of one cell are one cell
     for name, value in EPOCH.items():
-        low, high = found.intervals[name]
+        low, high = fitted.intervals[name]
         assert low < value < high, name
-        assert low <= getattr(found, name) <= high
-    low, high = found.intervals["optimal_exponent"]
+        assert low <= getattr(fitted, name) <= high
+    low, high = fitted.intervals["optimal_exponent"]
     assert low < EPOCH["beta"] / (EPOCH["alpha"] + EPOCH["beta"]) < high
-    assert "optimal_exponent" in str(found)
+    assert "optimal_exponent" in str(fitted)
     again = scaling.fit(n, d, planted(EPOCH) * np.exp(noise), resamples=100)
-    assert again == found
+    assert again == fitted
 
 
 def test_no_other_optimiser_finds_less():
     """Reference: scipy's L-BFGS-B (the published choice) and Nelder–Mead, on the objective as the paper writes it."""
     rng = np.random.default_rng(1)
     losses = planted(HOFFMANN) * np.exp(0.01 * rng.standard_t(3, N.shape))  # heavy tails: Huber matters
-    found = scaling.fit(N, D, losses, resamples=0)
+    fitted = scaling.fit(N, D, losses, resamples=0)
 
     def objective(theta):
         a, b, e, alpha, beta = theta
         terms = [a - alpha * np.log(N), b - beta * np.log(D), np.full(N.shape, e)]
         return special.huber(1e-3, special.logsumexp(terms, axis=0) - np.log(losses)).sum()
 
-    ours = [np.log(found.A), np.log(found.B), np.log(found.E), found.alpha, found.beta]
-    assert objective(ours) == pytest.approx(found.objective, rel=1e-9)
+    point = [np.log(fitted.A), np.log(fitted.B), np.log(fitted.E), fitted.alpha, fitted.beta]
+    assert objective(point) == pytest.approx(fitted.objective, rel=1e-9)
     start = np.array([6.0, 6.0, 0.5, 0.34, 0.28])
     descent = optimize.minimize(lambda t: 1e6 * objective(t), start, method="L-BFGS-B", options={"maxiter": 300})
-    assert found.objective <= objective(descent.x) * (1 + 1e-9)
-    simplex = optimize.minimize(lambda t: 1e6 * objective(t), ours, method="Nelder-Mead", options={"maxiter": 300})
-    assert found.objective <= simplex.fun / 1e6 * (1 + 1e-6)
+    assert fitted.objective <= objective(descent.x) * (1 + 1e-9)
+    simplex = optimize.minimize(lambda t: 1e6 * objective(t), point, method="Nelder-Mead", options={"maxiter": 300})
+    assert fitted.objective <= simplex.fun / 1e6 * (1 + 1e-6)
 
 
 def test_compute_optimal():
@@ -95,9 +150,9 @@ def curve(compute):
 
 @pytest.mark.parametrize("k", [0.8, 1.0, 1.37, 3.0])
 def test_gain_without_noise(k):
-    found = scaling.compute_equivalent_gain(COMPUTE, curve(COMPUTE), curve(k * COMPUTE))
-    assert found.gain == pytest.approx(k, rel=1e-6)
-    assert np.isnan(found.interval).all()
+    fitted = scaling.compute_equivalent_gain(COMPUTE, curve(COMPUTE), curve(k * COMPUTE))
+    assert fitted.gain == pytest.approx(k, rel=1e-6)
+    assert np.isnan(fitted.interval).all()
     seeds = np.tile(curve(COMPUTE)[:, None], (1, 3))
     paired = scaling.compute_equivalent_gain(COMPUTE, seeds, np.tile(curve(k * COMPUTE)[:, None], (1, 3)), resamples=20)
     assert paired.gain == pytest.approx(k, rel=1e-6)
@@ -115,10 +170,10 @@ def test_gain_interval_covers():
     covered, widths = 0, []
     for seed in range(40):
         arms = noisy_arms(np.random.default_rng(seed), 1.1)
-        found = scaling.compute_equivalent_gain(COMPUTE, *arms, resamples=40, seed=seed)
-        low, high = found.interval
+        fitted = scaling.compute_equivalent_gain(COMPUTE, *arms, resamples=40, seed=seed)
+        low, high = fitted.interval
         covered += low < 1.1 < high
-        widths.append(found.log_standard_error)
+        widths.append(fitted.log_standard_error)
     assert covered >= 34
     assert 0.01 < np.mean(widths) < 0.1
 
@@ -127,9 +182,9 @@ def test_unequal_numbers_of_seeds_are_given_flat():
     rng = np.random.default_rng(5)
     base, treated = noisy_arms(rng, 1.2, seeds=4)
     rows = [(c, base[i, s], treated[i, s]) for i, c in enumerate(COMPUTE) for s in range(4 if i < 4 else 2)]
-    found = scaling.compute_equivalent_gain(*np.array(rows).T, resamples=40)
-    assert found.degrees_of_freedom == 4 * 3 + 2 * 1
-    assert found.interval[0] < 1.2 < found.interval[1]
+    fitted = scaling.compute_equivalent_gain(*np.array(rows).T, resamples=40)
+    assert fitted.degrees_of_freedom == 4 * 3 + 2 * 1
+    assert fitted.interval[0] < 1.2 < fitted.interval[1]
     flat = scaling.compute_equivalent_gain(np.repeat(COMPUTE, 4), base.ravel(), treated.ravel(), resamples=40)
     whole = scaling.compute_equivalent_gain(COMPUTE, base, treated, resamples=40)
     assert flat == whole

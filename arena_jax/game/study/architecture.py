@@ -65,27 +65,27 @@ def rearrange(trainer: Trainer, state: Trained, gates: Array, seed: int) -> tupl
     utility[opened], error[opened] = worth.values, worth.standard_errors
     after, moves = gates.copy(), []
     for kind in (HEAD, NEURONS):
-        ours = np.array([player.kind == kind for player in players])
+        of_kind = np.array([player.kind == kind for player in players])
         layers = np.array([player.layer for player in players])
         means = {
-            layer: float(utility[ours & (layers == layer) & (gates > 0)].mean())
+            layer: float(utility[of_kind & (layers == layer) & (gates > 0)].mean())
             for layer in range(trainer.config.num_layers)
-            if (ours & (layers == layer) & (gates == 0)).any() and (ours & (layers == layer) & (gates > 0)).any()
+            if (of_kind & (layers == layer) & (gates == 0)).any() and (of_kind & (layers == layer) & (gates > 0)).any()
         }
         if not means:
             continue
         grows = max(means, key=lambda layer: means[layer])
         alone = [
-            layer for layer in range(trainer.config.num_layers) if (ours & (layers == layer) & (gates > 0)).sum() < 2
+            layer for layer in range(trainer.config.num_layers) if (of_kind & (layers == layer) & (gates > 0)).sum() < 2
         ]
-        movable = ours & (gates > 0) & (layers != grows) & ~np.isin(layers, alone)  # a layer keeps one of each kind
+        movable = of_kind & (gates > 0) & (layers != grows) & ~np.isin(layers, alone)  # a layer keeps one of each kind
         if not movable.any():
             continue
         worst = int(np.nanargmin(np.where(movable, utility, np.nan)))
         bound = float(utility[worst] + CONFIDENCE * error[worst])
         if not bound < means[grows] / 2:
             continue
-        spare = int(np.flatnonzero(ours & (layers == grows) & (gates == 0))[0])
+        spare = int(np.flatnonzero(of_kind & (layers == grows) & (gates == 0))[0])
         after[worst], after[spare] = 0, 1
         state = state._replace(params=_silenced(state.params, players[spare].parts[-1]))
         moves.append(Move(players[worst].name, players[spare].name, float(utility[worst]), bound, means[grows]))
@@ -95,7 +95,7 @@ def rearrange(trainer: Trainer, state: Trained, gates: Array, seed: int) -> tupl
 def _silenced(params: Any, part: Any) -> Any:
     """The parameters with a part's output rows at zero."""
 
-    def changed(path: Any, leaf: jax.Array) -> jax.Array:
+    def zero_output(path: Any, leaf: jax.Array) -> jax.Array:
         return leaf.at[part.index].set(0) if tuple(entry.key for entry in path) == part.path else leaf
 
-    return jax.tree_util.tree_map_with_path(changed, jax.tree.map(jnp.asarray, params))
+    return jax.tree_util.tree_map_with_path(zero_output, jax.tree.map(jnp.asarray, params))

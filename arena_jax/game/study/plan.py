@@ -163,10 +163,10 @@ class Plan:
             there = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ArenaError(f"cannot keep the plan in '{folder}' ({error}); give another folder") from None
-        ours = self.to_json()
-        changed = sorted(name for name in ours if there.get(name) != ours[name])
-        if changed:
+        fields = self.to_json()
+        differences = sorted(name for name in fields if there.get(name) != fields[name])
+        if differences:
             raise ArenaError(
-                f"'{folder}' holds a study with another plan: {', '.join(changed)} differ; give another folder, "
+                f"'{folder}' holds a study with another plan: {', '.join(differences)} differ; give another folder, "
                 "or leave the plan out to go on with it"
             )
