@@ -267,7 +267,7 @@ def part_d(options: argparse.Namespace) -> None:
             jax.clear_caches()
             made = make_models(64, layers, 1024, 32, options.dtype, only="gpt2")
             _, step = stepper(made, nothing_for("gpt2"), make_batches(made, 4, 32))
-            seconds[layers].append(step.compilations[0].seconds)
+            seconds[layers].append(step.programs[0].seconds)
     value, low, high = ratio(seconds[24], seconds[6])
     print("\n(d) compile seconds, 24 layers / 6 layers\n")
     print(
