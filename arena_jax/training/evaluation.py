@@ -12,7 +12,7 @@ import numpy as np
 
 from arena_jax import data
 from arena_jax.runs.folder import load_run
-from arena_jax.runtime.devices import own_rows
+from arena_jax.runtime.devices import local_rows
 from arena_jax.training import metrics
 from arena_jax.training.build import encode, load_split
 from arena_jax.training.restore import restore
@@ -73,7 +73,7 @@ def evaluate(
 
 def first_batch(step: Step, rows: data.Encoded, batch_size: int) -> dict[str, np.ndarray]:
     """The first batch that :func:`score` would look at; its shapes are those of every one of a length."""
-    return own_rows(next(iter(data.evaluation_batches(rows, _spread(step, batch_size)))))
+    return local_rows(next(iter(data.evaluation_batches(rows, _spread(step, batch_size)))))
 
 
 def _spread(step: Step, batch_size: int) -> int:
@@ -85,7 +85,7 @@ def _results(step: Step, params: Any, name: str, rows: data.Encoded, batch_size:
     """Each batch with its result, both whole on every process; one is computed while the last one is read."""
     waiting = None
     for index, batch in enumerate(data.evaluation_batches(rows, _spread(step, batch_size))):
-        result = step.evaluate(name, params, own_rows(batch), index)
+        result = step.evaluate(name, params, local_rows(batch), index)
         if waiting is not None:
             yield waiting
         waiting = (batch, result)
