@@ -28,18 +28,18 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     Source:
         The definition of the CoNLL-2000 script, which is the default of seqeval.
     """
-    found: list[tuple[str, int, int]] = []
+    spans: list[tuple[str, int, int]] = []
     before, kind_before = "O", ""
     for index, tag in enumerate(tags):
         prefix, _, kind = tag.partition("-")
         if prefix == "O":
             kind = ""
         elif prefix in ("B", "S") or before in ("O", "E", "S") or kind != kind_before:
-            found.append((kind, index, index))
+            spans.append((kind, index, index))
         else:
-            found[-1] = (kind, found[-1][1], index)
+            spans[-1] = (kind, spans[-1][1], index)
         before, kind_before = prefix, kind
-    return found
+    return spans
 
 
 def is_entity_scheme(label_names: Iterable[str]) -> bool:
