@@ -39,31 +39,28 @@ def environment(output: Path) -> dict[str, str]:
 
 def compile_all(words: Sequence[str]) -> None:
     """Compile what a run with these words may need, in a process of its own; programs hold the run's seed."""
-    from arena_jax.arena.competition import _Competition
-    from arena_jax.cli import commands, options
+    from arena_jax.arena.admission import compile_update
+    from arena_jax.arena.setup import build_setup
+    from arena_jax.cli import options
+    from arena_jax.cli import train as command
     from arena_jax.cli.main import parser
+    from arena_jax.runtime.devices import zeros_like
     from arena_jax.training.evaluation import score
 
-    given = parser().parse_args(words)
-    run = options.apply(commands.base(given.preset, None), vars(given))
+    arguments = parser().parse_args(words)
+    run = options.apply(command.base(arguments.preset, None), vars(arguments))
     assert run.arena is not None
     with tempfile.TemporaryDirectory() as folder:
-        contest = _Competition(run, run.arena, Path(folder), None)
-        contest.emit = contest.tell_program = lambda *_, **__: None  # nothing is recorded
-        contest.compile_update(0)
-        with contest.executables as programs:
-            for name in contest.names:
+        setup, state = build_setup(run, Path(folder))
+        compile_update(setup, state, zeros_like(state.params, setup.mesh))
+        with setup.executables as executables:
+            for name in setup.names:
                 for size in run.arena.batch_sizes:
-                    programs.compile(name, size)
-                    if programs.step_bytes(name, size) > programs.pool:
+                    executables.compile(name, size)
+                    if executables.step_bytes(name, size) > executables.pool:
                         break  # no share holds more
-                score(
-                    contest.step,
-                    contest.state.params[name],
-                    name,
-                    contest.parts.validation[name],
-                    run.training.evaluation_batch_size,
-                )
+                rows, batch_size = setup.parts.validation[name], run.training.evaluation_batch_size
+                score(setup.step, state.params[name], name, rows, batch_size)
 
 
 def finished(run: Path) -> bool:

@@ -61,7 +61,7 @@ def package_of(path: str) -> str:
     return "" if first == "__init__.py" else first.removesuffix(".py")
 
 
-def imported(tree: ast.AST, packages: set[str]) -> Iterator[str]:
+def imports_of(tree: ast.AST, packages: set[str]) -> Iterator[str]:
     """The packages that a module imports; the root where it imports a name that is no package."""
     for node in ast.walk(tree):
         names: Iterable[str] = ()
@@ -81,7 +81,7 @@ def arrows(files: Mapping[str, str]) -> dict[str, set[str]]:
     packages = {package_of(path) for path in modules}
     edges: dict[str, set[str]] = {package: set() for package in packages}
     for path, text in modules.items():
-        edges[package_of(path)].update(set(imported(ast.parse(text), packages)) - {package_of(path)})
+        edges[package_of(path)].update(set(imports_of(ast.parse(text), packages)) - {package_of(path)})
     return edges
 
 
@@ -92,18 +92,18 @@ def going_round(edges: Mapping[str, set[str]]) -> int:
         >>> going_round({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "c"}})
         1
     """
-    left = {package: set(targets) for package, targets in edges.items()}
+    graph = {package: set(targets) for package, targets in edges.items()}
     while True:  # what imports nothing, or is imported by nobody, is on no circle
-        targets = {target for each in left.values() for target in each}
-        loose = {package for package, each in left.items() if not each or package not in targets}
-        if not loose:
+        targets = {target for each in graph.values() for target in each}
+        free = {package for package, each in graph.items() if not each or package not in targets}
+        if not free:
             break
-        left = {package: each - loose for package, each in left.items() if package not in loose}
-    if len(left) > 8:
-        raise ValueError(f"{len(left)} packages import one another in circles: too many to try every order of")
-    orders = permutations(left)
+        graph = {package: each - free for package, each in graph.items() if package not in free}
+    if len(graph) > 8:
+        raise ValueError(f"{len(graph)} packages import one another in circles: too many to try every order of")
+    orders = permutations(graph)
     return min(
-        sum(order.index(target) > order.index(package) for package, each in left.items() for target in each)
+        sum(order.index(target) > order.index(package) for package, each in graph.items() for target in each)
         for order in orders
     )
 
@@ -122,8 +122,8 @@ def lines_of(text: str, name: str) -> int | None:
             return None
         body = nodes[0].body
     first = body[0]
-    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    return span(nodes[0]) - (span(first) if documented else 0)
+    has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return span(nodes[0]) - (span(first) if has_docstring else 0)
 
 
 def span(node: ast.stmt) -> int:

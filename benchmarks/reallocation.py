@@ -1,18 +1,18 @@
 """Does a reallocation stop training? 200 of them over four models, each step timed.
 
     python benchmarks/reallocation.py                 # both runs: about 10 minutes each on 2 idle cores
-    python benchmarks/reallocation.py --run ladder    # one of them: warm or ladder
+    python benchmarks/reallocation.py --run many    # one of them: warm or many
     python benchmarks/reallocation.py --quick         # a few reallocations of tiny models; timings mean nothing
     python benchmarks/reallocation.py --records RUN…  # what compiling took in runs that were made before
 
 The runs are competitions as `arena-jax train` makes them (arena-small's models and data; new batch sizes
 are due 5 rounds after a reallocation, not 20, as the next one follows soon), with a policy that turns the shares on
-at every reallocation whatever the scores are. One that is told to stop (Ctrl-C, SIGTERM) is judged by what it has done
+at every reallocation whatever the scores are. One that is asked to stop (Ctrl-C, SIGTERM) is judged by what it has done
 so far.
 
 - warm: each model goes round four sizes. After the first round nothing is compiled any more, which is how a run spends
   most of its time; 12 rounds between reallocations make it about ten minutes long.
-- ladder: the shares move through many sizes, 6 rounds apart, so that programs are evicted and compiled again all the
+- many: the shares move through many sizes, 6 rounds apart, so that programs are evicted and compiled again all the
   time: the worst case for memory, for what waits, and for the cores that compiling takes from training.
 
 What is measured, with the device made to finish after every step:
@@ -23,7 +23,7 @@ What is measured, with the device made to finish after every step:
   for no size that must be compiled while nothing else is being compiled; of those the longest is judged;
 - *blocked* is the longest time the loop stood still for a program that was not there yet;
 - *slowed* is a step's time while something is compiled in the background, over its usual time. On a CPU compiling takes
-  cores from training; that is no wait, and is told beside it;
+  cores from training; that is no wait, and stands beside it;
 - *memory* is the process's own, over the last half of the reallocations. JAX keeps what it has traced for every size
   that a model ever had (its caches are full in the end), so a run must be long enough to have had them all. Beside it
   stands what of glibc's heaps is in use: what compiling has freed is not given back, and is taken in steps.
@@ -41,7 +41,7 @@ import tempfile
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,12 @@ import numpy as np
 from measure import machine, table, verdict
 
 from arena_jax.arena import competition
+from arena_jax.arena.setup import Moment, Setup
+from arena_jax.arena.state import PendingSize, State
 from arena_jax.config import DataConfig, RunConfig, presets
 from arena_jax.runs import signals
 from arena_jax.runs.records import read
 from arena_jax.runtime.batch_search import BatchChoice
-from arena_jax.runtime.executables import Executables
 
 FOUR = ((0.55, 0.25, 0.13, 0.07),)
 # Shares that do not repeat for long: many sizes of each model, few of them alive.
@@ -63,140 +64,127 @@ MANY = ((0.62, 0.22, 0.10, 0.06), (0.40, 0.30, 0.18, 0.12), (0.50, 0.32, 0.13, 0
 FLAT = 0.02
 
 
-# Who stepped at which sizes.
-Who = tuple[tuple[str, int], ...]
+# The models of a step, and their batch sizes.
+Stepping = tuple[tuple[str, int], ...]
+
+
+def is_compiling(setup: Setup, state: State) -> bool:
+    """Whether a search is under way that has not been answered; also one that was abandoned, and still compiles."""
+    return setup.executables.searching() or any(not pending.search.done() for pending in state.pending.values())
 
 
 class Watch:
-    """What happens in one competition, noted from outside."""
+    """Measures one competition from outside, as its ``observe``."""
 
     def __init__(self) -> None:
         # Seconds of the steps while nothing was compiled, and while something was; 8 bytes each, as memory is watched.
-        self.quiet: dict[Who, array[float]] = defaultdict(lambda: array("d"))
-        self.disturbed: dict[Who, array[float]] = defaultdict(lambda: array("d"))
+        self.quiet: dict[Stepping, array[float]] = defaultdict(lambda: array("d"))
+        self.disturbed: dict[Stepping, array[float]] = defaultdict(lambda: array("d"))
         self.reallocations: list[float] = []  # seconds of each
         self.compiled_for: list[bool] = []  # whether something was compiled for each, or by another at the time
-        self.asked: list[Future[BatchChoice]] = []  # the searches of the last one
+        self.searches: list[Future[BatchChoice]] = []  # of the last one
         self.warm_swaps: list[float] = []
         self.cold_swaps: list[float] = []
         self.resident: list[int] = []  # bytes of the process after each reallocation
         self.in_use: list[int] = []  # bytes of the heaps that are in use, then
         self.alive = 0
         self.seconds = 0.0  # of the whole run, less what watching it took
+        self.since = 0.0  # the last step's end, or the round's begin
+        self.busy = False  # whether something was compiled then
+        self.before_swap: tuple[float, dict[str, int], dict[str, PendingSize]] = (0.0, {}, {})
+        self.before_reallocation = (0.0, False)
 
     def run(self, config: RunConfig, turns: Sequence[Sequence[float]], folder: Path) -> Path:
         """Make a run with shares that go round."""
-        asked = iter(range(10**9))
+        calls = iter(range(10**9))
 
         def policy(history: Any) -> list[float]:
-            turn = next(asked)
+            turn = next(calls)
             shares = turns[turn // 4 % len(turns)]
             return [shares[(turn + model) % len(shares)] for model in range(len(config.models))]
 
-        made = type("Watched", (competition._Competition,), self._methods())
-        original, competition._Competition = competition._Competition, made  # type: ignore[misc]
         start = time.perf_counter()
         try:
-            return competition.train(config, folder, policy=policy)
+            return competition.train(config, folder, policy=policy, observe=self.observe)
         except signals.Stopped:
             return folder
         finally:
-            competition._Competition = original  # type: ignore[misc]
             self.seconds += time.perf_counter() - start
 
-    def _methods(self) -> dict[str, Callable[..., Any]]:
-        watch, parent = self, competition._Competition
-
-        def compile_update(self: Any, at: int) -> None:
-            parent.compile_update(self, at)
-            update = self.update
-
-            def timed(state: Any, gradients: Any, known: Any, extra: Any) -> Any:
-                result = jax.block_until_ready(update(state, gradients, known, extra))
-                busy = watch.compiling(self)
-                who = tuple((name, self.sizes[name]) for name in self.names if extra["active"][name])
-                now = time.perf_counter()
-                (watch.disturbed if self.busy or busy else watch.quiet)[who].append(now - self.since)
-                self.since, self.busy = now, busy
-                return result
-
-            self.update = timed
-
-        def play(self: Any, at: int) -> None:
-            watch.look(self)
+    def observe(self, moment: Moment, rounds: int, setup: Setup, state: State) -> None:
+        """Note what happens; see `arena_jax.arena.competition.train`."""
+        now = time.perf_counter()
+        if moment == "round":
+            self.note_alive(setup)
             # What came before is the loop's: swaps, evaluations, records.
-            self.since, self.busy = time.perf_counter(), watch.compiling(self)
-            parent.play(self, at)
-
-        def swap(self: Any, at: int, *, last: bool = False) -> None:
-            compiled = len(self.executables_made)
-            before, start = dict(self.sizes), time.perf_counter()
-            parent.swap(self, at, last=last)
-            seconds = time.perf_counter() - start
-            if self.sizes != before:
-                cold = len(self.executables_made) > compiled
-                (watch.cold_swaps if cold else watch.warm_swaps).append(seconds)
-
-        def tell_compiled(self: Any, at: int, compiled: Any) -> None:
-            self.executables_made += compiled
-            parent.tell_compiled(self, at, compiled)
-
-        def reallocate(self: Any, at: int) -> None:
-            watch.judge_last()
-            busy, start = watch.compiling(self), time.perf_counter()
-            parent.reallocate(self, at)
-            watch.reallocations.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            watch.compiled_for.append(busy)
-            watch.asked = [pending.choice for pending in self.pending.values()]
+            self.since, self.busy = now, is_compiling(setup, state)
+        elif moment == "step":
+            jax.block_until_ready((state.train, state.gradients))
+            busy = is_compiling(setup, state)
+            stepping = tuple((name, state.sizes[name]) for name in state.stepping)
+            now = time.perf_counter()
+            (self.disturbed if self.busy or busy else self.quiet)[stepping].append(now - self.since)
+            self.since, self.busy = now, busy
+        elif moment == "before swap":
+            self.before_swap = now, dict(state.sizes), dict(state.pending)
+        elif moment == "after swap":
+            start, sizes, pending = self.before_swap
+            changed = [name for name, size in state.sizes.items() if size != sizes[name]]
+            if changed:
+                cold = any(pending[name].search.result().programs for name in changed)
+                (self.cold_swaps if cold else self.warm_swaps).append(now - start)
+        elif moment == "before reallocation":
+            self.judge_last()
+            self.before_reallocation = time.perf_counter(), is_compiling(setup, state)
+        elif moment == "after reallocation":
+            start, busy = self.before_reallocation
+            self.reallocations.append(now - start)
+            self.compiled_for.append(busy)
+            self.searches = [pending.search for pending in state.pending.values()]
             gc.collect()
-            watch.resident.append(_resident())
-            watch.in_use.append(_in_use())
-            watch.look(self)
-            watch.seconds -= time.perf_counter() - start
+            self.resident.append(_resident())
+            self.in_use.append(_in_use())
+            self.note_alive(setup)
+            self.seconds -= time.perf_counter() - now
 
-        methods = {"compile_update": compile_update, "play": play, "swap": swap, "tell_compiled": tell_compiled}
-        return {**methods, "reallocate": reallocate, "executables_made": []}
-
-    def compiling(self, run: Any) -> bool:
-        """Whether a search is under way that has not been answered."""
-        searches = [pending.choice for pending in run.pending.values()]
-        searches += [search for _, search in run.executables._abandoned]  # dropped, and still compiling
-        return any(not search.done() for search in searches)
-
-    def look(self, run: Any) -> None:
+    def note_alive(self, setup: Setup) -> None:
         """Note the most programs that any model has."""
-        executables: Executables = run.executables
-        self.alive = max(self.alive, *(len(executables.alive(name)) for name in run.names))
+        self.alive = max(self.alive, *(len(setup.executables.alive(name)) for name in setup.names))
 
     def judge_last(self) -> None:
         """Note whether the last reallocation's searches compiled anything, and let go of them and their programs."""
-        if self.asked:
-            found = [one.result() for one in self.asked if one.done() and not one.cancelled()]
-            self.compiled_for[-1] |= len(found) < len(self.asked) or any(one.compilations for one in found)
-        self.asked = []
+        if self.searches:
+            choices = [search.result() for search in self.searches if search.done() and not search.cancelled()]
+            compiled = any(choice.compilations for choice in choices)
+            self.compiled_for[-1] |= len(choices) < len(self.searches) or compiled
+        self.searches = []
 
-    # ---- what is made of it ----
+    # ---- what it amounts to ----
 
     def steps(self) -> tuple[int, int]:
         """How many there were, and how many of them while something was compiled."""
-        quiet, disturbed = (sum(map(len, some.values())) for some in (self.quiet, self.disturbed))
+        quiet, disturbed = (sum(map(len, steps.values())) for steps in (self.quiet, self.disturbed))
         return quiet + disturbed, disturbed
 
-    def usual(self) -> dict[Who, float]:
-        """The median seconds of a step while nothing is compiled, by who stepped at which sizes."""
-        return {who: statistics.median(seconds) for who, seconds in self.quiet.items() if len(seconds) >= 3}
+    def usual(self) -> dict[Stepping, float]:
+        """The median seconds of a step while nothing is compiled, by its models and their sizes."""
+        return {stepping: statistics.median(seconds) for stepping, seconds in self.quiet.items() if len(seconds) >= 3}
 
     def whole(self) -> float:
         """The median seconds of the steps in which as many models stepped as ever did."""
-        who = [*self.quiet.items(), *self.disturbed.items()]
-        most = max(len(one) for one, _ in who)
-        return statistics.median(second for one, seconds in who if len(one) == most for second in seconds)
+        steps = [*self.quiet.items(), *self.disturbed.items()]
+        most = max(len(stepping) for stepping, _ in steps)
+        return statistics.median(second for stepping, seconds in steps if len(stepping) == most for second in seconds)
 
     def slowed(self) -> list[float]:
         """Of steps during which something was compiled: their time over their usual time."""
         usual = self.usual()
-        return [second / usual[who] for who, seconds in self.disturbed.items() if who in usual for second in seconds]
+        return [
+            second / usual[stepping]
+            for stepping, seconds in self.disturbed.items()
+            if stepping in usual
+            for second in seconds
+        ]
 
 
 def slope(values: Sequence[int]) -> tuple[float, float, float]:
@@ -215,7 +203,7 @@ def configuration(kind: str, reallocations: int, quick: bool) -> RunConfig:
     """The run: arena-small's models, or tiny ones."""
     small = presets.get("arena-small")
     assert small.arena is not None
-    every = 2 if quick else {"warm": 12, "ladder": 6}[kind]
+    every = 2 if quick else {"warm": 12, "many": 6}[kind]
     rounds = every * (reallocations + 1)
     training = {"evaluate_every": 4 * every, "log_every": 4 * every, "checkpoint_every": None, "figures": False}
     arena = {"swap_after": min(5, every - 1), "spend": None, "reallocate_every": every}
@@ -248,14 +236,15 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
     swaps = [r for r in records if r["kind"] == "swap"]
     waited = max((r["waited"] for r in swaps), default=0.0)
     late = sorted(r["late"] for r in swaps) or [0]
-    evicted = sum(one["evicted"] for one in [r for r in records if r["kind"] == "allocation"][-1]["models"].values())
+    models = [r for r in records if r["kind"] == "allocation"][-1]["models"]
+    evicted = sum(model["evicted"] for model in models.values())
     whole, (steps, disturbed) = watch.whole(), watch.steps()
     watch.judge_last()
     timed = list(zip(watch.reallocations, watch.compiled_for, strict=True))
     warm, cold = ([seconds for seconds, compiled_for in timed if compiled_for == kind] for kind in (False, True))
     asking, asking_cold, warm_swaps, cold_swaps = (
-        sorted(seconds / whole for seconds in some) or [0.0]
-        for some in (warm, cold, watch.warm_swaps, watch.cold_swaps)
+        sorted(seconds / whole for seconds in times) or [0.0]
+        for times in (warm, cold, watch.warm_swaps, watch.cold_swaps)
     )
     stall = asking[-1] + warm_swaps[-1]
     half_way = records[-1]["step"] / 2
@@ -293,8 +282,8 @@ def criteria(kind: str, watch: Watch, run: Path) -> list[list[object]]:
         [
             "blocked by a cold size, longest",
             f"{waited / whole:.3f} steps ({1000 * waited:.2f} ms); swap to a cold size, longest {cold_swaps[-1]:.2f}",
-            f"{verdict(waited / whole, 1, at_least=False)}; {sum(one > 0 for one in late)} of {len(late)} changes of "
-            f"size deferred, by up to {late[-1]} rounds",
+            f"{verdict(waited / whole, 1, at_least=False)}; {sum(rounds > 0 for rounds in late)} of {len(late)} "
+            f"changes of size deferred, by up to {late[-1]} rounds",
         ],
         [
             "slowed while compiling",
@@ -325,8 +314,8 @@ def of_records(run: Path) -> list[object]:
     end = next(r for r in reversed(records) if r["kind"] == "end")
     seconds, spent = end["seconds"], end["compiling"]
     share = spent / seconds
-    told = f"{spent:.1f} s of {seconds:.0f} s: {100 * share:.1f} %"
-    return [run.name, programs, told, verdict(share, 0.05, at_least=False)]
+    text = f"{spent:.1f} s of {seconds:.0f} s: {100 * share:.1f} %"
+    return [run.name, programs, text, verdict(share, 0.05, at_least=False)]
 
 
 def _resident() -> int:
@@ -344,13 +333,13 @@ def _in_use() -> int:
     if mallinfo is None:
         return 0
     mallinfo.restype = _MallInfo
-    told = mallinfo()
-    return int(told.field4 + told.field7)  # hblkhd and uordblks
+    counts = mallinfo()
+    return int(counts.field4 + counts.field7)  # hblkhd and uordblks
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", choices=("warm", "ladder"), help="only this one")
+    parser.add_argument("--run", choices=("warm", "many"), help="only this one")
     parser.add_argument("--quick", action="store_true", help="a few reallocations of tiny models")
     parser.add_argument("--reallocations", type=int, help="how many; 200, or 16 with --quick")
     parser.add_argument("--records", nargs="+", type=Path, metavar="RUN", help="only what compiling took in these runs")
@@ -359,7 +348,7 @@ def main() -> None:
         return print(table(["run", "programs", "compiling", "limit"], [of_records(run) for run in arguments.records]))
     print(f"{machine()}\n")
     count = arguments.reallocations or (16 if arguments.quick else 200)
-    for kind in [arguments.run] if arguments.run else ["warm", "ladder"]:
+    for kind in [arguments.run] if arguments.run else ["warm", "many"]:
         watch = Watch()
         with tempfile.TemporaryDirectory() as folder:
             # The run's own lines would fill pages.

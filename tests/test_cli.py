@@ -29,8 +29,8 @@ def loop(monkeypatch):
         calls.append(("train", run, output, resume))
         return "folder"
 
-    def evaluate(run, dataset=None, split="validation", checkpoint="newest"):
-        calls.append(("evaluate", run, dataset, split, checkpoint))
+    def evaluate(run, dataset=None, split="validation", checkpoint="newest", **reading):
+        calls.append(("evaluate", run, dataset, split, checkpoint, *reading.values()))
         return {"bert": {"loss": 0.25, "accuracy": 0.9}}
 
     def export(run, model, directory, checkpoint):
@@ -131,7 +131,11 @@ def test_resume_evaluate_and_export_reach_the_library(loop, tmp_path, capsys):
     assert main(["resume", str(tmp_path)]) == 0
     assert loop.calls[-1] == ("train", presets.joint_synthetic(), tmp_path, True)
     assert main(["evaluate", str(tmp_path), "--data", "x.tsv", "--split", "test"]) == 0
-    assert loop.calls[-1] == ("evaluate", tmp_path, "x.tsv", "test", "newest")
+    assert loop.calls[-1] == ("evaluate", tmp_path, "x.tsv", "test", "newest", (), ())
+    assert main(["evaluate", str(tmp_path), "--columns", "text=a", "--label-names", "x,y"]) == 0
+    assert loop.calls[-1][-2:] == ((("text", "a"),), ("x", "y"))
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path), "--data", "x.tsv", "--split", "test"]) == 0
     assert "bert   0.250    90.0 %" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"bert": {"loss": 0.25, "accuracy": 0.9}}

@@ -174,8 +174,8 @@ def test_the_readme_is_short():
 
 def test_each_page_is_found():
     """From README or another page of docs; a page of results from the table, whose rows are whole."""
-    found = {(ROOT / page).parent / link.split("#")[0] for page in PAGES for link in on(page, r"\]\(([^)\s]+)\)")}
-    found = {path.resolve() for path in found}
-    assert not [page for page in PAGES if page != "README.md" and (ROOT / page).resolve() not in found]
+    linked = {(ROOT / page).parent / link.split("#")[0] for page in PAGES for link in on(page, r"\]\(([^)\s]+)\)")}
+    linked = {path.resolve() for path in linked}
+    assert not [page for page in PAGES if page != "README.md" and (ROOT / page).resolve() not in linked]
     rows = [line for line in PAGES["benchmarks/RESULTS.md"].splitlines() if line.startswith("| ")]
     assert not [row for row in rows if len(re.split(r"(?<!\\)\|", row)) != 10]

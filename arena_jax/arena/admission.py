@@ -8,118 +8,108 @@ from typing import Any
 import jax
 import numpy as np
 
+from arena_jax.arena.setup import Setup
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime.devices import replicated
 from arena_jax.runtime.memory import format_bytes, tree_bytes
-from arena_jax.runtime.program import Program, compile_program, is_out_of_memory
+from arena_jax.runtime.program import Program, is_out_of_memory
 from arena_jax.training.evaluation import first_batch
-from arena_jax.training.step import Step
 
 _SMALLER = "lower --evaluation-batch-size"
 
 
-def compile_update(step: Step, state: Any, gradients: Any, *, budget: int, margin: float) -> Program:
-    """Compile the one update over all models; depends on no batch's shape.
+def compile_update(setup: Setup, state: Any, gradients: Any) -> Program:
+    """Compile the one update over all models, and hold it to the budget; it depends on no batch's shape.
 
     Args:
-        step: whose `finish` it is.
+        setup: of the competition; its executables learn of the program's code.
         state: of the run, which the update is given and donates.
         gradients: ``{model: tree}``, for shapes and placement.
-        budget: bytes per device.
-        margin: added to the estimate, as a part of it.
 
     Returns:
-        What it needs, with its executable.
+        The program.
 
     Raises:
         ArenaError: the budget, or the device, does not hold it.
     """
-    everywhere = replicated(step.mesh)
-    real = {"loss": jax.ShapeDtypeStruct((), np.float32, sharding=everywhere)}
+    everywhere = replicated(setup.mesh)
+    loss = {"loss": jax.ShapeDtypeStruct((), np.float32, sharding=everywhere)}
     extra = {
-        key: {name: jax.ShapeDtypeStruct((), dtype) for name in step.names}
+        key: {name: jax.ShapeDtypeStruct((), dtype) for name in setup.names}
         for key, dtype in (("active", np.bool_), ("learning_rates", np.float32))
     }
     try:
-        program = compile_program(
-            jax.jit(step.finish, donate_argnums=(0,), out_shardings=everywhere),
+        program = setup.compile_program(
+            jax.jit(setup.step.finish, donate_argnums=(0,), out_shardings=everywhere),
             state,
             gradients,
-            dict.fromkeys(step.names, real),
+            dict.fromkeys(setup.names, loss),
             extra,
         )
     except jax.errors.JaxRuntimeError as error:
-        raise _refused(error, "the update of all models", "train fewer models") from error
-    _admit("the update of all models needs", program.bytes.with_code * (1 + margin), budget, "train fewer models")
+        raise _refusal(error, "the update of all models", "train fewer models") from error
+    need = program.bytes.with_code * (1 + setup.arena.memory_margin)
+    _check_budget("the update of all models needs", need, setup.budget, "train fewer models")
+    setup.executables.other_code["update"] = program.bytes.code
     return program._replace(name="update of all models")
 
 
-def compile_evaluations(
-    step: Step, params: Mapping[str, Any], rows: Mapping[str, Any], batch_size: int
-) -> dict[str, Program]:
+def compile_evaluations(setup: Setup, params: Mapping[str, Any]) -> dict[str, Program]:
     """Compile what scores the models; the step keeps the programs.
 
     Args:
-        step: that will evaluate.
+        setup: of the competition; its executables learn of the programs' code.
         params: ``{model: parameter tree}``.
-        rows: ``{model: validation rows}``.
-        batch_size: examples at a time.
 
     Returns:
-        ``{model: what was compiled}``.
+        ``{model: its program}``.
 
     Raises:
         ArenaError: the device does not hold one of them; nothing has been run.
     """
-    made = {}
-    for name in step.names:
+    size = setup.config.training.evaluation_batch_size
+    programs = {}
+    for name in setup.names:
         try:
-            made[name] = step.compile_evaluation(name, params[name], first_batch(step, rows[name], batch_size))
+            batch = first_batch(setup.step, setup.parts.validation[name], size)
+            programs[name] = setup.step.compile_evaluation(name, params[name], batch)
         except jax.errors.JaxRuntimeError as error:
-            raise _refused(error, _scoring(name, batch_size), _SMALLER) from error
-    return made
+            raise _refusal(error, _scoring(name, size), _SMALLER) from error
+    setup.executables.other_code |= {program.name: program.bytes.code for program in programs.values()}
+    return programs
 
 
-def admit_evaluations(
-    made: Mapping[str, Program],
-    params: Mapping[str, Any],
-    batch_size: int,
-    *,
-    resident: int,
-    budget: int,
-    margin: float,
-) -> None:
-    """Hold to the budget what scores the models.
+def admit_evaluations(setup: Setup, programs: Mapping[str, Program], params: Mapping[str, Any]) -> None:
+    """Refuse an evaluation that the budget does not hold beside all programs, before it runs.
 
     Args:
-        made: from :func:`compile_evaluations`.
+        setup: of the competition.
+        programs: from :func:`compile_evaluations`.
         params: ``{model: parameter tree}``.
-        batch_size: examples at a time.
-        resident: bytes per device that are taken whatever runs: the models' parameters and all programs among them.
-        budget: bytes per device.
-        margin: added to estimates, as a part of them.
 
     Raises:
         ArenaError: the budget does not hold one of them; nothing has been run.
     """
-    for name, program in made.items():
-        own = tree_bytes(params[name])  # given to the program, and resident already
-        need = resident + (program.bytes.total - own) * (1 + margin)
-        _admit(f"{_scoring(name, batch_size)} takes", need, budget, _SMALLER)
+    size, margin = setup.config.training.evaluation_batch_size, setup.arena.memory_margin
+    resident = setup.budget - setup.executables.pool
+    for name, program in programs.items():
+        model_bytes = tree_bytes(params[name])  # given to the program, and resident already
+        need = resident + (program.bytes.total - model_bytes) * (1 + margin)
+        _check_budget(f"{_scoring(name, size)} takes", need, setup.budget, _SMALLER)
 
 
 def _scoring(name: str, batch_size: int) -> str:
     return f"{name}: to score batches of {batch_size}"
 
 
-def _admit(what: str, need: float, budget: int, advice: str) -> None:
+def _check_budget(what: str, need: float, budget: int, advice: str) -> None:
     if need > budget:
         raise ArenaError(
             f"{what} {format_bytes(need)}, the budget is {format_bytes(budget)}; raise --memory-budget or {advice}"
         )
 
 
-def _refused(error: jax.errors.JaxRuntimeError, what: str, advice: str) -> Exception:
+def _refusal(error: jax.errors.JaxRuntimeError, what: str, advice: str) -> Exception:
     if not is_out_of_memory(error):
         return error
     return ArenaError(f"{what} does not compile within the device's memory; {advice}")

@@ -32,6 +32,23 @@ class History(NamedTuple):
     fraction: Array
 
 
+def empty(models: int) -> History:
+    """A history before the first evaluation.
+
+    Args:
+        models: how many there are.
+
+    Returns:
+        A history of no rows.
+
+    Example:
+        >>> empty(2).scores.shape
+        (0, 2)
+    """
+    rows = np.zeros((0, models))
+    return History(rows, rows, rows, rows, np.zeros(0))
+
+
 def start(scores: ArrayLike, shares: ArrayLike | None = None) -> History:
     """Begin a history with the baseline evaluation, before any step.
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from arena_jax.arena.accounts import Account
 from arena_jax.arena.history import History
 from arena_jax.arena.progress import learning_progress, resource_utilization_efficiency
-from arena_jax.arena.spending import Spending
 
 
 def leaderboard(
     names: Sequence[str],
     history: History,
-    spent: Mapping[str, Spending],
+    accounts: Mapping[str, Account],
     metrics: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     """Rank the models by their last score, S = −loss.
@@ -24,12 +24,12 @@ def leaderboard(
     Losses of different kinds (next token or masked tokens, different tokenizers) are ranked as the paper ranks them;
     bits per byte stand beside, which do not depend on how a tokenizer divides the text. They do on what it leaves out
     (an uncased BERT's are of a text without capitals and accents), and masked models' are of the hidden tokens alone:
-    where they are printed, `arena_jax.runs.competition_lines.bits_note` says both.
+    where they are printed, `arena_jax.runs.competition_lines.bits_note` adds both.
 
     Args:
         names: of the models, in the history's order.
         history: of the whole run.
-        spent: ``{model: account}``.
+        accounts: ``{model: account}``.
         metrics: ``{model: {metric: value}}`` of the last evaluation.
 
     Returns:
@@ -40,7 +40,7 @@ def leaderboard(
         >>> from arena_jax.arena.history import extend, start
         >>> h = start([-4.0, -3.0])
         >>> h = extend(h, scores=[-1, -2], shares=[0.5, 0.5], seconds=[1, 1], steps=[5, 5], fraction=1)
-        >>> board = leaderboard(["bert", "gpt2"], h, {"bert": Spending(), "gpt2": Spending()}, {"bert": {}, "gpt2": {}})
+        >>> board = leaderboard(["bert", "gpt2"], h, {"bert": Account(), "gpt2": Account()}, {"bert": {}, "gpt2": {}})
         >>> board["winner"], list(board["models"]), board["efficiency"]
         ('bert', ['bert', 'gpt2'], 4.0)
 
@@ -50,7 +50,7 @@ def leaderboard(
     last = scores[-1]
     order = sorted(range(len(names)), key=lambda i: (-last[i] if math.isfinite(last[i]) else math.inf, names[i]))
     progress = learning_progress(scores).tolist()
-    held = shares[1:].mean(0) if len(shares) > 1 else shares[0]
+    mean_shares = shares[1:].mean(0) if len(shares) > 1 else shares[0]
     models = {
         names[i]: {
             "place": place,
@@ -58,15 +58,15 @@ def leaderboard(
             "baseline": float(scores[0, i]),
             "progress": progress[i],
             "share": float(shares[-1, i]),
-            "mean_share": float(held[i]),
+            "mean_share": float(mean_shares[i]),
             **({"bits_per_byte": bits} if (bits := metrics[names[i]].get("bits_per_byte")) is not None else {}),
-            **spent[names[i]].told(),
+            **accounts[names[i]].to_json(),
         }
         for place, i in enumerate(order, start=1)
     }
     winner = names[order[0]] if math.isfinite(last[order[0]]) else None
     return {
         "winner": winner,
-        "efficiency": float(resource_utilization_efficiency(last - scores[0], held)),
+        "efficiency": float(resource_utilization_efficiency(last - scores[0], mean_shares)),
         "models": models,
     }

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.history import History
-from arena_jax.arena.policies import Policy
+from arena_jax.arena.policies import Policy, name_of
 from arena_jax.arena.progress import as_floats
 from arena_jax.config.errors import ArenaError
 
@@ -100,7 +100,7 @@ def simulate(
         The outcome of each run.
 
     Raises:
-        ArenaError: the curves are not those of several runs.
+        ArenaError: the curves are not those of several runs, or the policy does not return one share a model.
 
     Example:
         >>> from arena_jax.arena import policy
@@ -117,7 +117,7 @@ def simulate(
     deviation = jnp.broadcast_to(as_floats(noise), (models,))
     noises = jax.random.normal(key, (runs, evaluations + 1, models)) * deviation[None, None]
 
-    def one(scores: jax.Array, noises: jax.Array) -> Outcome:
+    def run(scores: jax.Array, noises: jax.Array) -> Outcome:
         curve = Curves(curves.seconds, scores)
         equal = jnp.full(models, 1 / models)
         blank = jnp.zeros((evaluations + 1, models))
@@ -138,17 +138,22 @@ def simulate(
             steps = history.steps[-1] + steps_per_round(shares)
             row = History(measured, shares, seconds, steps, number / evaluations)
             history = jax.tree.map(lambda old, new: jnp.concatenate([old[1:], new[None]]), history, row)
-            asked = jnp.asarray(policy(history), shares.dtype)
-            return (history, jnp.where(number % reallocate_every == 0, asked, shares)), None
+            answer = jnp.asarray(policy(history), shares.dtype)
+            if answer.shape != shares.shape:  # a single number would be spread over all models without a word
+                raise ArenaError(
+                    f"policy {name_of(policy)}: returned an array of shape {answer.shape}; it must return "
+                    f"{models} shares, one a model, that sum to 1"
+                )
+            return (history, jnp.where(number % reallocate_every == 0, answer, shares)), None
 
         numbers = jnp.arange(1, evaluations + 1, dtype=noises.dtype)
         (history, _), _ = jax.lax.scan(interval, (start, equal), (numbers, noises[1:]))
         truth = score_at(curve, history.seconds[-1])
         final = jnp.where(jnp.isfinite(truth), truth, scores[:, 0])
-        shown = jnp.where(jnp.isfinite(history.scores[-1]), history.scores[-1], -jnp.inf)
-        return Outcome(final, final[jnp.argmax(shown)], history.seconds[-1], jnp.asarray(history.shares))
+        last_scores = jnp.where(jnp.isfinite(history.scores[-1]), history.scores[-1], -jnp.inf)
+        return Outcome(final, final[jnp.argmax(last_scores)], history.seconds[-1], jnp.asarray(history.shares))
 
-    return jax.vmap(one)(curves.scores, noises)
+    return jax.vmap(run)(curves.scores, noises)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
@@ -174,18 +179,18 @@ def best_fixed(curves: Curves, *, budget: float, parts: int = 20) -> tuple[jax.A
     models = curves.scores.shape[1]
     shares = jnp.asarray(_compositions(parts, models) / parts, jnp.float32)
 
-    def one(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def best(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
         reached = jax.vmap(lambda s: score_at(Curves(curves.seconds, scores), s * budget))(shares)
         reached = jnp.where(jnp.isfinite(reached), reached, scores[None, :, 0])
         return jnp.max(jnp.mean(reached, 1)), jnp.max(reached)
 
-    return jax.lax.map(one, curves.scores)
+    return jax.lax.map(best, curves.scores)
 
 
 def bootstrap(
     values: ArrayLike, *, level: float = 0.95, samples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Give a mean and its bootstrap interval.
+    """Compute a mean and its bootstrap interval.
 
     Args:
         values: [runs], independent.
@@ -202,8 +207,8 @@ def bootstrap(
         (True, 49.5)
     """
     values = np.asarray(values, float)
-    drawn = np.random.default_rng(seed).choice(values, (samples, len(values))).mean(1)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    resamples = np.random.default_rng(seed).choice(values, (samples, len(values))).mean(1)
+    low, high = np.quantile(resamples, [(1 - level) / 2, (1 + level) / 2])
     return float(values.mean()), float(low), float(high)
 
 

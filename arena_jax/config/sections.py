@@ -107,6 +107,9 @@ class ModelConfig:
     tokenizer: str | None = option(
         None, "Hugging Face tokenizer (folder or hub id); one is trained on the data if not given"
     )
+    pad_token: str | None = option(
+        None, "token that fills rows up; the tokenizer's own if not given, and its end of text where it has none"
+    )
     vocab_size: int = option(
         4096, "largest vocabulary of a tokenizer trained on the data", unit="tokens", low=300, high=1_000_000
     )
@@ -152,6 +155,22 @@ class DataConfig:
         "padded lengths below max-length, e.g. 16,32 (each costs one compilation); none: max-length only",
         unit="tokens",
         low=4,
+    )
+    label_names: tuple[str, ...] = option(
+        (), "names of class 0, 1, …, where data hold numbers, or their order, where data hold names"
+    )
+    problem_type: str | None = option(
+        None,
+        "what labels of sequence classification are; one class each if not given",
+        choices=("regression", "single_label_classification", "multi_label_classification"),
+    )
+    new_head: bool = option(False, "draw the heads of checkpoints anew, for classes that are not theirs")
+    max_bad_records: float = option(
+        0.05,
+        "largest part of the records that may be left out because they cannot be used",
+        unit="fraction",
+        low=0,
+        below=1,
     )
     validation_fraction: float = option(
         0.1,

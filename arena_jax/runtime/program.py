@@ -145,15 +145,16 @@ class UncachedJit:
     Args:
         function: to be jitted.
         out_shardings: as `jax.jit` takes them.
+        name: of what it is about, such as a model; for a ``compile_program`` of one's own.
 
     Example:
         >>> import numpy as np
-        >>> compile_program(UncachedJit(lambda x: x + 1, None), np.ones(10, np.float32)).bytes.outputs
+        >>> compile_program(UncachedJit(lambda x: x + 1), np.ones(10, np.float32)).bytes.outputs
         40
     """
 
-    def __init__(self, function: Callable[..., Any], out_shardings: Any) -> None:
-        self._function, self._out_shardings = function, out_shardings
+    def __init__(self, function: Callable[..., Any], out_shardings: Any = None, name: str = "") -> None:
+        self._function, self._out_shardings, self.name = function, out_shardings, name
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function, unjitted."""

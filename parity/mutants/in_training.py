@@ -111,7 +111,7 @@ MUTANTS = (
     ),
     fault(
         "rows that fill the last batch count",
-        f"{OBJECTIVES}:_rows",
+        "training.batch_sums:example_rows",
         "if valid is None else",
         "if True else",
         "accuracy/all/sequence-classification/float64",

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from arena_jax.arena import POLICIES, History, decide, history, policy
 from arena_jax.arena import forecast as forecasts
+from arena_jax.arena.policies import prepare
 from arena_jax.config.errors import ArenaError
 
 ROWS, MODELS = 7, 4
@@ -122,15 +123,29 @@ def test_forecast_of_known_curves():
     assert (np.abs(np.asarray(mean_noisy) - truth) < 3 * np.asarray(deviation_noisy)).all()
 
 
-def test_your_own_function_is_held_to_its_word():
+def named(name, answer):
+    def policy(history):
+        return answer
+
+    policy.__name__ = name
+    return policy
+
+
+def test_what_your_own_function_returns_is_checked():
     record = history.start([-4.0, -3.0])
     np.testing.assert_array_equal(decide(lambda h: [0.25, 0.75], record), [0.25, 0.75])
-    for wrong, told in (([1.0], "2 shares"), ([np.nan, 1], "be finite"), ([-0.5, 1.5], "not below 0"), ([1, 1], "sum")):
-        with pytest.raises(ArenaError, match=told):
-            decide(lambda h, w=wrong: w, record)
-    for wrong, told in (("abc", "'abc'; .* no numbers"), ({"a": 1}, "no numbers"), (None, r"None, of shape \(\)")):
-        with pytest.raises(ArenaError, match=f"gave .*{told}"):
-            decide(lambda h, w=wrong: w, record)
+    for wrong, message in (
+        ([1.0], "2 shares"),
+        ([np.nan, 1], "be finite"),
+        ([-0.5, 1.5], "not below 0"),
+        ([1, 1], "sum"),
+        ("abc", "returned 'abc', .* no numbers"),
+        ({"a": 1}, "no numbers"),
+        (None, r"returned None, of shape \(\)"),
+    ):
+        with pytest.raises(ArenaError, match=f"policy mine: .*{message}") as error:
+            decide(named("mine", wrong), record)
+        assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="read-only"):
         decide(lambda h: h.scores.fill(0), record)
     np.testing.assert_array_equal(record.scores, [[-4.0, -3.0]])
@@ -141,9 +156,33 @@ def test_names_and_options_are_checked():
         policy("statik")
     with pytest.raises(ArenaError, match="did you mean 'window'"):
         policy("modelarena", windw=3)
-    for made in ALL.values():
-        assert dataclasses.replace(made) == made
-        assert hash(made) == hash(dataclasses.replace(made))
+    for instance in ALL.values():
+        assert dataclasses.replace(instance) == instance
+        assert hash(instance) == hash(dataclasses.replace(instance))
+
+
+def test_a_prepared_policy_compiles_nothing_when_it_decides():
+    """The short form of `test_competition_options.test_a_reallocation_compiles_nothing_while_training_waits`."""
+    chosen, compiled = policy("modelarena", window=6), []
+
+    def count(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    def record(rows):
+        return a_run(np.arange(float(rows))[:, None] * np.ones(MODELS))
+
+    prepare(chosen, record(40))
+    decide(chosen, record(1))
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        for rows in (2, 64, 65, 128):
+            decide(chosen, record(rows))
+        assert compiled == []
+        decide(chosen, record(129))
+        assert compiled, "what is not prepared is compiled, and seen"
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
 
 
 def test_deciding_compiles_once_for_a_growing_history():

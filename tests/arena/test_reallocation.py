@@ -1,21 +1,25 @@
-"""Many reallocations: `benchmarks/reallocation.py` in its short form, judged by what no clock says."""
+"""Many reallocations: `benchmarks/reallocation.py` in its short form, judged by what no clock measures."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_programs_are_few_and_the_update_is_compiled_once():
+    """In short: `test_competition_options.test_of_many_sizes_four_live_and_the_evicted_are_compiled_again`."""
     done = subprocess.run(
         [
             sys.executable,
             str(ROOT / "benchmarks" / "reallocation.py"),
             "--quick",
             "--run",
-            "ladder",
+            "many",
             "--reallocations",
             "6",
         ],

@@ -1,4 +1,4 @@
-"""Who gets how much: policies look at a history and say the next shares.
+"""Who gets how much: policies look at a history and return the next shares.
 
 A policy is a pure function of a `History`, so it can be compiled, simulated and tested without a model. The ones here
 are frozen dataclasses whose fields are their parameters; any function of a history will do (see `decide`).
@@ -9,7 +9,7 @@ import dataclasses
 from arena_jax.arena.policies.modelarena import ModelArena
 from arena_jax.arena.policies.multi_objective import MultiObjective
 from arena_jax.arena.policies.predictive import Predictive
-from arena_jax.arena.policies.protocol import Policy, decide, prepare
+from arena_jax.arena.policies.protocol import Policy, decide, name_of, prepare
 from arena_jax.arena.policies.static import Static
 from arena_jax.arena.policies.successive_halving import SuccessiveHalving
 from arena_jax.config.errors import ArenaError, nearest
@@ -46,12 +46,12 @@ def policy(name: str, **options: object) -> Policy:
     if name not in POLICIES:
         raise ArenaError(f"unknown allocation policy {name!r}; {nearest(name, POLICIES)}")
     kind = POLICIES[name]
-    known = [field.name for field in dataclasses.fields(kind)]
+    fields = [field.name for field in dataclasses.fields(kind)]
     for option in options:
-        if option not in known:
-            raise ArenaError(f"policy {name!r} has no parameter {option!r}; {nearest(option, known)}")
-    made: Policy = kind(**options)
-    return made
+        if option not in fields:
+            raise ArenaError(f"policy {name!r} has no parameter {option!r}; {nearest(option, fields)}")
+    instance: Policy = kind(**options)
+    return instance
 
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "Static",
     "SuccessiveHalving",
     "decide",
+    "name_of",
     "policy",
     "prepare",
 ]

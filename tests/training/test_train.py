@@ -47,11 +47,6 @@ def tiny(**training):
     )
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return training.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
-
-
 def state_of(run: Path):
     config = load_run(run)
     _, _, state = training.restore(run, config)

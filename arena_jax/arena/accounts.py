@@ -11,7 +11,7 @@ import numpy as np
 
 
 @dataclass
-class Spending:
+class Account:
     """One model's account.
 
     Attributes:
@@ -19,11 +19,11 @@ class Spending:
         examples: rows it was trained on.
         tokens: tokens computed, padding included.
         padding: those of them that were padding.
-        text_bytes: UTF-8 bytes of the text whose tokens it predicted, where the data tell.
+        text_bytes: UTF-8 bytes of the text whose tokens it predicted, where the data say.
         flops: operations of the matrix products of its gradients, see `arena_jax.models.training_flops`; updates,
             which are no products, and evaluations are not charged.
         seconds: device-seconds of its gradients, and of its part of the updates. One step of each round is timed and
-            stands for the round's others; `arena_jax.arena.pace` takes the hiccups out.
+            stands for the round's others; `arena_jax.arena.step_times` takes the hiccups out.
     """
 
     steps: int = 0
@@ -34,17 +34,17 @@ class Spending:
     flops: float = 0.0
     seconds: float = 0.0
 
-    def pay(self, batch: Mapping[str, np.ndarray], flops: float) -> None:
+    def count_step(self, batch: Mapping[str, np.ndarray], flops: float) -> None:
         """Count one optimizer step.
 
         Args:
-            batch: all its rows, as the data give them.
+            batch: all its rows, arrays (B, …).
             flops: operations per row, at the batch's length.
 
         Example:
-            >>> spent = Spending()
-            >>> spent.pay({"input_ids": np.ones((2, 4)), "attention_mask": np.array([[1] * 4, [1, 1, 0, 0]])}, 1000.0)
-            >>> spent.examples, spent.tokens, spent.padding, spent.flops
+            >>> account = Account()
+            >>> account.count_step({"attention_mask": np.array([[1, 1, 1, 1], [1, 1, 0, 0]])}, 1000.0)
+            >>> account.examples, account.tokens, account.padding, account.flops
             (2, 8, 2, 2000.0)
         """
         mask = batch["attention_mask"]
@@ -55,6 +55,6 @@ class Spending:
         self.text_bytes += float(batch["bytes"].sum()) if "bytes" in batch else 0.0
         self.flops += flops * mask.shape[0]
 
-    def told(self) -> dict[str, Any]:
-        """The account as JSON holds it; ``Spending(**told)`` reads it back."""
+    def to_json(self) -> dict[str, Any]:
+        """The account as JSON holds it; ``Account(**told)`` reads it back."""
         return dataclasses.asdict(self)

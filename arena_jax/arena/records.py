@@ -1,0 +1,116 @@
+"""What a competition records: its derived values, who holds what, accounts, and the programs it compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from arena_jax.arena import history as histories
+from arena_jax.arena.allocation import steps_per_round
+from arena_jax.arena.progress import learning_progress
+from arena_jax.arena.setup import Setup
+from arena_jax.arena.state import State, fraction, step_microbatches
+from arena_jax.runs.checkpoints import COPIES
+from arena_jax.runs.session import Session
+from arena_jax.runtime.memory import device_limit, format_bytes, tree_bytes
+from arena_jax.runtime.program import Program
+
+
+def record_programs(session: Session, rounds: int, programs: Sequence[Program], *, again: bool = False) -> None:
+    """Record what was compiled; ``again``: the records of an earlier session hold it already."""
+    for program in programs:
+        session.record_program(rounds, program.name, program.seconds, program.bytes.total, program.cached, again=again)
+
+
+def record_allocation(setup: Setup, state: State, session: Session, rounds: int) -> None:
+    """Record who has what from now on."""
+    window = setup.arena.progress_window or 5
+    # As many rows as count, always: each length of the record would be compiled anew, while training waits.
+    recent = histories.pad(state.history, window + 1).scores[-(window + 1) :]
+    progress = learning_progress(recent, window).tolist()
+    steps = steps_per_round(state.shares, setup.arena.round_scale).tolist()
+    pool = setup.executables.pool
+    models = {
+        name: {
+            "share": share,
+            "progress": model_progress,
+            "steps": count,
+            "allowed": share * pool,
+            **model_fields(setup, state, name),
+        }
+        for name, share, model_progress, count in zip(setup.names, state.shares.tolist(), progress, steps, strict=True)
+    }
+    session.record(
+        "allocation",
+        rounds,
+        fraction=fraction(setup, state, rounds),
+        budget=setup.budget,
+        resident=setup.resident,
+        code=setup.executables.code,
+        models=models,
+    )
+
+
+def record_deferred(session: Session, rounds: int, deferred: int) -> None:
+    """Record whether the run hung on how fast programs were compiled."""
+    if deferred:
+        sizes = "1 batch size" if deferred == 1 else f"{deferred} batch sizes"
+        text = f"{sizes} came later than planned, or not at all, as programs were still compiled: another run may "
+        session.record("note", rounds, text=text + "differ; with --late-swaps wait training waits for them")
+
+
+def model_fields(setup: Setup, state: State, name: str) -> dict[str, Any]:
+    """A model's batch size in force, and its programs."""
+    size = state.sizes[name]
+    return {
+        "batch_size": size,
+        "accumulation": step_microbatches(setup, state, name),
+        "memory": setup.executables.step_bytes(name, size),
+        "executables": len(setup.executables.alive(name)),
+        "evicted": setup.executables.evicted[name],
+    }
+
+
+def with_accounts(setup: Setup, state: State, summary: dict[str, Any]) -> dict[str, Any]:
+    """A summary of steps, with shares and accounts added."""
+    models = dict(summary["models"])
+    for name, share in zip(setup.names, state.shares.tolist(), strict=True):
+        account = {"share": share, "batch_size": state.sizes[name], **state.accounts[name].to_json()}
+        models[name] = {**models.get(name, {}), **account}
+    return {**summary, "models": models}
+
+
+def derived_values(setup: Setup, state: State) -> list[tuple[str, str, str]]:
+    """Every value that was not simply given: its name, itself, and the reason."""
+    arena, device = setup.arena, setup.mesh.local_devices[0]
+    swap = arena.swap_rounds
+    late = "waited for" if arena.late_swaps == "wait" else f"or {max(1, swap)} more until they are compiled"
+    limit = format_bytes(device_limit(device))
+    return [
+        ("devices", f"{setup.mesh.shape['data']} × {device.device_kind}", "each holds the budget"),
+        ("budget", format_bytes(setup.budget), f"{arena.memory_budget} of {limit}; per device"),
+        ("resident", format_bytes(setup.resident), "parameters, gradients and optimizer states of all models"),
+        ("to divide", format_bytes(setup.budget - setup.resident), "by shares, for steps beside that, and for code"),
+        ("checkpoints", *_checkpoint_memory(setup, state)),
+        (
+            "policy",
+            setup.policy_name,
+            f"asked every {arena.reallocate_every} rounds; new batch sizes {swap} rounds later, {late}",
+        ),
+        (
+            "length",
+            f"{setup.rounds} rounds" if setup.rounds else str(arena.spend),
+            "given" if setup.rounds else "to be spent on all models together; learning rates fall with it",
+        ),
+        ("scores", f"every {setup.config.training.evaluate_every} rounds", "given"),
+    ]
+
+
+def _checkpoint_memory(setup: Setup, state: State) -> tuple[str, str]:
+    """How much memory a checkpoint needs and where, and whether a CPU machine has it beside the budget."""
+    device = setup.mesh.local_devices[0]
+    needs, limit = COPIES * tree_bytes(state.train), device_limit(device)
+    reason = "of the host's memory while one is written, beside the budget"
+    if device.platform == "cpu" and setup.budget + needs > limit:
+        reason += f": more than this machine's {format_bytes(limit)} in all, lower --memory-budget"
+    return format_bytes(needs), reason

@@ -1,0 +1,236 @@
+"""What a competition stands on and does not change: models, data, devices, memory, and who decides."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from arena_jax.arena import policies
+from arena_jax.arena.allocation import accumulation_steps
+from arena_jax.config import ArenaConfig, RunConfig
+from arena_jax.config.errors import ArenaError
+from arena_jax.config.units import Spend, parse_spend
+from arena_jax.runtime import memory, processes, program
+from arena_jax.runtime.batch_search import Compile
+from arena_jax.runtime.devices import make_mesh
+from arena_jax.runtime.executables import Calibrate, Executables
+from arena_jax.runtime.memory import format_bytes, parse_bytes, tree_bytes
+from arena_jax.training import evaluation
+from arena_jax.training.build import Parts, build_parts
+from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
+from arena_jax.training.state import TrainState
+from arena_jax.training.step import Step, make_step
+
+Evaluate = Callable[..., dict[str, float]]
+Moment = Literal["round", "step", "before swap", "after swap", "before reallocation", "after reallocation"]
+# (moment, rounds taken, Setup, `arena_jax.arena.state.State`): to be looked at.
+Observe = Callable[[Moment, int, Any, Any], None]
+
+
+def ignore(moment: Moment, rounds: int, setup: Any, state: Any) -> None:
+    """Observe nothing."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a competition does not change.
+
+    Attributes:
+        config: of the run.
+        arena: its competition's section.
+        parts: models, objectives, data.
+        step: gradients, update and evaluation of the models.
+        mesh: the devices.
+        names: of the models, in the order of all arrays [models].
+        parameters: ``{model: parameters}``, a count.
+        budget: bytes per device of everything.
+        resident: bytes per device that are there whoever trains: parameters, gradients and optimizer states of all
+            models. Shares divide the rest, see `Executables.pool`.
+        executables: the programs of the models' gradients.
+        spend: the length of the run by what it costs; None: by rounds.
+        rounds: the length of the run; None: by what it costs.
+        policy: from a history to shares.
+        policy_name: for the records.
+        evaluate: ``(step, parameters, model, rows, batch size) -> {metric: value}``, ``loss`` among them: S = −loss.
+        observe: ``(moment, rounds taken, setup, state)``, called before each ``"round"``, after each ``"step"``, and
+            before and after batch sizes are swapped and memory is reallocated.
+        compile_program: ``(function, *arguments) -> Program``.
+    """
+
+    config: RunConfig
+    arena: ArenaConfig
+    parts: Parts
+    step: Step
+    mesh: Mesh
+    names: tuple[str, ...]
+    parameters: Mapping[str, int]
+    budget: int
+    resident: int
+    executables: Executables
+    spend: Spend | None
+    rounds: int | None
+    policy: policies.Policy
+    policy_name: str
+    evaluate: Evaluate
+    observe: Observe
+    compile_program: Compile
+
+
+def build_setup(
+    config: RunConfig,
+    folder: Path,
+    *,
+    policy: policies.Policy | None = None,
+    evaluate: Evaluate = evaluation.score,
+    observe: Observe = ignore,
+    compile_program: Compile = program.compile_program,
+    calibrate: Calibrate = memory.calibrate,
+    executor: Executor | None = None,
+) -> tuple[Setup, TrainState]:
+    """Build what a competition stands on.
+
+    Args:
+        config: of the run, with an ``arena`` section.
+        folder: of the run; its tokenizers are in it.
+        policy: instead of the configuration's.
+        evaluate: see :class:`Setup`.
+        observe: see :class:`Setup`.
+        compile_program: see :class:`Setup`.
+        calibrate: see `Executables`.
+        executor: see `Executables`.
+
+    Returns:
+        The setup, and the parameters and optimizer state before the first step.
+
+    Raises:
+        ArenaError: data and models do not fit each other, or the budget does not hold what is always there.
+    """
+    arena, training = config.arena, config.training
+    assert arena is not None
+
+    # ---- data and models ----
+    parts = build_parts(config, folder)
+
+    # ---- devices, optimizer, step ----
+    mesh = make_mesh(training.devices)
+    step = make_step(
+        parts.models,
+        build_optimizer(config, None),  # its learning rates arrive with the update
+        parts.objectives,
+        mesh=mesh,
+        seed=training.seed,
+        gradient_norms=True,
+        skip_nonfinite=True,
+        report=learning_rate_metrics,
+    )
+    state = step.init()
+
+    # ---- memory ----
+    with processes.together():
+        budget = parse_bytes(arena.memory_budget, mesh.local_devices[0])
+    budget = min(processes.gather(budget))
+    gradients = state.params
+    resident = tree_bytes(state) + tree_bytes(gradients)
+    if resident >= budget:
+        raise ArenaError(
+            f"the budget of {format_bytes(budget)} does not hold what is always there, {format_bytes(resident)}: "
+            f"parameters, gradients and optimizer states of {len(step.names)} models; raise --memory-budget or train "
+            "fewer models"
+        )
+    executables = Executables(
+        {name: functools.partial(step.measured_gradients, name) for name in step.names},
+        mesh,
+        state.params,
+        {name: rows.batch(np.zeros(1, np.int64), rows.lengths[-1]) for name, rows in parts.train.items()},
+        sizes=arena.batch_sizes,
+        microbatches=functools.partial(microbatches, config, mesh.shape["data"]),
+        budget=budget,
+        resident=resident,
+        margin=arena.memory_margin,
+        compile_program=compile_program,
+        calibrate=calibrate,
+        executor=executor,
+    )
+
+    # ---- who decides ----
+    policy, policy_name = _policy(arena, policy)
+    setup = Setup(
+        config=config,
+        arena=arena,
+        parts=parts,
+        step=step,
+        mesh=mesh,
+        names=step.names,
+        parameters={name: sum(p.size for p in jax.tree.leaves(state.params[name])) for name in step.names},
+        budget=budget,
+        resident=resident,
+        executables=executables,
+        spend=parse_spend(arena.spend) if arena.spend else None,
+        rounds=training.steps,
+        policy=policy,
+        policy_name=policy_name,
+        evaluate=evaluate,
+        observe=observe,
+        compile_program=compile_program,
+    )
+    return setup, state
+
+
+def microbatches(config: RunConfig, devices: int, name: str, size: int) -> int:
+    """The microbatches that make a step of a model at a batch size.
+
+    Args:
+        config: of the run; its effective batch and accumulation are the least.
+        devices: how many there are.
+        name: the model.
+        size: its batch size, per device.
+
+    Returns:
+        k, at least 1.
+    """
+    training = config.training
+    accumulation = config.model(name).accumulation or training.accumulation
+    return max(accumulation, accumulation_steps(size * devices, training.batch_size))
+
+
+def check_repeatable(arena: ArenaConfig) -> None:
+    """Refuse what hangs on a clock where several processes must decide alike.
+
+    Raises:
+        ArenaError: costs or the length of the run are measured.
+    """
+    if not processes.several():
+        return
+    measured = {
+        "--price seconds (give flops)": arena.price == "seconds",
+        "--spend in seconds (give TFLOP)": arena.spend is not None and parse_spend(arena.spend).of == "seconds",
+    }
+    for option, is_measured in measured.items():
+        if is_measured:
+            raise ArenaError(f"a competition of several processes cannot go by the clock, as with {option}")
+
+
+def policy_options(arena: ArenaConfig) -> dict[str, Any]:
+    """The policy's parameters that the configuration sets, by the names of its fields."""
+    options = {"window": arena.progress_window, "smoothing": arena.smoothing, "floor": arena.floor}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _policy(arena: ArenaConfig, policy: policies.Policy | None) -> tuple[policies.Policy, str]:
+    """The policy and its name: the configuration's, unless a function is handed over."""
+    if policy is not None and not callable(policy):
+        raise ArenaError(
+            f"policy {policy!r} is no function; give one from a history to shares, or name one in arena.policy"
+        )
+    policy = policy or policies.policy(arena.policy, **policy_options(arena))
+    if type(policy) is policies.POLICIES[arena.policy]:
+        return policy, arena.policy
+    return policy, policies.name_of(policy)
