@@ -105,8 +105,8 @@ MUTANTS = (
     fault(
         "one hidden token per row",
         f"{OBJECTIVES}:mask_tokens",
-        "wanted = jnp.minimum(wanted, available)",
-        "wanted = jnp.minimum(1, available)",
+        "count = jnp.minimum(count, available)",
+        "count = jnp.minimum(1, available)",
         HIDING,
     ),
     fault(
@@ -139,7 +139,7 @@ MUTANTS = (
     ),
     fault(
         "accumulated gradients divided by places, not targets",
-        "training.step:Step.gradients",
+        "training.gradients:mean_gradient",
         'targets = jnp.maximum(sums["count"], 1)',
         'targets = jnp.float32(batch["input_ids"].size)',
         TRAJECTORY,

@@ -22,7 +22,9 @@ def perturb(params, seed=0):
     """Noise on every leaf, so that no fault hides behind a zero bias."""
     leaves, tree = jax.tree.flatten(params)
     random = np.random.default_rng(seed)
-    return jax.tree.unflatten(tree, [x + 0.1 * random.normal(size=x.shape).astype(x.dtype) for x in leaves])
+    return jax.tree.unflatten(
+        tree, [jnp.asarray(np.asarray(x) + 0.1 * random.normal(size=x.shape).astype(x.dtype)) for x in leaves]
+    )
 
 
 @pytest.fixture(scope="module")
