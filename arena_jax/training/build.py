@@ -121,6 +121,7 @@ def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer,
     """A model from its preset, or from its checkpoint, with the head that the data needs."""
     seed = config.training.seed ^ zlib.crc32(model.name.encode())
     options: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
+    options |= attention_options(model, config)
     if train.label_names:
         options |= {"num_labels": len(train.label_names), "label_names": train.label_names}
     if model.checkpoint is not None:
@@ -133,7 +134,7 @@ def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer,
         if getattr(model, field) is not None:
             options[field] = getattr(model, field)
     if model.dropout is not None:
-        options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
+        options["hidden_dropout"] = model.dropout
         if family == "gpt2":
             options["embedding_dropout"] = model.dropout
     if model.max_positions is not None:
@@ -141,6 +142,23 @@ def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer,
         options["max_positions"] = model.max_positions + (tokenizer.pad_id + 1 if family == "roberta" else 0)
     options |= {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
     return models.create(dataclasses.replace(shape, **options), task=model_task(config.task, family), seed=seed)
+
+
+def attention_options(model: ModelConfig, config: RunConfig) -> dict[str, Any]:
+    """How a model's attention is computed, as fields of its configuration; batches are padded on the right.
+
+    Raises:
+        ArenaError: cuDNN's attention in a precision that it does not have.
+    """
+    options: dict[str, Any] = {}
+    if config.training.attention != "xla":
+        if config.training.dtype == "float32":
+            raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
+        options |= {"attention": config.training.attention, "right_padded": True}
+    dropout = model.dropout if model.attention_dropout is None else model.attention_dropout
+    if dropout is not None:
+        options["attention_dropout"] = dropout
+    return options
 
 
 def _checkpoint_task(model: ModelConfig, task: str) -> str:
