@@ -17,7 +17,7 @@ WORDS = frozenset(
     }
 )
 # Packages whose names are still being replaced.
-LATER = ("arena", "data", "runs", "runtime", "training", "transforms", "models/huggingface")
+LATER = ("data", "runs", "training", "transforms", "models/huggingface")
 
 
 def bound(tree: ast.AST) -> Iterator[tuple[str, int]]:

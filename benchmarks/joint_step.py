@@ -50,24 +50,24 @@ def make_models(hidden: int, layers: int, vocabulary: int, length: int, dtype: s
     }
 
 
-def make_batches(made: dict, rows: int, length: int) -> dict:
+def make_batches(architectures: dict, rows: int, length: int) -> dict:
     random = np.random.default_rng(0)
     return {
         name: {
             "input_ids": random.integers(5, model.config.vocab_size, (rows, length)).astype(np.int32),
             "attention_mask": np.ones((rows, length), np.int32),
         }
-        for name, model in made.items()
+        for name, model in architectures.items()
     }
 
 
-def objectives(made: dict) -> dict:
-    return {name: training.objective_for(model.task, mask_token_id=MASK) for name, model in made.items()}
+def objectives(architectures: dict) -> dict:
+    return {name: training.objective_for(model.task, mask_token_id=MASK) for name, model in architectures.items()}
 
 
-def stepper(made: dict, optimizer: optax.GradientTransformation, batches: dict):
+def stepper(architectures: dict, optimizer: optax.GradientTransformation, batches: dict):
     """A function that takes one step and waits for it, and the step itself."""
-    step = training.make_step(made, optimizer, objectives(made))
+    step = training.make_step(architectures, optimizer, objectives(architectures))
     state = [step.init()]
     placed = step.place(batches)
 
@@ -91,10 +91,10 @@ def part_a(options: argparse.Namespace) -> None:
     """Sharing, synchronisation and convergence scaling against the same step without them."""
     rows = []
     for hidden, layers in ((256, 4), (512, 4)):
-        made = make_models(hidden, layers, 8192, 64, options.dtype)
-        batches = make_batches(made, 16, 64)
-        with_all, full = stepper(made, everything(), batches)
-        without, plain = stepper(made, nothing(), batches)
+        architectures = make_models(hidden, layers, 8192, 64, options.dtype)
+        batches = make_batches(architectures, 16, 64)
+        with_all, full = stepper(architectures, everything(), batches)
+        without, plain = stepper(architectures, nothing(), batches)
         seconds = interleaved({"with": with_all, "without": without}, repeats=options.repeats)
         time_ratio, low, high = ratio(seconds["with"], seconds["without"])
         memory = full.compilations[0].temporary_bytes / plain.compilations[0].temporary_bytes
@@ -118,10 +118,12 @@ def part_b(options: argparse.Namespace) -> None:
     rows = []
     on_gpu = jax.devices()[0].platform != "cpu"
     for hidden, layers in ((64, 2), (512, 4)):
-        made = make_models(hidden, layers, 8192, 64, options.dtype)
-        batches = make_batches(made, 16, 64)
-        joint, _ = stepper(made, nothing(), batches)
-        separate = [stepper({name: made[name]}, nothing_for(name), {name: batches[name]})[0] for name in made]
+        architectures = make_models(hidden, layers, 8192, 64, options.dtype)
+        batches = make_batches(architectures, 16, 64)
+        joint, _ = stepper(architectures, nothing(), batches)
+        separate = [
+            stepper({name: architectures[name]}, nothing_for(name), {name: batches[name]})[0] for name in architectures
+        ]
 
         def three(separate=separate) -> None:
             for run in separate:
@@ -166,9 +168,9 @@ def part_c(options: argparse.Namespace) -> None:
     if not options.quick:
         sizes.append((768, 12, 50257, 8, 128))
     for hidden, layers, vocabulary, batch, length in sizes:
-        made = make_models(hidden, layers, vocabulary, length, options.dtype)
-        batches = make_batches(made, batch, length)
-        mine, _ = stepper(made, everything(), batches)
+        architectures = make_models(hidden, layers, vocabulary, length, options.dtype)
+        batches = make_batches(architectures, batch, length)
+        run_ours, _ = stepper(architectures, everything(), batches)
         common = {"vocab_size": vocabulary}
         encoder = {
             **common,
@@ -178,7 +180,7 @@ def part_c(options: argparse.Namespace) -> None:
             "intermediate_size": 4 * hidden,
             "max_position_embeddings": length + 2,
         }
-        theirs = {
+        torch_models = {
             "bert": transformers.BertForMaskedLM(transformers.BertConfig(**encoder)),
             "gpt2": transformers.GPT2LMHeadModel(
                 transformers.GPT2Config(
@@ -187,14 +189,16 @@ def part_c(options: argparse.Namespace) -> None:
             ),
             "roberta": transformers.RobertaForMaskedLM(transformers.RobertaConfig(**encoder)),
         }
-        optimizer = MultiModelOptimizer(theirs, mode="paper", lr=1e-4, weights=WEIGHTS)
+        optimizer = MultiModelOptimizer(torch_models, mode="paper", lr=1e-4, weights=WEIGHTS)
         generator = torch.Generator().manual_seed(0)
         places = training.objectives.hidden_tokens(length)
 
-        def torch_step(equal, theirs=theirs, optimizer=optimizer, batches=batches, generator=generator, places=places):
+        def torch_step(
+            equal, torch_models=torch_models, optimizer=optimizer, batches=batches, generator=generator, places=places
+        ):
             optimizer.zero_grad(set_to_none=True)
             losses = {}
-            for name, model in theirs.items():
+            for name, model in torch_models.items():
                 model.train()
                 ids = torch.from_numpy(batches[name]["input_ids"].astype(np.int64))
                 mask = torch.from_numpy(batches[name]["attention_mask"].astype(np.int64))
@@ -205,7 +209,7 @@ def part_c(options: argparse.Namespace) -> None:
             optimizer.step(losses=losses)
 
         repeats = max(3, options.repeats // 4) if hidden == 768 else options.repeats
-        contestants = {"ours": mine, "equal": partial(torch_step, True), "all": partial(torch_step, False)}
+        contestants = {"ours": run_ours, "equal": partial(torch_step, True), "all": partial(torch_step, False)}
         seconds = interleaved(contestants, repeats=repeats)
         speed, low, high = ratio(seconds["equal"], seconds["ours"])
         usual, usual_low, usual_high = ratio(seconds["all"], seconds["ours"])
@@ -219,7 +223,7 @@ def part_c(options: argparse.Namespace) -> None:
                 f"{usual:.2f} ({usual_low:.2f}–{usual_high:.2f})",
             )
         )
-        del mine, theirs, optimizer, torch_step, made, contestants
+        del run_ours, torch_models, optimizer, torch_step, architectures, contestants
         gc.collect()
     print(f"\n(c) tokens/s against transformers {transformers.__version__} on PyTorch {torch.__version__}\n")
     header = (
@@ -265,8 +269,8 @@ def part_d(options: argparse.Namespace) -> None:
     for _ in range(3):
         for layers in seconds:
             jax.clear_caches()
-            made = make_models(64, layers, 1024, 32, options.dtype, only="gpt2")
-            _, step = stepper(made, nothing_for("gpt2"), make_batches(made, 4, 32))
+            architectures = make_models(64, layers, 1024, 32, options.dtype, only="gpt2")
+            _, step = stepper(architectures, nothing_for("gpt2"), make_batches(architectures, 4, 32))
             seconds[layers].append(step.compilations[0].seconds)
     value, low, high = ratio(seconds[24], seconds[6])
     print("\n(d) compile seconds, 24 layers / 6 layers\n")
@@ -289,8 +293,8 @@ def part_d(options: argparse.Namespace) -> None:
 def part_e(options: argparse.Namespace) -> None:
     """Achieved FLOP/s at GPT-2-small size, batch 8, length 128, over the machine's own matrix-product peak."""
     hidden, layers, vocabulary, rows, length = 768, 12, 50257, 8, 128
-    made = make_models(hidden, layers, vocabulary, length, options.dtype, only="gpt2")
-    run, _ = stepper(made, nothing_for("gpt2"), make_batches(made, rows, length))
+    architectures = make_models(hidden, layers, vocabulary, length, options.dtype, only="gpt2")
+    run, _ = stepper(architectures, nothing_for("gpt2"), make_batches(architectures, rows, length))
     size, dtype = (4096, jnp.float32) if jax.devices()[0].platform == "cpu" else (8192, jnp.dtype(options.dtype))
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(lambda x: x @ x)
@@ -310,8 +314,8 @@ def part_e(options: argparse.Namespace) -> None:
     flop = tokens * (6 * weights + 12 * layers * length * hidden)
     achieved = flop / np.median(seconds["step"])
     products = [seconds[name] for name in contestants if name != "step"]
-    best = 2 * size**3 / min(min(one) for one in products)
-    typical = 2 * size**3 / min(np.median(one) for one in products)
+    best = 2 * size**3 / min(min(times) for times in products)
+    typical = 2 * size**3 / min(np.median(times) for times in products)
     share = achieved / best
     print(f"\n(e) GPT-2 small, batch {rows} × {length}, one training step, {options.dtype}\n")
     print(

@@ -26,7 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measure import table
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKS = ("<!-- layout: begin -->", "<!-- layout: end -->")
+# The packages in the order of the layout; `make lint` checks it.
+ORDER = (
+    *("config", "transforms", "models", "data", "runtime", "runs"),
+    *("training", "equilibria", "arena", "game", "reports", "cli"),
+)
 
 # The two loops under the names that they have had: (file, function).
 LOOPS = {
@@ -61,7 +65,7 @@ def package_of(path: str) -> str:
     return "" if first == "__init__.py" else first.removesuffix(".py")
 
 
-def imported(tree: ast.AST, packages: set[str]) -> Iterator[str]:
+def imports_of(tree: ast.AST, packages: set[str]) -> Iterator[str]:
     """The packages that a module imports; the root where it imports a name that is no package."""
     for node in ast.walk(tree):
         names: Iterable[str] = ()
@@ -81,7 +85,7 @@ def arrows(files: Mapping[str, str]) -> dict[str, set[str]]:
     packages = {package_of(path) for path in modules}
     edges: dict[str, set[str]] = {package: set() for package in packages}
     for path, text in modules.items():
-        edges[package_of(path)].update(set(imported(ast.parse(text), packages)) - {package_of(path)})
+        edges[package_of(path)].update(set(imports_of(ast.parse(text), packages)) - {package_of(path)})
     return edges
 
 
@@ -92,18 +96,18 @@ def going_round(edges: Mapping[str, set[str]]) -> int:
         >>> going_round({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "c"}})
         1
     """
-    left = {package: set(targets) for package, targets in edges.items()}
+    graph = {package: set(targets) for package, targets in edges.items()}
     while True:  # what imports nothing, or is imported by nobody, is on no circle
-        targets = {target for each in left.values() for target in each}
-        loose = {package for package, each in left.items() if not each or package not in targets}
-        if not loose:
+        targets = {target for each in graph.values() for target in each}
+        free = {package for package, each in graph.items() if not each or package not in targets}
+        if not free:
             break
-        left = {package: each - loose for package, each in left.items() if package not in loose}
-    if len(left) > 8:
-        raise ValueError(f"{len(left)} packages import one another in circles: too many to try every order of")
-    orders = permutations(left)
+        graph = {package: each - free for package, each in graph.items() if package not in free}
+    if len(graph) > 8:
+        raise ValueError(f"{len(graph)} packages import one another in circles: too many to try every order of")
+    orders = permutations(graph)
     return min(
-        sum(order.index(target) > order.index(package) for package, each in left.items() for target in each)
+        sum(order.index(target) > order.index(package) for package, each in graph.items() for target in each)
         for order in orders
     )
 
@@ -122,8 +126,8 @@ def lines_of(text: str, name: str) -> int | None:
             return None
         body = nodes[0].body
     first = body[0]
-    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    return span(nodes[0]) - (span(first) if documented else 0)
+    has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return span(nodes[0]) - (span(first) if has_docstring else 0)
 
 
 def span(node: ast.stmt) -> int:
@@ -159,6 +163,21 @@ def figures(files: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def imports(files: Mapping[str, str]) -> str:
+    """Each package with those that it imports, both in the order of the layout; as a table."""
+    edges = arrows(files)
+    packages = [*(name for name in ORDER if name in edges), *sorted(set(edges) - {"", *ORDER})]
+    listed = {name: ", ".join(f"`{target}`" for target in packages if target in edges[name]) for name in packages}
+    return table(("package", "imports"), [(f"`{name}`", text or "none of these") for name, text in listed.items()])
+
+
+def write_between(page: Path, mark: str, text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    before, rest = page.read_text().split(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commits", nargs="*", metavar="COMMIT", help="commits to compare; else the working tree")
@@ -168,11 +187,11 @@ def main() -> None:
     columns = [figures(sources(commit)) for commit in commits]
     rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
     names = ["working tree" if commit is None else _git("rev-parse", "--short", commit).strip() for commit in commits]
-    text = table(("", *names), rows)
-    print(text)
+    tables = {"layout": table(("", *names), rows), "imports": imports(sources(commits[-1]))}
+    print("\n\n".join(tables.values()))
     if arguments.page:
-        before, rest = arguments.page.read_text().split(MARKS[0])
-        arguments.page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+        for mark, text in tables.items():
+            write_between(arguments.page, mark, text)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,19 @@ from functools import partial
 from pathlib import Path
 
 from parity.case import Case, given_case
-from parity.checks import arena, backward, forward, gates, metrics, optimizer, tokens, trajectory, vocabulary, weights
+from parity.checks import (
+    arena,
+    backward,
+    forward,
+    gates,
+    metrics,
+    optimizer,
+    run_optimizer,
+    tokens,
+    trajectory,
+    vocabulary,
+    weights,
+)
 from parity.registry import Check
 
 
@@ -21,6 +33,7 @@ def all_checks() -> list[Check]:
         *backward.checks(),
         *vocabulary.checks(),
         *optimizer.checks(),
+        *run_optimizer.checks(),
         *trajectory.checks(),
         *arena.checks(),
         *metrics.checks(),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import arena_jax
-from arena_jax.cli import evaluate, export, game, plan, presets, processes, report, resume, train
+from arena_jax.cli import evaluate, export, game, interrupts, plan, presets, processes, report, resume, train
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.presets import PRESETS, get
@@ -95,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     failed = True
     try:
-        code = _run([word for word in words if word != "--debug"])
+        with interrupts.raised_again():
+            code = _run([word for word in words if word != "--debug"])
     except ArenaError as error:
         code = _fail(str(error), 2, debug)
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from arena_jax.cli.train import base
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.config.sections import MODEL_PRESETS
+from arena_jax.config.model import MODEL_PRESETS
 
 if TYPE_CHECKING:
     from arena_jax.reports.document import Block
@@ -130,8 +130,8 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
         models = tuple(dataclasses.replace(model, attention_dropout=0.0) for model in models)
     data = config.data
     if arguments.length:
-        kept = tuple(length for length in data.lengths if length < arguments.length)
-        data = dataclasses.replace(data, max_length=arguments.length, lengths=kept)
+        shorter = tuple(length for length in data.lengths if length < arguments.length)
+        data = dataclasses.replace(data, max_length=arguments.length, lengths=shorter)
     return dataclasses.replace(
         config, models=models, data=data, training=dataclasses.replace(config.training, **changes)
     )

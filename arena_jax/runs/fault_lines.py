@@ -15,7 +15,7 @@ def skipped_lines(record: Record) -> list[str]:
         >>> skipped_lines({"models": {"bert": {"skipped": 0}, "gpt2": {"skipped": 3}}})
         ['  ! gpt2 sat out 3 steps: its loss or gradient was not finite']
     """
-    counts = {name: one.get("skipped", 0) for name, one in record["models"].items()}
+    counts = {name: metrics.get("skipped", 0) for name, metrics in record["models"].items()}
     return [
         f"  ! {name} sat out {_times(count, 'step')}: its loss or gradient was not finite"
         for name, count in counts.items()
@@ -33,12 +33,12 @@ def divergence_lines(records: Sequence[Record]) -> list[str]:
     trains = [record for record in records if record["kind"] == "train"]
     lines = []
     for name in dict.fromkeys(name for record in trains for name in record["models"]):
-        told = [record["models"].get(name, {}) for record in trains]
-        count = sum(one.get("skipped", 0) for one in told)
+        intervals = [record["models"].get(name, {}) for record in trains]
+        count = sum(metrics.get("skipped", 0) for metrics in intervals)
         if not count:
             continue
         # A competition's steps are rounds, its models count their own.
-        line = f"{name} sat out {count:,} of {told[-1].get('steps', trains[-1]['step']):,} steps"
+        line = f"{name} sat out {count:,} of {intervals[-1].get('steps', trains[-1]['step']):,} steps"
         events = [r for r in records if r["kind"] == "trouble" and r.get("what") == "non-finite" and r["model"] == name]
         back = sum(record["action"] == "restore" for record in events)
         line += f"; it went back {_times(back, 'time')}" if back else ""

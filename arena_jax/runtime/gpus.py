@@ -133,16 +133,16 @@ def gpu(name: str) -> Gpu:
             ...
         arena_jax.ArenaError: unknown GPU 'a100'; did you mean 'a100-40gb', 'a100-80gb' or 'a100-pcie-80gb'?
     """
-    known = gpus()
-    if name in known:
-        return known[name]
+    by_name = gpus()
+    if name in by_name:
+        return by_name[name]
     if name.endswith(".toml"):
         return _only(_read(Path(name)), name)
-    close = [other for other in known if other.startswith(name)]
+    close = [other for other in by_name if other.startswith(name)]
     if len(close) > 1:
         listed = ", ".join(f"'{other}'" for other in close[:-1])
         raise ArenaError(f"unknown GPU '{name}'; did you mean {listed} or '{close[-1]}'?")
-    raise ArenaError(f"unknown GPU '{name}'; {nearest(name, known)}")
+    raise ArenaError(f"unknown GPU '{name}'; {nearest(name, by_name)}")
 
 
 @functools.cache

@@ -130,11 +130,11 @@ def target(name: str, *, gpus: int = 1, hosts: int = 1, memory_budget: str | flo
 def quiet() -> Iterator[None]:
     """Let nothing through to standard error, where the plugin's library says that it finds no driver."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    standard_error = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(standard_error, 2)
+        os.close(standard_error)

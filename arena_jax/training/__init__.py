@@ -15,6 +15,7 @@ from arena_jax.training.objectives import (
     span,
     tagging,
 )
+from arena_jax.training.replace_model import replace_model
 from arena_jax.training.restore import restore
 from arena_jax.training.state import TrainState, model_key
 from arena_jax.training.step import Step, make_step
@@ -26,6 +27,7 @@ __all__ = [
     "export",
     "restore",
     "make_step",
+    "replace_model",
     "Step",
     "TrainState",
     "model_key",

@@ -18,7 +18,7 @@ from arena_jax.models import TransformerConfig
 from arena_jax.runtime.batch_search import largest_batch
 from arena_jax.runtime.memory import tree_bytes
 from arena_jax.runtime.target import Target
-from arena_jax.training.build import attention_options, model_task
+from arena_jax.training.build import attention_options, dropout_options, model_task
 from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
 from arena_jax.training.objectives import head_positions, objective_for
 from arena_jax.training.step import Step, make_step
@@ -117,14 +117,14 @@ def plan(
     Raises:
         ArenaError: even one example does not fit.
     """
-    made = abstract_models(config)
-    groups: list[tuple[str, ...]] = [(name,) for name in sorted(made)]
+    networks = abstract_models(config)
+    groups: list[tuple[str, ...]] = [(name,) for name in sorted(networks)]
     if len(groups) > 1:
-        groups.append(tuple(sorted(made)))
+        groups.append(tuple(sorted(networks)))
     start = None
     for names in groups:
         progress(f"compiling {' + '.join(names)} for {target.gpu.title}")
-        need = largest_need({name: made[name] for name in names}, config, target, limit=limit, start=start)
+        need = largest_need({name: networks[name] for name in names}, config, target, limit=limit, start=start)
         start = need.batch_size
         yield need
 
@@ -152,13 +152,13 @@ def variants(
         Variants, those that cannot be last.
     """
     base = abstract_models(config)[model]
-    found = []
+    tried = []
     for attention, remat in itertools.product(attentions, (False, True)):
         dropout = 0.0 if attention == "cudnn" else base.config.attention_dropout
         variant = Variant(model, attention, remat, dropout, None)
         progress(f"compiling {model} with attention {attention}{', remat' if remat else ''}")
         if attention == "cudnn" and base.config.compute_dtype not in ("bfloat16", "float16"):
-            found.append(variant._replace(reason="cuDNN's attention needs bfloat16"))
+            tried.append(variant._replace(reason="cuDNN's attention needs bfloat16"))
             continue
         shape = base.config.replace(
             attention=attention, remat=remat, attention_dropout=dropout, right_padded=attention == "cudnn"
@@ -166,14 +166,14 @@ def variants(
         try:
             need = largest_need({model: models.abstract(shape, base.task)}, config, target, limit=limit)
         except (ArenaError, NotImplementedError, RuntimeError) as error:
-            found.append(variant._replace(reason=str(error).strip().splitlines()[0][:160]))
+            tried.append(variant._replace(reason=str(error).strip().splitlines()[0][:160]))
             continue
-        found.append(variant._replace(need=need))
-    return sorted(found, key=lambda variant: -variant.need.batch_size if variant.need else 1)
+        tried.append(variant._replace(need=need))
+    return sorted(tried, key=lambda variant: -variant.need.batch_size if variant.need else 1)
 
 
 def largest_need(
-    made: Mapping[str, models.Transformer],
+    networks: Mapping[str, models.Transformer],
     config: RunConfig,
     target: Target,
     *,
@@ -183,7 +183,7 @@ def largest_need(
     """The largest batch of some models trained in one step.
 
     Args:
-        made: ``{name: abstract model}``.
+        networks: ``{name: abstract model}``.
         config: of the run; other models of it are left out.
         target: GPUs to compile for.
         limit: the largest batch per GPU to consider.
@@ -192,14 +192,14 @@ def largest_need(
     Raises:
         ArenaError: even one example does not fit.
     """
-    kept = tuple(model for model in config.models if model.name in made)
+    kept = tuple(model for model in config.models if model.name in networks)
     config = dataclasses.replace(config, models=kept)
-    step = abstract_step(made, config, target)
+    step = abstract_step(networks, config, target)
     state = step.abstract_state()
     active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}
 
     def arguments_at(size: int) -> tuple[Any, ...]:
-        batches = {name: abstract_batch(made[name], size, config.data.max_length, target) for name in step.names}
+        batches = {name: abstract_batch(networks[name], size, config.data.max_length, target) for name in step.names}
         return state, batches, {"active": active}
 
     choice = largest_batch(
@@ -214,14 +214,14 @@ def largest_need(
     program, length = choice.program.bytes, config.data.max_length
     flops = choice.batch_size * sum(
         models.training_flops(model.config, model.task, length, head_positions(model.task, length))
-        for model in made.values()
+        for model in networks.values()
     )
     moved = (program.arguments + program.outputs) / target.gpu.bandwidth
     slowest = sum(
         choice.batch_size
         * models.training_flops(model.config, model.task, length, head_positions(model.task, length))
         / target.gpu.peak(model.config.compute_dtype)
-        for model in made.values()
+        for model in networks.values()
     )
     return Need(
         models=step.names,
@@ -234,16 +234,16 @@ def largest_need(
         flops=flops,
         least_seconds=max(slowest, moved),
         compilations=choice.compilations,
-        compile_seconds=sum(made.seconds for made in choice.programs.values()),
+        compile_seconds=sum(program.seconds for program in choice.programs.values()),
     )
 
 
-def abstract_step(made: Mapping[str, models.Transformer], config: RunConfig, target: Target) -> Step:
+def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig, target: Target) -> Step:
     """The step that a run compiles, over abstract models and the target's mesh."""
     return make_step(
-        made,
+        networks,
         build_optimizer(config, _STEPS),
-        {name: objective_for(model.task, mask_token_id=_MASK_TOKEN) for name, model in made.items()},
+        {name: objective_for(model.task, mask_token_id=_MASK_TOKEN) for name, model in networks.items()},
         accumulation=1,
         mesh=target.mesh,
         seed=config.training.seed,
@@ -295,14 +295,14 @@ def _preset(model: ModelConfig) -> TransformerConfig:
     if model.preset is not None:
         return models.preset(model.preset)
     assert model.checkpoint is not None
-    known = models.HUB_SIZES.get(model.checkpoint)
-    return models.preset(known) if known else models.read_config(model.checkpoint)
+    size = models.HUB_SIZES.get(model.checkpoint)
+    return models.preset(size) if size else models.read_config(model.checkpoint)
 
 
 def _shape(model: ModelConfig, config: RunConfig) -> TransformerConfig:
     shape = _preset(model)
     changes: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
-    changes |= attention_options(model, config)
+    changes |= attention_options(model, config) | dropout_options(model, shape.family)
     if model.preset is not None:
         changes["vocab_size"] = model.vocab_size
         for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):

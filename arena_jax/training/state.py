@@ -16,11 +16,14 @@ class TrainState(NamedTuple):
         step: steps taken, int32 scalar.
         params: ``{model name: parameter tree}``.
         opt_state: the optimizer's state over all models.
+        variables: ``{model name: tree}`` of all that a module holds beside its parameters, such as batch statistics and
+            random streams; empty for the models of :mod:`arena_jax.models`.
     """
 
     step: jax.Array
     params: dict[str, Any]
     opt_state: Any
+    variables: dict[str, Any] = {}  # noqa: RUF012 - never changed, and a pytree
 
 
 def model_key(seed: int, name: str, step: jax.Array | int) -> jax.Array:

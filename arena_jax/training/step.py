@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from arena_jax import models as model_room
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime.devices import make_mesh, place_batch, replicate, replicated
 from arena_jax.runtime.program import Program, compile_lowered
+from arena_jax.training.gradients import mean_gradient
+from arena_jax.training.modules import put_together, take_apart
+from arena_jax.training.objective_signature import SIGNATURE, check_objective, check_result
 from arena_jax.training.objectives import Objective, Result, objective_for
 from arena_jax.training.state import TrainState, model_key
 
@@ -30,7 +32,8 @@ class Step:
 
     Attributes:
         names: the models' names, in order.
-        structures: ``{model: structure}``, what :func:`arena_jax.models.merge` needs beside the parameters.
+        structures: ``{model: structure}``, what :func:`arena_jax.models.merge` needs beside the parameters (of a module
+            with other variables: ``nnx.merge``, beside ``params`` and ``variables``).
         programs: every program compiled so far, with seconds and bytes.
     """
 
@@ -59,9 +62,11 @@ class Step:
         self._skip_nonfinite = skip_nonfinite
         self._report = report
         self._executables: dict[Any, Any] = {}
-        split = {name: model_room.split(models[name]) for name in self.names}
-        self.structures = {name: structure for name, (structure, _) in split.items()}
-        self._initial = {name: params for name, (_, params) in split.items()}
+        parts = {name: take_apart(name, models[name]) for name in self.names}
+        self._structures = {name: structure for name, (structure, _, _) in parts.items()}
+        self._initial = {name: params for name, (_, params, _) in parts.items()}
+        self._initial_variables = {name: variables for name, (_, _, variables) in parts.items()}
+        self.structures = {name: structure.graph for name, structure in self._structures.items()}
 
     def init(self, params: Mapping[str, Any] | None = None) -> TrainState:
         """The state before the first step, on every device of the mesh.
@@ -76,7 +81,8 @@ class Step:
         source = self._initial if params is None else {name: params[name] for name in self.names}
         copied = replicate(source, self.mesh)
         opt_state = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))(copied)
-        return TrainState(replicate(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state)
+        variables = replicate(self._initial_variables, self.mesh)
+        return TrainState(replicate(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state, variables)
 
     def abstract_state(self) -> TrainState:
         """The state before the first step with shapes in place of arrays, whole on every device of the mesh."""
@@ -95,58 +101,41 @@ class Step:
         return new
 
     def gradients(
-        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
-    ) -> tuple[Any, dict[str, jax.Array]]:
-        """The gradient of one model's mean loss over its whole batch; pure, for use inside ``jit``.
+        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array, variables: Any = None
+    ) -> tuple[Any, dict[str, jax.Array], Any]:
+        """The first of the step's two pieces, which depends on the batch's shape; pure, for use inside ``jit``.
 
         Args:
             name: which model.
             params: its parameter tree.
             batch: arrays (k, b, …): k microbatches of b examples. Only one microbatch's activations are held at a time.
             step: int32 scalar; dropout and masking are folded from it.
+            variables: of the model's module, where it has any.
 
         Returns:
-            The gradient (a tree like ``params``) of ``loss_sum / count`` over all k·b examples, and the sums.
+            The gradient (a tree like ``params``) of ``loss_sum / count`` over all k·b examples; ``{"loss", "loss_sum",
+            "count", …}`` as scalars; and the variables afterwards.
         """
-        key = model_key(self.seed, name, step)
-        structure, objective = self.structures[name], self._objectives[name]
+        key, before = model_key(self.seed, name, step), self._variables(name, variables)
+        gradient, sums, after = mean_gradient(
+            self._structures[name], self._objectives[name], params, before, batch, key
+        )
+        return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}, after
 
-        def loss_sum(p: Any, microbatch: Mapping[str, jax.Array], index: jax.Array) -> tuple[jax.Array, Any]:
-            model = model_room.merge(structure, p)
-            sums = objective(model, microbatch, jax.random.fold_in(key, index), True).sums
-            return sums["loss_sum"], sums
+    def measured_gradients(
+        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """:meth:`gradients` of a model whose module has no variables."""
+        gradient, measured, _ = self.gradients(name, params, batch, step)
+        return gradient, measured
 
-        def mean_loss(p: Any, microbatch: Mapping[str, jax.Array]) -> tuple[jax.Array, Any]:
-            total, sums = loss_sum(p, microbatch, jnp.zeros((), jnp.int32))
-            return total / jnp.maximum(sums["count"], 1), sums
-
-        count = jax.tree.leaves(batch)[0].shape[0]
-        if count == 1:
-            (_, sums), gradient = jax.value_and_grad(mean_loss, has_aux=True)(
-                params, jax.tree.map(lambda x: x[0], batch)
+    def _variables(self, name: str, variables: Any) -> Any:
+        if variables is None and self._initial_variables[name]:
+            raise ArenaError(
+                f"model '{name}' has variables beside its parameters, such as batch statistics: give those of the "
+                f"train state, variables=state.variables['{name}']"
             )
-            return gradient, sums
-
-        def accumulate(carry: Any, item: Any) -> tuple[Any, None]:
-            index, microbatch = item
-            (_, sums), gradient = jax.value_and_grad(loss_sum, has_aux=True)(params, microbatch, index)
-            return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, (gradient, sums)), None
-
-        first = jax.tree.map(lambda x: x[0], batch)
-        shapes = jax.eval_shape(jax.value_and_grad(loss_sum, has_aux=True), params, first, jnp.zeros((), jnp.int32))
-        (_, sums_shape), gradient_shape = shapes
-        # Half-precision gradients are summed in float32: a sum of many small terms would otherwise stop growing.
-        zeros = (
-            jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.promote_types(s.dtype, jnp.float32)), gradient_shape),
-            jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), sums_shape),
-        )
-        (gradient, sums), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(count), batch))
-        # The number of targets is a float32 whole number, exact; its reciprocal would not be: in float64 1e-8 off.
-        targets = jnp.maximum(sums["count"], 1)
-        gradient = jax.tree.map(
-            lambda g, s: (g * (1 / targets.astype(g.dtype))).astype(s.dtype), gradient, gradient_shape
-        )
-        return gradient, sums
+        return {} if variables is None else variables
 
     def update(self, state: TrainState, gradients: Any, losses: Mapping[str, jax.Array], **extra: Any) -> TrainState:
         """One update over all models; pure, for use inside ``jit``. Depends on no batch shape.
@@ -162,27 +151,15 @@ class Step:
         """
         updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params, value=losses, **extra)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state)
-
-    def measured_gradients(
-        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
-    ) -> tuple[Any, dict[str, jax.Array]]:
-        """The first of the step's two pieces: :meth:`gradients`, and the model's loss. Depends on the batch's shape.
-
-        Args:
-            name: which model.
-            params: its parameter tree.
-            batch: arrays (k, b, …).
-            step: int32 scalar; dropout and masking are folded from it.
-
-        Returns:
-            The gradient, and ``{"loss", "loss_sum", "count", …}`` as scalars.
-        """
-        gradient, sums = self.gradients(name, params, batch, step)
-        return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}
+        return TrainState(state.step + 1, params, opt_state, state.variables)
 
     def finish(
-        self, state: TrainState, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
+        self,
+        state: TrainState,
+        gradients: dict[str, Any],
+        metrics: Metrics,
+        extra: Mapping[str, Any],
+        variables: Mapping[str, Any] | None = None,
     ) -> tuple[TrainState, Metrics]:
         """The second piece: the update over all models, and what it adds to their metrics. Depends on no batch's shape.
 
@@ -192,6 +169,7 @@ class Step:
                 nothing but its own ``gradient_norm``: any tree of its shape will do.
             metrics: ``{model: {"loss", …}}``.
             extra: handed to the optimizer: ``weights``, ``active``, ``learning_rates``.
+            variables: ``{model: variables after its gradient}``; those of a model that sits out stay as they were.
 
         Returns:
             The state after the step, and the metrics with ``gradient_norm``, ``skipped`` and what ``report`` says.
@@ -205,6 +183,15 @@ class Step:
         if self._skip_nonfinite:
             gradients, extra = self._leave_out_nonfinite(gradients, metrics, extra)
         after = self.update(state, gradients, losses, **extra)
+        if variables:
+            active = extra.get("active") or dict.fromkeys(self.names, True)
+            kept = {
+                name: jax.tree.map(
+                    lambda new, old, on=active[name]: jnp.where(on, new, old), new, state.variables[name]
+                )
+                for name, new in variables.items()
+            }
+            after = after._replace(variables=kept)
         if self._report is not None:
             for name, reported in self._report(state.step, after.opt_state).items():
                 metrics[name].update(reported)
@@ -212,25 +199,32 @@ class Step:
 
     def whole(self, state: TrainState, batches: Any, extra: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
         """Gradients of every model, then the update; the pure function that is compiled."""
-        computed = {
-            name: self.measured_gradients(name, state.params[name], batches[name], state.step) for name in self.names
-        }
-        gradients = {name: gradient for name, (gradient, _) in computed.items()}
-        return self.finish(state, gradients, {name: measured for name, (_, measured) in computed.items()}, extra)
+        gradients: dict[str, Any] = {}
+        metrics: Metrics = {}
+        variables: dict[str, Any] = {}
+        for name in self.names:
+            gradients[name], metrics[name], after = self.gradients(
+                name, state.params[name], batches[name], state.step, state.variables.get(name, {})
+            )
+            if name in state.variables:
+                variables[name] = after
+        return self.finish(state, gradients, metrics, extra, variables)
 
     def _leave_out_nonfinite(
         self, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take models with a non-finite loss or gradient out of this update, and say so in their metrics."""
-        asked = extra.get("active") or dict.fromkeys(self.names, True)
-        active, left = {}, {}
+        taking_part = extra.get("active") or dict.fromkeys(self.names, True)
+        active, selected = {}, {}
         for name in self.names:
-            healthy = jnp.isfinite(metrics[name]["loss"]) & jnp.isfinite(metrics[name]["gradient_norm"])
-            metrics[name]["skipped"] = jnp.asarray(~healthy, jnp.float32)
-            active[name] = healthy & asked[name]
+            finite = jnp.isfinite(metrics[name]["loss"]) & jnp.isfinite(metrics[name]["gradient_norm"])
+            metrics[name]["skipped"] = jnp.asarray(~finite, jnp.float32)
+            active[name] = finite & taking_part[name]
             # An optimizer that knows nothing of `active` sees a gradient of 0, not a NaN that its moments would keep.
-            left[name] = jax.tree.map(lambda g, on=active[name]: jnp.where(on, g, 0).astype(g.dtype), gradients[name])
-        return left, {**extra, "active": active}
+            selected[name] = jax.tree.map(
+                lambda g, on=active[name]: jnp.where(on, g, 0).astype(g.dtype), gradients[name]
+            )
+        return selected, {**extra, "active": active}
 
     def place(self, batches: Batches) -> dict[str, dict[str, jax.Array]]:
         """Move ``{model: batch}`` to the devices as (microbatches, examples, …), spread over the data axis."""
@@ -258,7 +252,9 @@ class Step:
         """Like calling the step, for batches that :meth:`place` has placed."""
         return self._executable("step", self.whole, (state, placed, extra), donate=(0,))(state, placed, extra)
 
-    def evaluate(self, name: str, params: Any, batch: Mapping[str, Any], index: int = 0) -> Result:
+    def evaluate(
+        self, name: str, params: Any, batch: Mapping[str, Any], index: int = 0, variables: Any = None
+    ) -> Result:
         """Score one batch of one model, dropout off.
 
         Args:
@@ -266,27 +262,30 @@ class Step:
             params: its parameter tree.
             batch: arrays (B, …).
             index: the batch's number: tokens are masked by it, so that every evaluation masks the same ones.
+            variables: of the model's module, where it has any; they are read and do not change.
 
         Returns:
             The objective's :class:`Result`, still being computed.
         """
-        executable, arguments = self._evaluation(name, params, batch, index)
+        executable, arguments = self._evaluation(name, params, batch, index, variables)
         return executable(*arguments)
 
     def compile_evaluation(self, name: str, params: Any, batch: Mapping[str, Any]) -> Program:
         """Compile what :meth:`evaluate` runs, without running it; returns what was compiled, now or before."""
-        self._evaluation(name, params, batch, 0)
+        self._evaluation(name, params, batch, 0, None)
         return [program for program in self.programs if program.name == f"evaluate {name}"][-1]
 
-    def _evaluation(self, name: str, params: Any, batch: Mapping[str, Any], index: int) -> tuple[Any, tuple[Any, ...]]:
+    def _evaluation(
+        self, name: str, params: Any, batch: Mapping[str, Any], index: int, variables: Any
+    ) -> tuple[Any, tuple[Any, ...]]:
         key = jax.random.fold_in(model_key(self.seed, name, _EVALUATION), index)
         placed = place_batch(batch, self.mesh)
 
-        def run(p: Any, b: Any, k: jax.Array) -> Result:
-            model = model_room.merge(self.structures[name], p)
-            return self._objectives[name](model, jax.tree.map(lambda x: x[0], b), k, False)
+        def run(p: Any, v: Any, b: Any, k: jax.Array) -> Result:
+            model, objective = put_together(self._structures[name], p, v, training=False), self._objectives[name]
+            return check_result(objective(model, jax.tree.map(lambda x: x[0], b), k, False), objective)
 
-        arguments = (params, placed, key)
+        arguments = (params, self._variables(name, variables), placed, key)
         return self._executable(f"evaluate {name}", run, arguments), arguments
 
     def _executable(
@@ -325,11 +324,16 @@ def make_step(
     """Compile the training of several models into one program.
 
     Args:
-        models: ``{name: model}`` from :mod:`arena_jax.models`; they are read, never changed.
+        models: ``{name: model}`` from :mod:`arena_jax.models`, or any ``nnx.Module`` of your own; they are read, never
+            changed. What is no ``nnx.Param`` of a module (dropout's random streams, batch statistics) is in the state's
+            ``variables``; ``model.train()`` and ``model.eval()`` are called.
         optimizer: an Optax transformation over ``{name: parameter tree}``, such as
             :func:`arena_jax.transforms.multi_model_adamw`. It is given ``value={name: loss}``.
         objectives: ``{name: objective}``; those of the models' tasks if not given (``masked-lm`` needs
-            :func:`arena_jax.training.masked_token`, for the tokenizer's mask token).
+            :func:`arena_jax.training.masked_token`, for the tokenizer's mask token). One of your own is a function
+            ``objective(model, batch, key, training) -> Result``: ``batch`` is ``{name: array (B, …)}``, ``key`` the
+            microbatch's, ``training`` a bool; ``Result.sums`` holds scalars summed over the examples, ``loss_sum`` and
+            ``count`` at least, so that a loss over microbatches of different fill is exact.
         accumulation: microbatches per step, for all models or ``{name: count}``. The gradient is that of the whole
             batch; memory is that of one microbatch.
         mesh: from :func:`arena_jax.runtime.make_mesh`; one device if not given.
@@ -360,13 +364,21 @@ def make_step(
     if not models:
         raise ArenaError("no model to train; give {name: model}")
     if objectives is None:
+        foreign = [name for name, model in models.items() if not hasattr(model, "task")]
+        if foreign:
+            raise ArenaError(
+                f"model '{foreign[0]}' is a {type(models[foreign[0]]).__name__}, which has no task: give objectives="
+                f"{{'{foreign[0]}': objective, …}}; write {SIGNATURE}"
+            )
         objectives = {name: objective_for(model.task) for name, model in models.items()}
     counts = dict(accumulation) if isinstance(accumulation, Mapping) else dict.fromkeys(models, accumulation)
-    for what, given in (("objectives", objectives), ("accumulation", counts)):
-        if set(given) != set(models):
+    for what, by_name in (("objectives", objectives), ("accumulation", counts)):
+        if set(by_name) != set(models):
             raise ArenaError(
-                f"{what} are given for {sorted(given)}, models are {sorted(models)}; the names must be the same"
+                f"{what} are given for {sorted(by_name)}, models are {sorted(models)}; the names must be the same"
             )
+    for name, objective in objectives.items():
+        check_objective(name, objective)
     bad = [name for name, count in counts.items() if count < 1]
     if bad:
         raise ArenaError(f"accumulation of model '{bad[0]}' is {counts[bad[0]]}; give 1 or more microbatches")

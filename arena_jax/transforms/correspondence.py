@@ -214,7 +214,8 @@ def by_kind(path: Path, shape: tuple[int, ...] | None = None) -> Hashable:
 
     Source: MultiModelOptimizer, section 3.2.
     """
-    return kind_of(path), _shape(shape, "by_kind")
+    size = _shape(shape, "by_kind")
+    return kind_of(path), size
 
 
 def _role(path: Path) -> str:
@@ -235,7 +236,8 @@ def by_role(path: Path, shape: tuple[int, ...] | None = None) -> Hashable:
         >>> by_role(("blocks", Layer(3, of=12), "attention", "query", "kernel"), (64, 64))
         ('blocks/attention/query/kernel', (64, 64))
     """
-    return _role(path), _shape(shape, "by_role")
+    size = _shape(shape, "by_role")
+    return _role(path), size
 
 
 def by_layer(path: Path, shape: tuple[int, ...] | None = None) -> Hashable:
@@ -256,5 +258,6 @@ def by_layer(path: Path, shape: tuple[int, ...] | None = None) -> Hashable:
         >>> by_layer(("blocks", Layer(7, of=24), "attention", "query", "kernel"), (64, 64))
         ('blocks/attention/query/kernel', Fraction(1, 3), (64, 64))
     """
+    size = _shape(shape, "by_layer")
     depth = next((name.depth for name in path if isinstance(name, Layer)), None)
-    return _role(path), depth, _shape(shape, "by_layer")
+    return _role(path), depth, size

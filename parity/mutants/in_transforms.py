@@ -41,14 +41,14 @@ MUTANTS = (
     fault(
         "roles kept apart",
         f"{KINDS}:by_kind",
-        'return kind_of(path), _shape(shape, "by_kind")',
+        "return kind_of(path), size",
         "return by_role(path, shape)",
         SHARING,
     ),
     fault(
         "layers kept apart",
         f"{KINDS}:by_kind",
-        'return kind_of(path), _shape(shape, "by_kind")',
+        "return kind_of(path), size",
         "return kind_of(path), path[1:2]",
         SHARING,
     ),

@@ -25,12 +25,16 @@ class MultiModelOptimizer(torch.optim.Optimizer):
     * Adam adds ε to √v before the bias correction: √(1−β₂ᵗ)/(1−β₁ᵗ) · m/(√v + ε);
     * parameters are not synchronised unless ``sync_every`` is given.
 
+    ``mode="default"`` is this project's default form, as the docstring of ``multi_model_adamw`` has it: the paper's but
+    for a clipping per model before sharing, pools that are averages, groups of one that share with nobody, and
+    parameters that correspond by ``key``. Nothing else in the library is of its making.
+
     Gradients are summed by ``backward`` before the call, so accumulation is the caller's; ``step`` is one update.
 
     Args:
         models: {name: PyTorch model}.
-        mode: "paper" or "published-code".
-        lr: the base rate.
+        mode: "paper", "published-code" or "default".
+        lr: the base rate, or {name: rate}.
         weights: {name: w_i}.
         alpha: how much of the shared gradient enters. 0 shares nothing.
         beta: how much of the average enters at synchronisation.
@@ -43,6 +47,10 @@ class MultiModelOptimizer(torch.optim.Optimizer):
         weight_decay: decoupled.
         clip: largest norm of one model's gradient, or None.
         amsgrad: keep the largest second moment, before its bias correction, as ``torch.optim.AdamW`` does.
+        share_every: steps between sharings.
+        slope: what Algorithm 3 regresses on: "absolute", "signed" or "studentized".
+        decay: "cosine", "linear" or "constant".
+        key: which parameters correspond: (type, shape) in the paper.
     """
 
     def __init__(
@@ -50,7 +58,7 @@ class MultiModelOptimizer(torch.optim.Optimizer):
         models: Mapping[str, torch.nn.Module],
         *,
         mode: str,
-        lr: float,
+        lr: float | Mapping[str, float],
         weights: Mapping[str, float],
         alpha: float = 0.2,
         beta: float = 0.1,
@@ -63,8 +71,12 @@ class MultiModelOptimizer(torch.optim.Optimizer):
         weight_decay: float = 0.01,
         clip: float | None = None,
         amsgrad: bool = False,
+        share_every: int = 1,
+        slope: str = "absolute",
+        decay: str = "cosine",
+        key: algorithms.Key = algorithms.type_and_shape,
     ):
-        if mode not in ("paper", "published-code"):
+        if mode not in ("paper", "published-code", "default"):
             raise ValueError(f"unknown mode {mode!r}")
         self.mode = mode
         self.literal = {name: literal_parameters(model) for name, model in models.items()}
@@ -72,51 +84,81 @@ class MultiModelOptimizer(torch.optim.Optimizer):
         self.alpha, self.beta, self.sync_every = alpha, beta, sync_every
         self.window, self.warmup, self.total = window, warmup, total
         self.clip, self.amsgrad = clip, amsgrad
+        self.share_every, self.slope, self.decay, self.key = share_every, slope, decay, key
+        self.last_rates: dict[str, float] = {}
         self.losses: dict[str, list[float]] = {name: [] for name in models}
         self.rates = dict.fromkeys(models, 1.0)
         self.steps = 0
-        groups = [{"params": list(model.parameters()), "name": name} for name, model in models.items()]
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        each = lr if isinstance(lr, Mapping) else dict.fromkeys(models, lr)
+        groups = [
+            {"params": list(model.parameters()), "name": name, "lr": each[name]} for name, model in models.items()
+        ]
+        super().__init__(groups, {"betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, closure: Callable[[], Any] | None = None, *, losses: Mapping[str, float]
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        losses: Mapping[str, float],
+        weights: Mapping[str, float] | None = None,
+        learning_rates: Mapping[str, float] | None = None,
     ) -> None:
         """Update every model once from the gradients that lie in it.
 
         Args:
             closure: unused; the base class has it.
             losses: {name: this step's loss}, for Algorithm 3.
+            weights: {name: w_i} from this step on.
+            learning_rates: {name: rate} of this step, before what convergence makes of them.
         """
+        if weights is not None:
+            self.weights = algorithms.normalized(weights) if self.mode == "published-code" else dict(weights)
         if self.clip is not None:
             for parameters in self.literal.values():
                 norm = math.sqrt(sum(float((p.grad**2).sum()) for p in parameters if p.grad is not None))
                 for p in parameters:
                     if p.grad is not None:
-                        p.grad.mul_(min(1.0, self.clip / (norm + 1e-6)))  # torch.nn.utils.clip_grad_norm_
-        published = self.mode == "published-code"
-        algorithms.share_gradients(self.literal, self.weights, self.alpha, skip_single=published)
+                        # torch.nn.utils.clip_grad_norm_ adds 1e-6
+                        p.grad.mul_(min(1.0, self.clip / (norm + (0.0 if self.mode == "default" else 1e-6))))
+        if (self.steps + 1) % self.share_every == 0:
+            algorithms.share_gradients(
+                self.literal,
+                self.weights,
+                self.alpha,
+                skip_single=self.mode != "paper",
+                mean=self.mode == "default",
+                key=self.key,
+            )
         for group in self.param_groups:
             name = group["name"]
             self.losses[name].append(losses[name])
-            rate = self.learning_rate(name, group["lr"])
+            rate = self.learning_rate(name, group["lr"], None if learning_rates is None else learning_rates[name])
+            self.last_rates[name] = rate
             for p in self.literal[name]:
                 if p.grad is not None:
                     self.adam(p, rate, group)
         self.steps += 1
         if self.sync_every is not None and self.steps % self.sync_every == 0:
-            algorithms.synchronize_parameters(self.literal, self.weights, self.beta)
+            algorithms.synchronize_parameters(self.literal, self.weights, self.beta, key=self.key)
 
-    def learning_rate(self, name: str, base: float) -> float:
+    def learning_rate(self, name: str, base: float, arriving: float | None = None) -> float:
         """Equation 1: lr_i = lr_base × f_warmup(t) × f_decay(t) × f_conv(i)."""
         if self.window is not None:
-            self.rates[name] = algorithms.convergence_rate(self.rates[name], self.losses[name], self.window)
+            self.rates[name] = algorithms.convergence_rate(
+                self.rates[name], self.losses[name], self.window, kind=self.slope
+            )
         convergence = algorithms.convergence_factor(self.rates[name])
         if self.mode == "published-code":
             weight = 0.5 + 0.5 * self.weights[name]
+            if arriving is not None:
+                return arriving * convergence * weight
             return base * algorithms.published_factor(self.steps + 1, self.warmup, self.total) * convergence * weight
+        if arriving is not None:
+            return arriving * convergence
         warmup = algorithms.warmup_factor(self.steps, self.warmup)
-        return base * warmup * algorithms.decay_factor(self.steps, self.warmup, self.total) * convergence
+        falling = algorithms.decay_factor(self.steps, self.warmup, self.total, self.decay)
+        return base * warmup * falling * convergence
 
     def adam(self, p: Any, rate: float, group: dict[str, Any]) -> None:
         """Adam with decoupled weight decay on one literal parameter."""

@@ -18,7 +18,8 @@ def noisy(name, task, seed=0):
     structure, params = models.split(models.create(name, task, seed=2))
     random = np.random.default_rng(seed)
     return models.merge(
-        structure, jax.tree.map(lambda x: x + 0.1 * random.normal(size=x.shape).astype(x.dtype), params)
+        structure,
+        jax.tree.map(lambda x: jnp.asarray(np.asarray(x) + 0.1 * random.normal(size=x.shape).astype(x.dtype)), params),
     )
 
 
@@ -54,11 +55,13 @@ def test_values_equal_single_evaluations(played, gpt2, probe):
     members = np.random.default_rng(1).random((5, N)) < 0.6
     members[0] = True
     objective = objective_for("causal-lm")
+
+    @jax.jit
+    def evaluate(row, batch):
+        return objective(Gated(gpt2, played.table.gates(row, played.means)), batch, jax.random.key(0), False).sums
+
     for row, value in zip(members, played(members), strict=True):
-        sums = [
-            objective(Gated(gpt2, played.table.gates(row, played.means)), batch, jax.random.key(0), False).sums
-            for batch in probe
-        ]
+        sums = [evaluate(row, batch) for batch in probe]
         loss = sum(float(s["loss_sum"]) for s in sums) / sum(float(s["count"]) for s in sums)
         assert value == pytest.approx(-loss, rel=2e-6)
 
@@ -82,13 +85,13 @@ def test_means_are_over_the_real_tokens(played, gpt2, probe):
 
 def test_gradient_of_a_closed_gate_is_the_product_with_the_output_map(zeroed):
     """dL/dg = <W_O,i, dL/dW_O,i> for zero ablation: the identity that makes one backward pass enough."""
-    slopes = jax.grad(zeroed.loss)(jnp.ones(N))
+    slopes = jax.jit(jax.grad(zeroed.loss))(jnp.ones(N))
 
     def loss(params):
         total, count = zeroed._sums(params, None, jnp.ones(N), zeroed.probe, zeroed.keys)
         return total.sum() / count.sum()
 
-    gradient = jax.grad(loss)(zeroed.params)
+    gradient = jax.jit(jax.grad(loss))(zeroed.params)
     for i in range(N):
         rows, slope = zeroed.table.pieces(i, zeroed.params)[-1], zeroed.table.pieces(i, gradient)[-1]
         assert float(jnp.vdot(rows, slope)) == pytest.approx(float(slopes[i]), rel=2e-4, abs=2e-6)
@@ -125,7 +128,9 @@ def test_sensitivity_equals_row_by_row_gradients(played, gpt2, probe):
         sums = objective_for("causal-lm")(seen, {"input_ids": ids, "attention_mask": mask}, None, False).sums
         return sums["loss_sum"] / sums["count"]
 
-    np.testing.assert_allclose(played.example_gradients()[1], jax.grad(loss)(jnp.ones(N)), rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        played.example_gradients()[1], jax.jit(jax.grad(loss))(jnp.ones(N)), rtol=2e-4, atol=1e-6
+    )
 
 
 def test_masked_models_hide_the_same_tokens_in_every_coalition(probe):

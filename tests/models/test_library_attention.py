@@ -39,7 +39,7 @@ def test_lengths_while_weights_are_dropped():
 
 def test_cudnn_drops_no_weights_and_says_so():
     model = models.create(models.preset("gpt2-tiny", attention="cudnn", dtype="bfloat16"), "causal-lm")
-    with pytest.raises(ArenaError, match="cannot drop attention weights, and attention_dropout is 0.1: set it to 0"):
+    with pytest.raises(ArenaError, match=r"cannot drop attention weights, and attention_dropout is 0\.1: set it to 0"):
         model.encode(IDS, MASK, key=jax.random.key(0))
     with pytest.raises(ArenaError, match="needs an NVIDIA GPU, not cpu"):
         model.encode(IDS, MASK)
