@@ -162,10 +162,10 @@ def make_model(
     if train.problem_type is not None:
         head = {"num_labels": 1} | head | {"problem_type": train.problem_type}
     if model.checkpoint is not None:
-        made, said = _from_checkpoint(model, config, tokenizer, options, head, seed)
+        network, about = _from_checkpoint(model, config, tokenizer, options, head, seed)
         if notes is not None:
-            notes += [f"{model.name}: {note}" for note in said]
-        return made
+            notes += [f"{model.name}: {note}" for note in about]
+        return network
     options |= head
     family = model.family
     assert family is not None
@@ -249,10 +249,10 @@ def _from_checkpoint(
             f"config.json pads with {before}: set to the tokenizer's {tokenizer.pad_id} ('{token}'), before which the "
             "last token of a text is looked for"
         )
-    made = models.from_pretrained(
+    network = models.from_pretrained(
         model.checkpoint, task=task, seed=seed, new_head=config.data.new_head and labelled, **options
     )
-    return made, notes
+    return network, notes
 
 
 def agree(
