@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -225,6 +227,21 @@ def test_interruptions_and_errors_have_their_exit_codes(error, code, loop, capsy
     monkeypatch.setattr(loop, "train", stop)
     assert main(["train", "joint-sst2"]) == code
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost(loop, capsys, monkeypatch):
+    def interrupt(phase, info):
+        gc.callbacks.remove(interrupt)
+        raise KeyboardInterrupt
+
+    def collect(*_, **__):
+        gc.callbacks.append(interrupt)
+        gc.collect()
+        time.sleep(30)
+
+    monkeypatch.setattr(loop, "train", collect)
+    assert main(["train", "joint-sst2"]) == 130
+    assert capsys.readouterr().err == "arena-jax: error: interrupted\n"
 
 
 def test_a_run_that_was_asked_to_stop_says_how_to_go_on(loop, capsys, monkeypatch):

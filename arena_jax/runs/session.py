@@ -37,6 +37,7 @@ from arena_jax.runs.divergence import Divergence
 from arena_jax.runs.environment import environment
 from arena_jax.runs.folder import open_folder
 from arena_jax.runs.lock import Lock
+from arena_jax.runs.paths import with_absolute_paths
 from arena_jax.runs.records import Records, Silence, open_records, read
 from arena_jax.runs.resume import has_ended, newest
 from arena_jax.runs.signals import Stop, Stopped
@@ -57,7 +58,7 @@ class Session:
         resume: go on from the newest checkpoint in ``output``.
 
     Attributes:
-        config: of the run.
+        config: of the run, with absolute paths.
         folder: of the run.
         resumed: whether it goes on from a checkpoint; known after :meth:`begin`, as are the following.
         first_step: steps taken before this session.
@@ -88,6 +89,8 @@ class Session:
         self._stop: Stop
 
     def __enter__(self) -> Session:
+        if not self._resume:
+            self.config = with_absolute_paths(self.config)
         self.folder = open_folder(self.config, self._output, resume=self._resume)
         with ExitStack() as stack:  # what was entered is left again where the next cannot be
             stack.enter_context(processes.watched(self.folder))
@@ -150,7 +153,10 @@ class Session:
 
     def _open_console(self) -> None:
         first = processes.first()
-        self._console = Console(earlier=read(self.folder) if self._resume and first else (), silent=not first)
+        earlier = read(self.folder) if self._resume and first else []
+        # Where the run is now: its folder may have been moved.
+        earlier = [r | {"run": str(self.folder)} if r["kind"] == "start" else r for r in earlier]
+        self._console = Console(earlier=earlier, silent=not first)
         self._stack.enter_context(self._console)
 
     def _path(self, step: int) -> Path:

@@ -14,7 +14,7 @@ import jax
 from arena_jax import data, models
 from arena_jax.config import DataConfig, ModelConfig, RunConfig
 from arena_jax.config.agreement import Agreement, check, unnamed
-from arena_jax.config.errors import few
+from arena_jax.config.errors import ArenaError, few
 from arena_jax.runtime import processes
 from arena_jax.training.objectives import Objective, objective_for
 
@@ -65,20 +65,20 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     Raises:
         ArenaError: data, tokenizers and models do not fit each other, or cannot be read.
     """
-    wanted = dataclasses.replace(config.data, problem_type=problem_type(config))
+    source = dataclasses.replace(config.data, problem_type=problem_type(config))
     splits = {
-        split: load_split(wanted, config.task, split, limit)
-        for split, limit in (("train", wanted.train_limit), ("validation", wanted.validation_limit))
+        split: load_split(source, config.task, split, limit)
+        for split, limit in (("train", source.train_limit), ("validation", source.validation_limit))
     }
     parts = Parts({}, {}, {}, {}, {}, [note for dataset in splits.values() for note in dataset.report()])
     for model in config.models:
         tokenizer = get_tokenizer(model, splits["train"], tokenizers)
-        made = make_model(model, config, tokenizer, splits["train"], parts.notes)
-        encoded = {split: encode(made, model.name, config, dataset, tokenizer) for split, dataset in splits.items()}
-        parts.models[model.name] = made
+        network = make_model(model, config, tokenizer, splits["train"], parts.notes)
+        encoded = {split: encode(network, model.name, config, dataset, tokenizer) for split, dataset in splits.items()}
+        parts.models[model.name] = network
         parts.tokenizers[model.name] = tokenizer
         parts.objectives[model.name] = objective_for(
-            made.task,
+            network.task,
             mask_token_id=tokenizer.mask_id,
             vocab_size=tokenizer.vocab_size,
             problem_type=splits["train"].problem_type,
@@ -88,39 +88,39 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     return parts
 
 
-def load_split(wanted: DataConfig, task: str, split: str, limit: int | None) -> data.Dataset:
+def load_split(source: DataConfig, task: str, split: str, limit: int | None) -> data.Dataset:
     """One split of the data that a configuration asks for, at most ``limit`` examples of it."""
     return data.load(
-        wanted.name,
+        source.name,
         task=task,
         split=split,
-        columns=dict(wanted.columns),
-        subset=wanted.subset,
-        label_names=wanted.label_names,
-        problem_type=wanted.problem_type,
-        max_bad_records=wanted.max_bad_records,
-        validation_fraction=wanted.validation_fraction,
+        columns=dict(source.columns),
+        subset=source.subset,
+        label_names=source.label_names,
+        problem_type=source.problem_type,
+        max_bad_records=source.max_bad_records,
+        validation_fraction=source.validation_fraction,
         limit=limit,
     )
 
 
 def get_tokenizer(model: ModelConfig, train: data.Dataset, folder: Path | None) -> data.Tokenizer:
     """A model's tokenizer: the run's own if it is there, else the one asked for, else one trained on the data."""
-    own = None if folder is None else folder / model.name
-    if own is not None and own.is_dir():
-        return data.load_tokenizer(own, pad_token=model.pad_token)
+    saved = None if folder is None else folder / model.name
+    if saved is not None and saved.is_dir():
+        return data.load_tokenizer(saved, pad_token=model.pad_token)
     source = model.tokenizer or model.checkpoint
     if source is not None:
         tokenizer = data.load_tokenizer(source, pad_token=model.pad_token)
     else:
         assert model.family is not None
         tokenizer = data.train_tokenizer(train, model.family, vocab_size=model.vocab_size)
-    if own is not None:
+    if saved is not None:
         # By another name first: half a tokenizer must not be found by the run that goes on after a kill.
-        partial = own.with_name(f".{own.name}.partial")
+        partial = saved.with_name(f".{saved.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         tokenizer.save(partial)
-        partial.rename(own)
+        partial.rename(saved)
     return tokenizer
 
 
@@ -155,16 +155,17 @@ def make_model(
     """
     seed = config.training.seed ^ zlib.crc32(model.name.encode())
     options: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
+    options |= attention_options(model, config) | dropout_options(model, _family(model))
     head: dict[str, Any] = {}
     if train.label_names:
         head = {"num_labels": len(train.label_names), "label_names": train.label_names}
     if train.problem_type is not None:
         head = {"num_labels": 1} | head | {"problem_type": train.problem_type}
     if model.checkpoint is not None:
-        made, said = _from_checkpoint(model, config, tokenizer, options, head, seed)
+        network, about = _from_checkpoint(model, config, tokenizer, options, head, seed)
         if notes is not None:
-            notes += [f"{model.name}: {note}" for note in said]
-        return made
+            notes += [f"{model.name}: {note}" for note in about]
+        return network
     options |= head
     family = model.family
     assert family is not None
@@ -173,10 +174,6 @@ def make_model(
     for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
         if getattr(model, field) is not None:
             options[field] = getattr(model, field)
-    if model.dropout is not None:
-        options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
-        if family == "gpt2":
-            options["embedding_dropout"] = model.dropout
     if model.max_positions is not None:
         # RoBERTa's positions start after the padding id.
         options["max_positions"] = model.max_positions + (tokenizer.pad_id + 1 if family == "roberta" else 0)
@@ -184,9 +181,41 @@ def make_model(
     return models.create(dataclasses.replace(shape, **options), task=model_task(config.task, family), seed=seed)
 
 
-def _checkpoint_task(model: ModelConfig, task: str) -> str:
+def attention_options(model: ModelConfig, config: RunConfig) -> dict[str, Any]:
+    """How a model's attention is computed, as fields of its configuration; batches are padded on the right.
+
+    Raises:
+        ArenaError: cuDNN's attention in a precision that it does not have.
+    """
+    options: dict[str, Any] = {}
+    if config.training.attention != "xla":
+        if config.training.dtype == "float32":
+            raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
+        options |= {"attention": config.training.attention, "right_padded": True}
+    return options
+
+
+def dropout_options(model: ModelConfig, family: str) -> dict[str, float]:
+    """A model's dropout probabilities, where the run changes them, as fields of its configuration."""
+    options: dict[str, float] = {}
+    if model.dropout is not None:
+        options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
+        if family == "gpt2":
+            options["embedding_dropout"] = model.dropout
+    if model.attention_dropout is not None:
+        options["attention_dropout"] = model.attention_dropout
+    return options
+
+
+def _family(model: ModelConfig) -> str:
+    if model.family is not None:
+        return model.family
     assert model.checkpoint is not None
-    return model_task(task, models.read_config(model.checkpoint).family)
+    return models.read_config(model.checkpoint).family
+
+
+def _checkpoint_task(model: ModelConfig, task: str) -> str:
+    return model_task(task, _family(model))
 
 
 def _from_checkpoint(
@@ -220,10 +249,10 @@ def _from_checkpoint(
             f"config.json pads with {before}: set to the tokenizer's {tokenizer.pad_id} ('{token}'), before which the "
             "last token of a text is looked for"
         )
-    made = models.from_pretrained(
+    network = models.from_pretrained(
         model.checkpoint, task=task, seed=seed, new_head=config.data.new_head and labelled, **options
     )
-    return made, notes
+    return network, notes
 
 
 def agree(
@@ -283,11 +312,11 @@ def encode(
 
 def build_parts(config: RunConfig, folder: Path) -> Parts:
     """Build what a run is made of, on every process; process 0 writes the tokenizers it trained, all use the same."""
-    own = folder / "tokenizers"
-    there = processes.on_first(lambda: all((own / model.name).is_dir() for model in config.models))
+    tokenizers = folder / "tokenizers"
+    there = processes.on_first(lambda: all((tokenizers / model.name).is_dir() for model in config.models))
     with processes.together():
         # A tokenizer is the same whoever trains it on the same data.
-        parts = build(config, own if there or processes.first() else None)
+        parts = build(config, tokenizers if there or processes.first() else None)
     # Weights are not compared: process 0 hands them to all.
     rows = {name: (rows.fingerprint, parts.validation[name].fingerprint) for name, rows in parts.train.items()}
     processes.agree(zlib.crc32(json.dumps(rows, sort_keys=True).encode()), "the data")

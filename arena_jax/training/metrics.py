@@ -131,8 +131,8 @@ def finalize(
     everything = dict(sums)
     if rows.task == TAGGING and is_entity_scheme(rows.label_names):
         for batch, output in outputs:
-            found = entity_sums(batch["labels"], output["predictions"], rows.label_names, batch["valid"])
-            everything = add(everything, found)
+            sums = entity_sums(batch["labels"], output["predictions"], rows.label_names, batch["valid"])
+            everything = add(everything, sums)
     elif rows.task == QUESTIONS:
         answers = Answers(rows)
         for batch, output in outputs:

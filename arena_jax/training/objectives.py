@@ -53,10 +53,10 @@ def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Resu
 
 
 def _bytes(batch: Batch) -> jax.Array:
-    given = batch.get("bytes")
+    sizes = batch.get("bytes")
     rows = example_rows(batch)
     return (
-        jnp.sum(jnp.where(rows > 0, given, 0), dtype=jnp.float32) if given is not None else jnp.zeros((), jnp.float32)
+        jnp.sum(jnp.where(rows > 0, sizes, 0), dtype=jnp.float32) if sizes is not None else jnp.zeros((), jnp.float32)
     )
 
 
@@ -131,9 +131,9 @@ def mask_tokens(
     order = jnp.where(maskable > 0, _uniform(choose), -1.0)
     _, positions = jax.lax.top_k(order, capacity)
     available = jnp.sum(maskable > 0, axis=1)
-    wanted = jnp.maximum(1, jnp.floor(rate * available + 0.5).astype(jnp.int32))
-    wanted = jnp.minimum(wanted, available)
-    weight = (jnp.arange(capacity)[None, :] < wanted[:, None]).astype(jnp.int32)
+    count = jnp.maximum(1, jnp.floor(rate * available + 0.5).astype(jnp.int32))
+    count = jnp.minimum(count, available)
+    weight = (jnp.arange(capacity)[None, :] < count[:, None]).astype(jnp.int32)
     targets = jnp.take_along_axis(input_ids, positions, axis=1)
     fate = _uniform(replace)
     # A remainder favours small tokens by vocab_size / 2³², one part in 85,000 for GPT-2's vocabulary.
@@ -335,5 +335,5 @@ def head_positions(task: str, length: int) -> int:
         >>> [head_positions(task, 64) for task in ("causal-lm", "masked-lm", "sequence-classification")]
         [63, 10, 1]
     """
-    known = {"causal-lm": length - 1, "masked-lm": hidden_tokens(length), "sequence-classification": 1}
-    return known.get(task, length)
+    positions = {"causal-lm": length - 1, "masked-lm": hidden_tokens(length), "sequence-classification": 1}
+    return positions.get(task, length)

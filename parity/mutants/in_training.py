@@ -105,9 +105,30 @@ MUTANTS = (
     fault(
         "one hidden token per row",
         f"{OBJECTIVES}:mask_tokens",
-        "wanted = jnp.minimum(wanted, available)",
-        "wanted = jnp.minimum(1, available)",
+        "count = jnp.minimum(count, available)",
+        "count = jnp.minimum(1, available)",
         HIDING,
+    ),
+    fault(
+        "squared error halved",
+        "training.regression:regression",
+        "jnp.square(outputs - ",
+        "0.5 * jnp.square(outputs - ",
+        "loss/bert/regression/float64",
+    ),
+    fault(
+        "decisions of a row added, not averaged",
+        "training.multi_label:multi_label",
+        "jnp.mean(loss, axis=-1)",
+        "jnp.sum(loss, axis=-1)",
+        "loss/bert/multi_label_classification/float64",
+    ),
+    fault(
+        "a decision's loss forgets what was decided",
+        "training.multi_label:multi_label",
+        "jnp.maximum(logits, 0) - logits * labels",
+        "jnp.maximum(logits, 0)",
+        "loss/bert/multi_label_classification/float64",
     ),
     fault(
         "rows that fill the last batch count",
@@ -118,7 +139,7 @@ MUTANTS = (
     ),
     fault(
         "accumulated gradients divided by places, not targets",
-        "training.step:Step.gradients",
+        "training.gradients:mean_gradient",
         'targets = jnp.maximum(sums["count"], 1)',
         'targets = jnp.float32(batch["input_ids"].size)',
         TRAJECTORY,

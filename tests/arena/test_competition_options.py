@@ -27,18 +27,18 @@ def assert_close(first, second, rtol, atol):
 
 @pytest.mark.parametrize("price", ["flops", "seconds"])
 def test_policies_see_the_price_of_the_configuration(price, tmp_path):
-    seen = []
+    costs = []
 
     def policy(history):
-        seen.append(np.asarray(history.seconds))
+        costs.append(np.asarray(history.seconds))
         return [0.5, 0.5]
 
     run = train(tiny({"price": price, "batch_sizes": (4,)}, steps=4), tmp_path / "run", policy=policy)
     unit = {"flops": 1e12, "seconds": 1.0}[price]
     accounts = [record["accounts"] for record in records(run, "evaluation")]
     recorded = np.array([[models[name][price] / unit for name in ("bert", "gpt2")] for models in accounts])
-    np.testing.assert_allclose(seen[-1], recorded[: len(seen[-1])])
-    assert np.all(np.diff(seen[-1], axis=0) > 0)
+    np.testing.assert_allclose(costs[-1], recorded[: len(costs[-1])])
+    assert np.all(np.diff(costs[-1], axis=0) > 0)
 
 
 def test_of_many_sizes_four_live_and_the_evicted_are_compiled_again(tmp_path):

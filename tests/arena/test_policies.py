@@ -163,7 +163,7 @@ def test_names_and_options_are_checked():
 
 def test_a_prepared_policy_compiles_nothing_when_it_decides():
     """The short form of `test_competition_options.test_a_reallocation_compiles_nothing_while_training_waits`."""
-    chosen, compiled = policy("modelarena", window=6), []
+    tested_policy, compiled = policy("modelarena", window=6), []
 
     def count(event, duration, **_):
         if event == "/jax/core/compile/backend_compile_duration":
@@ -172,14 +172,14 @@ def test_a_prepared_policy_compiles_nothing_when_it_decides():
     def record(rows):
         return a_run(np.arange(float(rows))[:, None] * np.ones(MODELS))
 
-    prepare(chosen, record(40))
-    decide(chosen, record(1))
+    prepare(tested_policy, record(40))
+    decide(tested_policy, record(1))
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
         for rows in (2, 64, 65, 128):
-            decide(chosen, record(rows))
+            decide(tested_policy, record(rows))
         assert compiled == []
-        decide(chosen, record(129))
+        decide(tested_policy, record(129))
         assert compiled, "what is not prepared is compiled, and seen"
     finally:
         jax.monitoring.unregister_event_duration_listener(count)
@@ -188,11 +188,11 @@ def test_a_prepared_policy_compiles_nothing_when_it_decides():
 def test_deciding_compiles_once_for_a_growing_history():
     from arena_jax.arena.policies.protocol import _compiled
 
-    chosen = policy("modelarena", window=4)
+    tested_policy = policy("modelarena", window=4)
     record = history.start(np.zeros(MODELS))
     for i in range(10):
-        shares = decide(chosen, record)
+        shares = decide(tested_policy, record)
         record = history.extend(
             record, scores=np.arange(MODELS) * i, shares=shares, seconds=EQUAL, steps=EQUAL, fraction=i / 10
         )
-    assert _compiled(chosen)._cache_size() == 1
+    assert _compiled(tested_policy)._cache_size() == 1
