@@ -66,6 +66,9 @@ def split_files(folder: Path, subset: str | None = None) -> Splits:
         )
     if inner:
         return next(iter(inner.values()))
+    alone = [path for path in _data_files(folder) if not _NOT_DATA.search(path.name.lower())]
+    if len(alone) == 1:
+        return {"all": alone}
     raise ArenaError(
         f"{folder} holds no data file with train, dev or test in its name "
         f"({', '.join((*TABLES, *TEXTS, *TAGGED))}, perhaps packed); name one file, or rename them"
@@ -112,6 +115,10 @@ def _data_files(folder: Path) -> list[Path]:
     ]
 
 
+# Files that lie beside data, or beside a model.
+_NOT_DATA = re.compile(
+    r"config|tokenizer|vocab|special_tokens|dataset_?info|state|index|license|readme|requirements|notice"
+)
 _NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json")
 
 

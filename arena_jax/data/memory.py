@@ -86,6 +86,11 @@ def _table(source: Any, labels: Any, kind: type, package: str) -> Table:
         raise ArenaError(f"{_WHERE} has no examples; give at least one")
     if all(isinstance(row, Mapping) for row in source):
         return from_records(_WHERE, [(f"item {index}", dict(row)) for index, row in enumerate(source)])
+    if labels is None and any(isinstance(row, tuple) for row in source):
+        raise ArenaError(
+            f"{_WHERE}: a list of tuples may be pairs of texts, or texts with labels: give texts, or pairs, and labels "
+            "apart, load(texts, labels)"
+        )
     columns: dict[str, Any]
     if all(isinstance(row, str) for row in source):
         columns = {"text": list(source)}

@@ -30,8 +30,8 @@ def read_tsv(path: Path, text: str) -> Table:
         ArenaError: no usable first line.
     """
     lines = text.split("\n")
-    rows = [(number, line.rstrip("\r").split("\t")) for number, line in enumerate(lines, 1) if line.strip("\r\n\t ")]
-    notes = []
+    numbered = [(number, line.rstrip("\r").split("\t")) for number, line in enumerate(lines, 1) if line.strip("\r\n ")]
+    rows, notes = _without_empty(numbered)
     quoted = [
         number
         for number, row in rows
@@ -98,7 +98,7 @@ def _rows(path: Path, text: str, separator: str, skipped: int) -> list[Row]:
             row = next(reader, None)
             if row is None:
                 break
-            if any(field.strip() for field in row) or (row and not rows):
+            if len(row) > 1 or (row and row[0].strip()):
                 rows.append((before, row))
         if not rows:
             raise ArenaError(f"{path} is empty; give a file with examples")
@@ -112,6 +112,10 @@ def _rows(path: Path, text: str, separator: str, skipped: int) -> list[Row]:
 
 
 def _table(path: Path, rows: list[Row], notes: tuple[str, ...]) -> Table:
+    rows, empty = _without_empty(rows)
+    if not rows:
+        raise ArenaError(f"{path} holds separators alone; give a file with examples")
+    notes = (*notes, *empty)
     names = [name.strip().strip("\ufeff") for name in rows[0][1]]
     body = rows[1:]
     width = len(names)
@@ -140,3 +144,10 @@ def _table(path: Path, rows: list[Row], notes: tuple[str, ...]) -> Table:
     check_names(path, names)
     columns = {name: [row[index] for _, row in complete] for index, name in enumerate(names)}
     return Table(columns, str(path), [f"line {number}" for number, _ in complete], rejected=rejected, notes=notes)
+
+
+def _without_empty(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """Leave lines of separators alone out, and count them."""
+    kept = [row for row in rows if any(field.strip() for field in row[1])]
+    empty = [number for number, fields in rows if not any(field.strip() for field in fields)]
+    return kept, [f"{len(empty):,} empty lines left out (first: line {empty[0]})"] if empty else []

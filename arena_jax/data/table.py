@@ -82,11 +82,13 @@ def check_names(where: str | Path, names: Iterable[Any]) -> None:
     """Refuse names of columns that cannot be shown.
 
     Raises:
-        ArenaError: a name with control characters.
+        ArenaError: a name that is no text, or has control characters.
     """
     for name in names:
-        if not isinstance(name, str) or not name.isprintable():
-            raise ArenaError(f"{where}: the column name {str(name)[:40]!r} holds control characters; rename it")
+        if not isinstance(name, str):
+            raise ArenaError(f"{where}: a column is called {str(name)[:40]}, which is no text; name it, such as 'text'")
+        if not name.isprintable():
+            raise ArenaError(f"{where}: the column name {name[:40]!r} holds control characters; rename it")
 
 
 def joined(tables: Sequence[Table], where: str) -> Table:

@@ -24,6 +24,7 @@ def refused(call):
 CASES = [
     ("a.tsv", b"", {}, "is empty"),
     ("a.tsv", b" \n\n", {}, "is empty"),
+    ("a.csv", b",,\n,,\n", {}, "separators alone"),
     ("a.tsv", b"text\tlabel\n", {}, "no examples"),
     ("a.tsv", b"text\tlabel\nok\t1\nbad \xff\t0\n", {}, "byte 20 in line 3 is 0xff"),
     ("a.tsv", b"text\tlabel\na\x00b\t1\n", {}, "byte 12 in line 2 is zero"),

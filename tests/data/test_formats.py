@@ -62,7 +62,7 @@ def test_packed_files(tmp_path, ending, pack):
         ('text\tlabel\na good film\tyes\nbad, very bad\tno\n"a ""fine"" one"\tyes\n', "a tab"),
         ('text|label\na good film|yes\nbad, very bad|no\n"a ""fine"" one"|yes\n', "a bar"),
         (CSV.replace("\n", ",,\n"), "2 empty columns"),
-        (CSV + ",\n,\n\n", None),
+        (CSV + ",\n,\n\n", "2 empty lines left out (first: line 5)"),
     ],
 )
 def test_what_spreadsheets_make_of_csv(tmp_path, content, note):
@@ -129,6 +129,14 @@ def test_folders_named_by_split_and_by_subset(tmp_path):
     write(tmp_path / "two" / "train.jsonl", '{"text": "other", "label": "x"}\n')
     assert "several data sets: one, two" in refused(lambda: load(tmp_path))
     assert load(tmp_path, split="all", subset="two").columns["text"] == ["other"]
+
+
+def test_a_folder_with_a_single_data_file(tmp_path):
+    write(tmp_path / "README.txt", "about")
+    write(tmp_path / "reviews.csv", CSV)
+    assert load(tmp_path, split="all").columns == EXPECTED
+    write(tmp_path / "more.csv", CSV)
+    assert "holds no data file with train" in refused(lambda: load(tmp_path))
 
 
 def test_json_as_pandas_and_datasets_write_it(tmp_path):

@@ -60,6 +60,8 @@ def test_of_pandas_and_pyarrow():
         (3, None, "a data set's name"),
         (None, None, "a data set's name"),
         (["a", 3], None, "one of them is a int"),
+        ([("a", "pos"), ("b", "neg")], None, "may be pairs of texts, or texts with labels"),
+        ({0: ["a"]}, None, "a column is called 0, which is no text"),
         (["a", "b"], [1], "different lengths"),
         ({"text": "a"}, None, "must be a list"),
         ({"a\nb": [1]}, None, "control characters"),
