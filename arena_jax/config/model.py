@@ -54,6 +54,13 @@ class ModelConfig:
         low=0,
         below=1,
     )
+    attention_dropout: float | None = option(
+        None,
+        "probability of dropping an attention weight in training; dropout's or the preset's if not given",
+        unit="probability",
+        low=0,
+        below=1,
+    )
     accumulation: int | None = option(
         None,
         "parts this model's batch is computed in, in a competition at least; the run's if not given",

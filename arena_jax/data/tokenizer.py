@@ -89,7 +89,7 @@ class Tokenizer:
             text = text if normalizer is None else normalizer.normalize_str(text)
             return [text] if splitter is None else [piece for piece, _ in splitter.pre_tokenize_str(text)]
 
-        return tuple(what for what, (one, other) in _DIFFERENCES.items() if pieces(one) == pieces(other))
+        return tuple(what for what, (first, other) in _DIFFERENCES.items() if pieces(first) == pieces(other))
 
     @property
     def facts(self) -> TokenizerFacts:
@@ -233,6 +233,11 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> T
     try:
         source = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
         backend = tokenizers.Tokenizer.from_str(source.backend_tokenizer.to_str())
+        ids = {role: getattr(source, f"{role}_token_id", None) for role in _IDS}
+        special, more_special = list(source.all_special_tokens), list(source.all_special_ids)
+        limit = None if source.model_max_length is None else int(source.model_max_length)
+        token_types = "token_type_ids" in source.model_input_names
+        sides = {side: str(getattr(source, side)) for side in ("truncation_side", "padding_side")}
     except Exception as error:  # the library raises whatever its parsers and its network meet
         where = "in the folder" if path.is_dir() else "on the Hugging Face Hub or in its cache"
         what = str(error).strip().splitlines()
@@ -246,8 +251,7 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> T
     notes = [*_saved_settings(backend), *_letters(backend)]
     backend.no_padding()
     backend.no_truncation()
-    _check_vocabulary(backend, source.all_special_tokens, name)
-    ids = {role: getattr(source, f"{role}_token_id", None) for role in _IDS}
+    _check_vocabulary(backend, special, name)
     if pad_token is not None:
         ids["pad"] = backend.token_to_id(pad_token)
         if ids["pad"] is None:
@@ -263,19 +267,20 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> T
     if "tokenizersbackend" in kind or "pretrainedtokenizerfast" in kind:
         kind = _kind_by_tokens(source)
     family = next((family for family in ("roberta", "gpt2", "bert") if family in kind), "other")
-    limit = source.model_max_length
+    wrong = next((side for side, value in sides.items() if value not in ("left", "right")), None)
+    if wrong is not None:
+        raise ArenaError(f"tokenizer '{name}': {wrong} is {sides[wrong]!r}; it is left or right")
     return describe(
         backend,
         ids,
         family=family,
         name=name,
-        token_types="token_type_ids" in source.model_input_names,
-        max_length=int(limit) if limit is not None and limit < 10**9 else None,
-        truncation_side=source.truncation_side,
-        padding_side=source.padding_side,
+        token_types=token_types,
+        max_length=limit if limit is not None and 0 < limit < 10**9 else None,
+        **sides,
         notes=tuple(notes),
         source=source,
-        more_special=source.all_special_ids,
+        more_special=more_special,
     )
 
 

@@ -8,16 +8,19 @@ from arena_jax.models.gates import Gates
 from arena_jax.models.huggingface.config import config_from_hf, config_to_hf
 from arena_jax.models.huggingface.load import facts, from_pretrained, has_head, read_config
 from arena_jax.models.huggingface.save import save_pretrained
-from arena_jax.models.presets import PRESETS, preset
+from arena_jax.models.initialize import abstract
+from arena_jax.models.presets import HUB_SIZES, PRESETS, preset
 from arena_jax.models.transformer import Transformer, merge, split
 
 __all__ = [
     "TransformerConfig",
     "TASKS",
     "PRESETS",
+    "HUB_SIZES",
     "preset",
     "Transformer",
     "create",
+    "abstract",
     "split",
     "merge",
     "Gates",

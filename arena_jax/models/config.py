@@ -65,6 +65,7 @@ class TransformerConfig:
     dtype: str | None = None  # of the computation; None: param_dtype
     param_dtype: str = "float32"  # of the parameters
     attention: str = "xla"  # products written out; "dot_product": jax.nn's; "cudnn": NVIDIA's fused one (not yet run)
+    right_padded: bool = False  # padding always follows the real tokens: library attention is told lengths, not a mask
     remat: bool = False  # recompute each block in the backward pass: less memory, about a third more time
     carried: tuple[tuple[str, Any], ...] = ()  # Hugging Face options without effect here, written back on saving
 

@@ -189,7 +189,10 @@ class Transformer(nnx.Module):
         sites = 3 * config.num_layers
         keys = None if key is None else jax.random.split(jax.random.fold_in(key, 0), sites + 1)
         x = self.embeddings(input_ids, token_type_ids, position_ids, None if keys is None else keys[-1])
-        mask = attention_pattern(config, input_ids.shape[1], attention_mask)
+        if config.right_padded and config.attention != "xla" and attention_mask is not None:
+            mask: Array | None = jnp.sum(jnp.not_equal(attention_mask, 0), axis=1, dtype=jnp.int32)
+        else:
+            mask = attention_pattern(config, input_ids.shape[1], attention_mask)
 
         graph, stack = nnx.split(self.blocks)
         block_keys = None if keys is None else keys[:sites].reshape(config.num_layers, 3, *keys.shape[1:])

@@ -111,9 +111,9 @@ class Checkpoints:
         unfinished = _LEFT.pop(self.folder, None)
         if unfinished is not None:
             unfinished.join()
-        for left in folder.glob(".*"):
-            if left.suffix in (".partial", ".removed"):
-                shutil.rmtree(left, ignore_errors=True)
+        for entry in folder.glob(".*"):
+            if entry.suffix in (".partial", ".removed"):
+                shutil.rmtree(entry, ignore_errors=True)
 
     def __enter__(self) -> Checkpoints:
         return self

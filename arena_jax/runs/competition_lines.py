@@ -73,16 +73,18 @@ def bits_note(models: Mapping[str, Record]) -> str:
         >>> bits_note({"gpt2": {"task": "causal-lm", "left_out": []}})
         ''
     """
-    said = ["pseudo: of hidden tokens given all others, no code length"] if any(map(bits_mark, models.values())) else []
+    notes = (
+        ["pseudo: of hidden tokens given all others, no code length"] if any(map(bits_mark, models.values())) else []
+    )
     groups: dict[tuple[str, ...], list[str]] = {}
     for name, about in models.items():
         if about.get("left_out"):
             groups.setdefault(tuple(about["left_out"]), []).append(name)
-    said += [
+    notes += [
         f"of {', '.join(names)}: of the text as the tokenizer keeps it, without {', '.join(lost)}"
         for lost, names in groups.items()
     ]
-    return f"bits/byte, {'; '.join(said)}" if said else ""
+    return f"bits/byte, {'; '.join(notes)}" if notes else ""
 
 
 def leaderboard_rows(record: Record, about: Mapping[str, Record] | None = None) -> list[Sequence[str]]:
@@ -133,5 +135,5 @@ def winner_line(record: Record) -> str:
     if record["winner"] is None:
         return "nobody won: no model has a finite score"
     score = record["models"][record["winner"]]["score"]
-    told = f"{score:.4f}" if math.isfinite(score) else "no score"
-    return f"winner: {record['winner']}, {told} (score: − validation loss; shares are means over the run)"
+    text = f"{score:.4f}" if math.isfinite(score) else "no score"
+    return f"winner: {record['winner']}, {text} (score: − validation loss; shares are means over the run)"

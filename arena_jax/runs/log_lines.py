@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from arena_jax.runs import competition_lines, fault_lines
+from arena_jax.runs import competition_lines, divergence_lines
 
 WIDTH = 100
 # The first that a model reports is its score; True: more is better.
@@ -125,7 +125,7 @@ class Narrator:
             for name, m in record["models"].items()
         }
         rows = self._rows(record, cells, f"{speed:,.0f}" if speed else "", left)
-        return [*rows, *fault_lines.skipped_lines(record)]
+        return [*rows, *divergence_lines.skipped(record)]
 
     def _evaluation(self, record: Record) -> list[str]:
         cells: dict[str, tuple[str, str, str]] = {}
@@ -142,7 +142,7 @@ class Narrator:
                     mark = competition_lines.bits_mark(about) if metric == "bits_per_byte" else ""
                     others.setdefault(metric, []).append(f"{name} {mark}{score_text(metrics, metric)}")
         rows = self._rows(record, cells, "", record.get("split", "validation"))
-        rows += [f"{'':16}{words(metric)}: {' · '.join(told)}" for metric, told in others.items()]
+        rows += [f"{'':16}{words(metric)}: {' · '.join(scores)}" for metric, scores in others.items()]
         return rows
 
     def _end(self, record: Record) -> list[str]:
@@ -204,7 +204,7 @@ class Narrator:
             return [*lines, (head + "".join(_GAP + text for text in texts.values()) + tail).rstrip()]
         longest = max(map(len, names))
         first, *rest = [f"{name:{longest}}{_GAP}{text}" for name, text in texts.items()]
-        return [*lines, f"{head}{_GAP}{first}{tail}".rstrip(), *[f"{'':13}{_GAP}{one}".rstrip() for one in rest]]
+        return [*lines, f"{head}{_GAP}{first}{tail}".rstrip(), *[f"{'':13}{_GAP}{text}".rstrip() for text in rest]]
 
 
 def _wrapped(record: Record, mark: str) -> list[str]:
@@ -243,7 +243,7 @@ def summary(records: Sequence[Record]) -> list[str]:
     score = words(scores.pop()) if len(scores) == 1 else "score"
     heading = ("model", "train loss", "valid loss", f"last {score}", f"best {score}", "at step", "own ex/s")
     lines = _columns([heading, *rows], right=range(1, len(heading)), rule=True) if rows else []
-    divergence = fault_lines.divergence_lines(records)
+    divergence = divergence_lines.totals(records)
     lines += ["", *divergence] if divergence else []
     compiling = end.get("compiling", 0)
     evaluating = sum(r.get("seconds", 0) for r in evaluations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -13,6 +13,9 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.runtime.memory import format_bytes, parse_bytes
 from arena_jax.runtime.program import Program, compile_program
 from arena_jax.runtime.size_interval import SizeInterval
+
+if TYPE_CHECKING:
+    from arena_jax.runtime.target import Target
 
 Compile = Callable[..., Program]
 
@@ -48,6 +51,7 @@ def largest_batch(
     programs: Mapping[int, Program | None] | None = None,
     start: int | None = None,
     compile_program: Compile = compile_program,
+    target: Target | None = None,
 ) -> BatchChoice:
     """Find the largest batch whose step fits into a memory budget, without running it.
 
@@ -80,6 +84,8 @@ def largest_batch(
         start: the size to compile first where none is known, such as what a model of the same kind was given: near
             the answer, two compilations are enough. The second of the sizes if not given.
         compile_program: ``(step, *arguments) -> Program``; by default `arena_jax.runtime.compile_program`.
+        target: GPUs that are not here, from `arena_jax.runtime.target`, to compile for instead. A budget that is a part
+            is one of their memory. Arguments without a sharding lie whole on each of them.
 
     Returns:
         The choice. Its programs are the ones to train with.
@@ -99,7 +105,9 @@ def largest_batch(
 
     Source: ModelArena, equation 7; the search is this project's.
     """
-    budget_bytes = parse_bytes(budget)
+    if target is not None:
+        compile_program = target.compile_program
+    budget_bytes = parse_bytes(budget) if target is None else target.bytes_of(budget)
     if not 0 <= margin < math.inf:
         raise ArenaError(f"{name}: the margin is {margin}; it must be 0 or more, as a part of the estimate")
     candidates: Sequence[int] = _rising(name, sizes) if sizes is not None else range(1, limit + 1)

@@ -14,7 +14,7 @@ import jax
 from arena_jax import data, models
 from arena_jax.config import DataConfig, ModelConfig, RunConfig
 from arena_jax.config.agreement import Agreement, check, unnamed
-from arena_jax.config.errors import few
+from arena_jax.config.errors import ArenaError, few
 from arena_jax.runtime import processes
 from arena_jax.training.objectives import Objective, objective_for
 
@@ -155,16 +155,17 @@ def make_model(
     """
     seed = config.training.seed ^ zlib.crc32(model.name.encode())
     options: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
+    options |= attention_options(model, config) | dropout_options(model, _family(model))
     head: dict[str, Any] = {}
     if train.label_names:
         head = {"num_labels": len(train.label_names), "label_names": train.label_names}
     if train.problem_type is not None:
         head = {"num_labels": 1} | head | {"problem_type": train.problem_type}
     if model.checkpoint is not None:
-        made, said = _from_checkpoint(model, config, tokenizer, options, head, seed)
+        network, about = _from_checkpoint(model, config, tokenizer, options, head, seed)
         if notes is not None:
-            notes += [f"{model.name}: {note}" for note in said]
-        return made
+            notes += [f"{model.name}: {note}" for note in about]
+        return network
     options |= head
     family = model.family
     assert family is not None
@@ -173,10 +174,6 @@ def make_model(
     for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
         if getattr(model, field) is not None:
             options[field] = getattr(model, field)
-    if model.dropout is not None:
-        options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
-        if family == "gpt2":
-            options["embedding_dropout"] = model.dropout
     if model.max_positions is not None:
         # RoBERTa's positions start after the padding id.
         options["max_positions"] = model.max_positions + (tokenizer.pad_id + 1 if family == "roberta" else 0)
@@ -184,9 +181,41 @@ def make_model(
     return models.create(dataclasses.replace(shape, **options), task=model_task(config.task, family), seed=seed)
 
 
-def _checkpoint_task(model: ModelConfig, task: str) -> str:
+def attention_options(model: ModelConfig, config: RunConfig) -> dict[str, Any]:
+    """How a model's attention is computed, as fields of its configuration; batches are padded on the right.
+
+    Raises:
+        ArenaError: cuDNN's attention in a precision that it does not have.
+    """
+    options: dict[str, Any] = {}
+    if config.training.attention != "xla":
+        if config.training.dtype == "float32":
+            raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
+        options |= {"attention": config.training.attention, "right_padded": True}
+    return options
+
+
+def dropout_options(model: ModelConfig, family: str) -> dict[str, float]:
+    """A model's dropout probabilities, where the run changes them, as fields of its configuration."""
+    options: dict[str, float] = {}
+    if model.dropout is not None:
+        options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
+        if family == "gpt2":
+            options["embedding_dropout"] = model.dropout
+    if model.attention_dropout is not None:
+        options["attention_dropout"] = model.attention_dropout
+    return options
+
+
+def _family(model: ModelConfig) -> str:
+    if model.family is not None:
+        return model.family
     assert model.checkpoint is not None
-    return model_task(task, models.read_config(model.checkpoint).family)
+    return models.read_config(model.checkpoint).family
+
+
+def _checkpoint_task(model: ModelConfig, task: str) -> str:
+    return model_task(task, _family(model))
 
 
 def _from_checkpoint(
@@ -220,10 +249,10 @@ def _from_checkpoint(
             f"config.json pads with {before}: set to the tokenizer's {tokenizer.pad_id} ('{token}'), before which the "
             "last token of a text is looked for"
         )
-    made = models.from_pretrained(
+    network = models.from_pretrained(
         model.checkpoint, task=task, seed=seed, new_head=config.data.new_head and labelled, **options
     )
-    return made, notes
+    return network, notes
 
 
 def agree(

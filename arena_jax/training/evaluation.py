@@ -19,7 +19,9 @@ from arena_jax.training.restore import restore
 from arena_jax.training.step import Step
 
 
-def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> dict[str, float]:
+def score(
+    step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int, variables: Any = None
+) -> dict[str, float]:
     """Score one model.
 
     Args:
@@ -28,6 +30,7 @@ def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: in
         name: the model's name.
         rows: the data set as its tokens.
         batch_size: examples at a time; raised to what the devices divide.
+        variables: of the model's module, where it has any beside its parameters.
 
     Returns:
         ``loss`` (nats) and what the task has: ``accuracy``; ``perplexity`` and ``bits_per_byte``; ``entity_f1``;
@@ -35,7 +38,7 @@ def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: in
     """
     totals: dict[str, float] = {}
     predicted: list[Any] = []
-    for batch, result in _results(step, params, name, rows, batch_size):
+    for batch, result in _results(step, params, name, rows, batch_size, variables):
         for key, value in result.sums.items():
             totals[key] = totals.get(key, 0.0) + float(value)
         if result.outputs:
@@ -95,11 +98,13 @@ def _spread(step: Step, batch_size: int) -> int:
     return -(-batch_size // devices) * devices
 
 
-def _results(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> Iterator[tuple[Any, Any]]:
+def _results(
+    step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int, variables: Any
+) -> Iterator[tuple[Any, Any]]:
     """Each batch with its result, both whole on every process; one is computed while the last one is read."""
     waiting = None
     for index, batch in enumerate(data.evaluation_batches(rows, _spread(step, batch_size))):
-        result = step.evaluate(name, params, local_rows(batch), index)
+        result = step.evaluate(name, params, local_rows(batch), index, variables)
         if waiting is not None:
             yield waiting
         waiting = (batch, result)

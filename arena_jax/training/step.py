@@ -84,6 +84,16 @@ class Step:
         variables = replicate(self._initial_variables, self.mesh)
         return TrainState(replicate(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state, variables)
 
+    def abstract_state(self) -> TrainState:
+        """The state before the first step with shapes in place of arrays, whole on every device of the mesh."""
+        opt_state = jax.eval_shape(self.optimizer.init, self._initial)
+        count: Any = jax.ShapeDtypeStruct((), jnp.int32)
+        whole = replicated(self.mesh)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
+            TrainState(count, self._initial, opt_state),
+        )
+
     def new_programs(self) -> list[Program]:
         """The programs compiled since this was last asked."""
         new = self.programs[self._reported :]

@@ -110,6 +110,27 @@ MUTANTS = (
         HIDING,
     ),
     fault(
+        "squared error halved",
+        "training.regression:regression",
+        "jnp.square(outputs - ",
+        "0.5 * jnp.square(outputs - ",
+        "loss/bert/regression/float64",
+    ),
+    fault(
+        "decisions of a row added, not averaged",
+        "training.multi_label:multi_label",
+        "jnp.mean(loss, axis=-1)",
+        "jnp.sum(loss, axis=-1)",
+        "loss/bert/multi_label_classification/float64",
+    ),
+    fault(
+        "a decision's loss forgets what was decided",
+        "training.multi_label:multi_label",
+        "jnp.maximum(logits, 0) - logits * labels",
+        "jnp.maximum(logits, 0)",
+        "loss/bert/multi_label_classification/float64",
+    ),
+    fault(
         "rows that fill the last batch count",
         "training.batch_sums:example_rows",
         "if valid is None else",

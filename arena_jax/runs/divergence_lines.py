@@ -8,11 +8,11 @@ from typing import Any
 Record = Mapping[str, Any]
 
 
-def skipped_lines(record: Record) -> list[str]:
+def skipped(record: Record) -> list[str]:
     """Which models sat out steps since the last line.
 
     Example:
-        >>> skipped_lines({"models": {"bert": {"skipped": 0}, "gpt2": {"skipped": 3}}})
+        >>> skipped({"models": {"bert": {"skipped": 0}, "gpt2": {"skipped": 3}}})
         ['  ! gpt2 sat out 3 steps: its loss or gradient was not finite']
     """
     counts = {name: metrics.get("skipped", 0) for name, metrics in record["models"].items()}
@@ -23,11 +23,11 @@ def skipped_lines(record: Record) -> list[str]:
     ]
 
 
-def divergence_lines(records: Sequence[Record]) -> list[str]:
+def totals(records: Sequence[Record]) -> list[str]:
     """Which models sat out steps in the whole run, and what became of them.
 
     Example:
-        >>> divergence_lines([{"kind": "train", "step": 9, "models": {"gpt2": {"skipped": 3}}}])
+        >>> totals([{"kind": "train", "step": 9, "models": {"gpt2": {"skipped": 3}}}])
         ['gpt2 sat out 3 of 9 steps']
     """
     trains = [record for record in records if record["kind"] == "train"]
