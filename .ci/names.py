@@ -17,7 +17,7 @@ WORDS = frozenset(
     }
 )
 # Packages whose names are still being replaced.
-LATER = ("data", "runs", "training", "transforms", "models/huggingface")
+LATER = ("runs", "training")
 
 
 def bound(tree: ast.AST) -> Iterator[tuple[str, int]]:

@@ -182,13 +182,13 @@ def _tokens(model: ModelFacts, tokenizer: TokenizerFacts, problems: list[str], n
     for role, tokens in model.ends.items():
         # A number outside the table is a leftover that can mean nothing.
         stated = [token for token in tokens if 0 <= token < rows]
-        own = tokenizer.special.get(role)
-        if own is None:
-            own = tokenizer.special.get({"bos": "cls", "eos": "sep"}[role])
-        if stated and own is not None and own not in stated:
+        token_id = tokenizer.special.get(role)
+        if token_id is None:
+            token_id = tokenizer.special.get({"bos": "cls", "eos": "sep"}[role])
+        if stated and token_id is not None and token_id not in stated:
             what = {"bos": "start", "eos": "end"}[role]
             notes.append(
-                f"config.json says that token {stated[0]} is the {what} of a text, the tokenizer says {own}: "
+                f"config.json says that token {stated[0]} is the {what} of a text, the tokenizer says {token_id}: "
                 "is it this model's own?"
             )
     if tokenizer.padding_side != "right":
@@ -271,8 +271,8 @@ def _classes(
                 f"example label_names={order[:80]}"
             )
         elif not unnamed(data.label_names):
-            shown = few([f"{i} is {name}" for i, name in enumerate(data.label_names)])
-            notes.append(f"the model's outputs have no names; they are taken as the data number them: {shown}")
+            listing = few([f"{i} is {name}" for i, name in enumerate(data.label_names)])
+            notes.append(f"the model's outputs have no names; they are taken as the data number them: {listing}")
         return tuple(range(count))
     assert model.label_names is not None
     exact = {name: number for number, name in enumerate(model.label_names)}
@@ -305,6 +305,6 @@ def _classes(
     if renamed:
         notes.append(f"classes matched without regard to case: {few(renamed)}")
     if any(outputs[label] != label for label in used):
-        shown = few([f"{i} is {name}" for i, name in enumerate(model.label_names)])
-        notes.append(f"classes are matched by name; in the order of the model's outputs {shown}")
+        listing = few([f"{i} is {name}" for i, name in enumerate(model.label_names)])
+        notes.append(f"classes are matched by name; in the order of the model's outputs {listing}")
     return tuple(outputs)

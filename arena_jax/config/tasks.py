@@ -19,12 +19,12 @@ _EVERYDAY = {
 _TASK_OF = {name: task for task, names in _EVERYDAY.items() for name in names.split()}
 
 
-def task_hint(name: object, known: Iterable[str]) -> str:
-    """Say which task was probably meant, by its everyday name or by the nearest one.
+def task_hint(name: object, tasks: Iterable[str]) -> str:
+    """The task that was probably meant, by its everyday name or by the nearest one.
 
     Args:
         name: what was given.
-        known: the tasks that there are.
+        tasks: those that there are.
 
     Returns:
         A clause for the end of an error message.
@@ -35,7 +35,7 @@ def task_hint(name: object, known: Iterable[str]) -> str:
         >>> task_hint("mlm", ["language-model"])
         "did you mean 'language-model'?"
     """
-    tasks = list(known)
+    tasks = list(tasks)
     meant = _TASK_OF.get(str(name).strip().casefold().replace("_", "-").replace(" ", "-"))
     if meant in ("causal-lm", "masked-lm") and meant not in tasks:
         meant = "language-model"

@@ -73,8 +73,8 @@ def text_columns(table: Table) -> tuple[str | None, str | None]:
     """The column of the text, and that of the second text where there are two."""
     names = PARTS[CLASSIFICATION]["text"]
     single = _column(table, names[:1])
-    for one, other in PAIRS if single is None else ():
-        columns = _column(table, (one,)), _column(table, (other,))
+    for first, other in PAIRS if single is None else ():
+        columns = _column(table, (first,)), _column(table, (other,))
         if None not in columns:
             return columns
     single = single or _column(table, names[1:])
@@ -82,10 +82,10 @@ def text_columns(table: Table) -> tuple[str | None, str | None]:
         return single, _column(table, (f"{single}_pair", f"{single}2", f"{single}_b"))
     counted = {_plain(column): column for column in table.columns}
     for plain, column in counted.items():
-        for one, other in (("1", "2"), ("a", "b"), ("first", "second")):
+        for first, other in (("1", "2"), ("a", "b"), ("first", "second")):
             for partner in (
-                plain.removesuffix(one) + other if plain.endswith(one) else "",
-                other + plain.removeprefix(one) if plain.startswith(one) else "",
+                plain.removesuffix(first) + other if plain.endswith(first) else "",
+                other + plain.removeprefix(first) if plain.startswith(first) else "",
             ):
                 if (
                     partner in counted
@@ -94,12 +94,13 @@ def text_columns(table: Table) -> tuple[str | None, str | None]:
                     and _texts(table, counted[partner])
                 ):
                     return column, counted[partner]
-    return _column(table, [one for one, _ in PAIRS]), None
+    return _column(table, [first for first, _ in PAIRS]), None
 
 
 def _texts(table: Table, column: str) -> bool:
-    values: Sequence[Any] = table.columns[column]
-    return all(isinstance(value, str) for value in values[:100] if value is not None)
+    """Whether a column holds texts, and not the numbers of rows."""
+    values: Sequence[Any] = [value for value in table.columns[column][:100] if value is not None]
+    return all(isinstance(value, str) for value in values) and not all(value.strip().isdigit() for value in values)
 
 
 def guess_task(table: Table, columns: Mapping[str, str]) -> str:

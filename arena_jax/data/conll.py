@@ -112,14 +112,14 @@ def _table(path: Path, sentences: list[list[Line]], width: int, comments: int) -
     columns: dict[str, list[list[str]]] = {"words": [[fields[first] for _, fields in lines] for _, lines in whole]}
     for field in range(first + 1, width):
         columns[f"field {field + 1}"] = [[fields[field] for _, fields in lines] for _, lines in whole]
-    chosen = _tag_field(columns, first, width)
-    if chosen is not None:
-        columns["tags"] = columns.pop(f"field {chosen + 1}")
+    tag_field = _tag_field(columns, first, width)
+    if tag_field is not None:
+        columns["tags"] = columns.pop(f"field {tag_field + 1}")
         others = [name for name in columns if name.startswith("field")]
         if others:
             notes.append(
-                f"{width} fields a line: the tag is field {chosen + 1}; not used: {few(others)} (label='{others[-1]}' "
-                "takes another)"
+                f"{width} fields a line: the tag is field {tag_field + 1}; not used: {few(others)} "
+                f"(label='{others[-1]}' takes another)"
             )
     return Table(columns, str(path), [row for row, _ in whole], rejected=rejected, notes=tuple(notes))
 
@@ -168,9 +168,9 @@ def _tag_field(columns: dict[str, list[list[str]]], first: int, width: int) -> i
     if last - 1 <= first:
         return last
     before = {tag for row in columns[f"field {last}"] for tag in row}
-    own, other = scheme_of(tags), scheme_of(before)
+    scheme, other = scheme_of(tags), scheme_of(before)
     if other is not None:
         kinds = {other.read(tag)[1] for tag in before} - {""}
-        if tags <= {"O", "_", "-"} or (own is not None and {own.read(tag)[1] for tag in tags} - {""} <= kinds):
+        if tags <= {"O", "_", "-"} or (scheme is not None and {scheme.read(tag)[1] for tag in tags} - {""} <= kinds):
             return last - 1
     return last

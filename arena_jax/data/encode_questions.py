@@ -68,18 +68,18 @@ def encode_questions(
     windows = tokenizer.configured(max_length, stride=overlap, strategy="only_second")
     for example, encoding in enumerate(encodings(windows, pairs)):
         answers = data.columns["answers"][example]
-        found = False
+        in_window = False
         for window in (encoding, *encoding.overflowing):
             spans = np.asarray(window.offsets, np.int32).reshape(-1, 2)
             context = np.asarray([part == 1 for part in window.sequence_ids], bool)
             spans[~context] = -1
             start, end = _answer_tokens(spans, context, answers[0]) if answers else (0, 0)
-            found |= end > 0
+            in_window |= end > 0
             ids.append(window.ids or [tokenizer.pad_id])
             types.append(window.type_ids or [0])
             offsets.append(spans if len(spans) else np.full((1, 2), -1, np.int32))
             columns.append((start, end, example, len(columns)))
-        outside += bool(answers) and not found
+        outside += bool(answers) and not in_window
     tokens, fill = token_columns(tokenizer, ids, types, token_types)
     names = ("start_positions", "end_positions", "example_index", "feature_index")
     notes = [f"{len(data):,} questions in {len(ids):,} windows of up to {max_length} tokens, sharing {overlap}"]

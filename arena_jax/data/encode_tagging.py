@@ -43,11 +43,11 @@ def encode_tagging(
         for word in encoding.word_ids:
             row.append(IGNORED if word is None or word == before else labels[word])
             before = word
-        seen = {word for word in encoding.word_ids if word is not None}
-        cut = {word for part in encoding.overflowing for word in part.word_ids if word is not None} - seen
+        words_encoded = {word for word in encoding.word_ids if word is not None}
+        cut = {word for part in encoding.overflowing for word in part.word_ids if word is not None} - words_encoded
         cut_rows += bool(encoding.overflowing)
         cut_words += len(cut)
-        lost_words += len(words) - len(seen) - len(cut)
+        lost_words += len(words) - len(words_encoded) - len(cut)
         kinds, pieces = encoding.type_ids, encoding.ids
         if not pieces:
             pieces, kinds, row = [tokenizer.stand_in_id], [0], [IGNORED]

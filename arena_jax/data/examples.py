@@ -35,7 +35,7 @@ def examples_of(
     table: Table,
     task: str,
     columns: Mapping[str, str],
-    known: Classes | None = None,
+    classes_before: Classes | None = None,
     *,
     problem_type: str | None = None,
     max_bad_records: float = LIMIT,
@@ -46,7 +46,7 @@ def examples_of(
         table: the table.
         task: one of the four kinds of examples.
         columns: part to column, from `find_columns`.
-        known: the classes or tags that there are; None takes those that occur.
+        classes_before: the classes or tags that there are; None takes those that occur.
         problem_type: "regression" or "multi_label_classification"; None: one class each.
         max_bad_records: largest fraction of the records that may be left out.
 
@@ -64,12 +64,12 @@ def examples_of(
     classes = Classes((), True)
     if task == QUESTIONS:
         out: Columns = {part: _texts(rejected, table, columns[part], values[part]) for part in ("question", "context")}
-        given = values.get("id")
-        out["id"] = [str(row) for row in (range(len(table.rows)) if given is None else given)]
+        ids = values.get("id")
+        out["id"] = [str(row) for row in (range(len(table.rows)) if ids is None else ids)]
         out["answers"], more = _answers(rejected, table, values["answers"], out["context"])
         notes += more
     elif task == TAGGING:
-        out, classes = _tagged(rejected, table, columns, values, known)
+        out, classes = _tagged(rejected, table, columns, values, classes_before)
     else:
         out = {
             part: _texts(rejected, table, columns[part], values[part])
@@ -77,12 +77,12 @@ def examples_of(
             if part in values
         }
         if task != LANGUAGE:
-            if known is None and columns["label"] in table.class_names:
-                known = Classes(table.class_names[columns["label"]], True)
-            if known is None and problem_type is None:
-                known, beside = _named_beside(table, columns["label"], values["label"])
+            if classes_before is None and columns["label"] in table.class_names:
+                classes_before = Classes(table.class_names[columns["label"]], True)
+            if classes_before is None and problem_type is None:
+                classes_before, beside = _named_beside(table, columns["label"], values["label"])
             read = {REGRESSION: _measures, MULTI_LABEL: _several}.get(problem_type or "", _single)
-            out["label"], classes = read(rejected, table, values["label"], known)
+            out["label"], classes = read(rejected, table, values["label"], classes_before)
     notes += classes.notes
     keep = [index for index, row in enumerate(table.rows) if row not in rejected.reasons]
     notes += rejected.settle(total, max_bad_records)
@@ -109,9 +109,11 @@ def _blank(
             )
         return out, [f"{len(empty):,} of {len(out['text']):,} texts are blank ({names}); kept with their label"]
     left = set(empty)
-    kept = {part: [value for index, value in enumerate(values) if index not in left] for part, values in out.items()}
+    remaining = {
+        part: [value for index, value in enumerate(values) if index not in left] for part, values in out.items()
+    }
     what = "sentences without any word" if task == TAGGING else "empty documents"
-    return kept, [f"{len(empty):,} {what} left out"]
+    return remaining, [f"{len(empty):,} {what} left out"]
 
 
 def _texts(rejected: Rejected, table: Table, column: str, values: Iterable[Any]) -> list[str]:
@@ -141,7 +143,7 @@ def _tagged(
     table: Table,
     columns: Mapping[str, str],
     values: Mapping[str, Sequence[Any]],
-    known: Classes | None,
+    classes_before: Classes | None,
 ) -> tuple[Columns, Classes]:
     words: list[list[str]] = []
     tags: list[list[Any]] = []
@@ -157,9 +159,11 @@ def _tagged(
         words.append([] if wrong else [_encodable(rejected, row, word) for word in text])
         tags.append([] if wrong else list(labels))
     flat = [(row, tag) for row, labels in zip(table.rows, tags, strict=True) for tag in labels]
-    if known is None and columns["label"] in table.class_names:
-        known = Classes(table.class_names[columns["label"]], True)
-    numbers, classes = number_labels(rejected, [row for row, _ in flat], [tag for _, tag in flat], known, tags=True)
+    if classes_before is None and columns["label"] in table.class_names:
+        classes_before = Classes(table.class_names[columns["label"]], True)
+    numbers, classes = number_labels(
+        rejected, [row for row, _ in flat], [tag for _, tag in flat], classes_before, tags=True
+    )
     out: Columns = {"words": words, "labels": []}
     at = 0
     for labels in tags:
@@ -169,10 +173,10 @@ def _tagged(
 
 
 def _single(
-    rejected: Rejected, table: Table, values: Sequence[Any], known: Classes | None
+    rejected: Rejected, table: Table, values: Sequence[Any], classes_before: Classes | None
 ) -> tuple[list[Any], Classes]:
     """One class per record."""
-    return number_labels(rejected, table.rows, values, known)
+    return number_labels(rejected, table.rows, values, classes_before)
 
 
 def _named_beside(table: Table, column: str, values: Sequence[Any]) -> tuple[Classes | None, list[str]]:
@@ -193,7 +197,7 @@ def _named_beside(table: Table, column: str, values: Sequence[Any]) -> tuple[Cla
 
 
 def _measures(
-    rejected: Rejected, table: Table, values: Sequence[Any], known: Classes | None
+    rejected: Rejected, table: Table, values: Sequence[Any], classes_before: Classes | None
 ) -> tuple[list[Any], Classes]:
     """One number per record."""
     out: list[float] = []
@@ -207,15 +211,15 @@ def _measures(
             number = float(value)
         if not math.isfinite(number) or abs(number) > 1e30:
             absent = value is None or (isinstance(value, str) and not value.strip())
-            shown = "has no label" if absent else f": {str(value)[:40]!r} is no number to learn"
-            rejected.add(row, shown)
+            reason = "has no label" if absent else f": {str(value)[:40]!r} is no number to learn"
+            rejected.add(row, reason)
             number = 0.0
         out.append(number)
     return out, Classes((), True)
 
 
 def _several(
-    rejected: Rejected, table: Table, values: Sequence[Any], known: Classes | None
+    rejected: Rejected, table: Table, values: Sequence[Any], classes_before: Classes | None
 ) -> tuple[list[Any], Classes]:
     """Any number of classes per record: lists of classes, lists of 0 and 1 per class, or names between , ; or |."""
     rows: list[list[Any]] = []
@@ -240,29 +244,29 @@ def _several(
         else:
             rejected.add(row, "has no list of labels")
             rows.append([])
-    many_hot = _many_hot(rows, known)
+    many_hot = _many_hot(rows, classes_before)
     if many_hot is not None:
         count = len(rows[0])
-        classes = known or Classes(tuple(str(number) for number in range(count)), True)
+        classes = classes_before or Classes(tuple(str(number) for number in range(count)), True)
         notes.append("labels are a 0 or 1 for each class")
         return many_hot, Classes(classes.names, classes.numbered, (*classes.notes, *notes))
     flat = [(row, label) for row, labels in zip(table.rows, rows, strict=True) for label in labels]
-    numbers, classes = number_labels(rejected, [row for row, _ in flat], [label for _, label in flat], known)
+    numbers, classes = number_labels(rejected, [row for row, _ in flat], [label for _, label in flat], classes_before)
     if not classes.names:
         raise ArenaError(f"{table.where}: no record has a label")
     out, at = [], 0
     for labels in rows:
-        own = numbers[at : at + len(labels)]
-        out.append(sorted({number for number in own if number is not None}))
+        row_numbers = numbers[at : at + len(labels)]
+        out.append(sorted({number for number in row_numbers if number is not None}))
         at += len(labels)
     return out, Classes(classes.names, classes.numbered, (*classes.notes, *notes))
 
 
-def _many_hot(rows: list[list[Any]], known: Classes | None) -> list[list[int]] | None:
+def _many_hot(rows: list[list[Any]], classes_before: Classes | None) -> list[list[int]] | None:
     """Rows of 0 and 1 as the classes that have 1; None where the rows are lists of classes."""
     width = len(rows[0]) if rows else 0
     plain = all(len(row) == width and all(type(x) in (int, float, bool) and x in (0, 1) for x in row) for row in rows)
-    if width < 2 or not plain or (known is not None and len(known.names) != width):
+    if width < 2 or not plain or (classes_before is not None and len(classes_before.names) != width):
         return None
     # A class is listed once; so rows that repeat a number, or hold fractions or truths, say it for each class.
     if not any(len(set(row)) < len(row) or any(type(x) is not int for x in row) for row in rows):

@@ -17,7 +17,7 @@ _WORDS = {
     **dict.fromkeys(("test", "testb"), "test"),
 }
 _SHARD = re.compile(r"(\d{4,6})-of-(\d{4,6})")
-_KNOWN = (*TABLES, *TEXTS, *TAGGED, *SPLIT_ENDINGS)
+_ENDINGS = (*TABLES, *TEXTS, *TAGGED, *SPLIT_ENDINGS)
 
 Splits = dict[str, list[Path]]
 
@@ -108,7 +108,7 @@ def _data_files(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith((".", "_")) and ending_of(path) in _KNOWN
+        if path.is_file() and not path.name.startswith((".", "_")) and ending_of(path) in _ENDINGS
     ]
 
 
@@ -137,13 +137,13 @@ def _complete(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         shard = _SHARD.search(path.name)
         if shard:
-            count, seen = numbers.setdefault(_SHARD.sub("#", path.name), (int(shard[2]), set()))
+            count, shards = numbers.setdefault(_SHARD.sub("#", path.name), (int(shard[2]), set()))
             if int(shard[2]) != count:
                 raise ArenaError(f"{path.parent} holds parts of {count} and of {shard[2]} shards: keep one set of them")
-            seen.add(int(shard[1]))
-    for name, (count, seen) in numbers.items():
-        missing = sorted(set(range(count)) - seen)
-        if missing and not (min(seen) == 1 and missing == [0] and count in seen):
+            shards.add(int(shard[1]))
+    for name, (count, shards) in numbers.items():
+        missing = sorted(set(range(count)) - shards)
+        if missing and not (min(shards) == 1 and missing == [0] and count in shards):
             lacks = few([f"{number:05d}" for number in missing])
             raise ArenaError(f"{paths[0].parent}: of the {count} shards {name} these are missing: {lacks}; fetch them")
     return sorted(paths)

@@ -11,7 +11,7 @@ from arena_jax.data.documents import split_documents
 from arena_jax.data.table import Table
 
 # name: (id, subset, revision). WNUT-17's own repository holds a script, which is never run; its Parquet copy does.
-KNOWN: dict[str, tuple[str, str | None, str | None]] = {
+DATA_SETS: dict[str, tuple[str, str | None, str | None]] = {
     "sst2": ("stanfordnlp/sst2", None, None),
     "wikitext2": ("Salesforce/wikitext", "wikitext-2-raw-v1", None),
     "wnut17": ("leondz/wnut_17", None, "refs/convert/parquet"),
@@ -35,7 +35,7 @@ def hub_tables(name: str, subset: str | None) -> tuple[dict[str, Table], str]:
     stay_offline_if_unreachable()
     import datasets
 
-    place, known_subset, revision = KNOWN.get(name, (name, None, None))
+    place, known_subset, revision = DATA_SETS.get(name, (name, None, None))
     subset = subset or known_subset
     datasets.disable_progress_bars()
     try:

@@ -53,7 +53,9 @@ def read_label(value: Any) -> tuple[str, str]:
             return "float", str(int(value))
         return "measure", str(value)
     if not isinstance(value, str):
-        return "wrong", f"a label is a number or a name, not a {type(value).__name__}"
+        several = isinstance(value, list | tuple)
+        hint = "; say problem_type=multi_label_classification to learn several" if several else ""
+        return "wrong", f"a label is a number or a name, not a {type(value).__name__}{hint}"
     text = value.strip()
     if not text:
         return "absent", ""
@@ -74,7 +76,7 @@ def number_labels(
     rejected: Rejected,
     rows: Sequence[str],
     values: Sequence[Any],
-    known: Classes | None = None,
+    classes_before: Classes | None = None,
     *,
     tags: bool = False,
 ) -> tuple[list[int | None], Classes]:
@@ -89,7 +91,7 @@ def number_labels(
         rejected: takes the records without a usable label.
         rows: what to call each record.
         values: its label.
-        known: classes that are named already: by the source, by the user, or by the training split.
+        classes_before: classes that are named already: by the source, by the user, or by the training split.
         tags: whether these are tags of words: completed within their scheme, "O" first.
 
     Returns:
@@ -115,35 +117,39 @@ def number_labels(
             (kind, str(value).strip() if kind == "float" else text)
             for (kind, text), value in zip(read, values, strict=True)
         ]
-    if known is None and whole and use:
+    if classes_before is None and whole and use:
         # A class that is kept secret, or that annotators did not agree on, is -1 in many sets.
         distinct = {int(read[index][1]) for index in use}
         if -1 in distinct and distinct - {-1} == set(range(len(distinct) - 1)):
             use = _without_secret(rejected, rows, read, use)
-    elif known is not None and known.numbered and whole and "-1" not in known.names:
+    elif classes_before is not None and classes_before.numbered and whole and "-1" not in classes_before.names:
         use = _without_secret(rejected, rows, read, use)
-    if known is None:
-        known = _classes(rejected.where, rows, read, use, tags)
-    index_of = {name: number for number, name in enumerate(known.names)}
-    by_number = known.numbered and whole and not all(read[index][1] in index_of for index in use)
+    if classes_before is None:
+        classes_before = _classes(rejected.where, rows, read, use, tags)
+    index_of = {name: number for number, name in enumerate(classes_before.names)}
+    by_number = classes_before.numbered and whole and not all(read[index][1] in index_of for index in use)
     for index in use:
         text = read[index][1]
         if by_number:
-            if not 0 <= int(text) < len(known.names):
+            if not 0 <= int(text) < len(classes_before.names):
                 raise ArenaError(
-                    f"{rejected.where} {rows[index]}: label {text} is out of range; there are {len(known.names)} "
-                    f"classes, 0 to {len(known.names) - 1}"
+                    f"{rejected.where} {rows[index]}: label {text} is out of range; there are "
+                    f"{len(classes_before.names)} classes, 0 to {len(classes_before.names) - 1}"
                 )
             numbers[index] = int(text)
         elif text in index_of:
             numbers[index] = index_of[text]
         else:
-            clause = nearest(text, known.names) if len(known.names) <= 20 else f"there are {len(known.names)} labels"
+            clause = (
+                nearest(text, classes_before.names)
+                if len(classes_before.names) <= 20
+                else f"there are {len(classes_before.names)} labels"
+            )
             raise ArenaError(
                 f"{rejected.where} {rows[index]}: label {text[:40]!r} is out of range: it is not one of the training "
                 f"labels; {clause}"
             )
-    return numbers, known
+    return numbers, classes_before
 
 
 def _without_secret(rejected: Rejected, rows: Sequence[str], read: list[tuple[str, str]], use: list[int]) -> list[int]:

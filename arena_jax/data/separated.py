@@ -72,18 +72,18 @@ def read_csv(path: Path, text: str) -> Table:
     even, most, rows = [], 0.0, None
     for separator in candidates:
         try:
-            found = _rows(path, text, separator, 0)
+            candidate = _rows(path, text, separator, 0)
         except ArenaError:
             continue
-        width = len(found[0][1])
-        share = sum(len(row) == width for _, row in found) / len(found)
+        width = len(candidate[0][1])
+        share = sum(len(row) == width for _, row in candidate) / len(candidate)
         if width > 1 and share == 1.0:
-            even.append((separator, found))
+            even.append((separator, candidate))
         if width > 1 and share > most:
-            most, rows = share, (separator, found)
-    chosen = even[0] if even else rows if rows and most > 0.9 else (",", None)
-    separator = chosen[0]
-    whole = chosen[1] or _rows(path, text, separator, 0)
+            most, rows = share, (separator, candidate)
+    best = even[0] if even else rows if rows and most > 0.9 else (",", None)
+    separator = best[0]
+    whole = best[1] or _rows(path, text, separator, 0)
     notes = () if separator == "," else (f"values are separated by {_WORDS[separator]}",)
     return _table(path, whole, notes)
 
@@ -121,7 +121,7 @@ def _table(path: Path, rows: list[Row], notes: tuple[str, ...]) -> Table:
     if width < len(names):
         notes = (*notes, f"{len(names) - width} empty columns left out")
     names = names[:width]
-    kept: list[Row] = []
+    complete: list[Row] = []
     rejected: dict[str, str] = {}
     for number, row in body:
         if len(row) > width and not "".join(row[width:]).strip():
@@ -132,11 +132,11 @@ def _table(path: Path, rows: list[Row], notes: tuple[str, ...]) -> Table:
                 f" ({', '.join(names)[:80]}); the first line must hold the column names"
             )
         else:
-            kept.append((number, row))
+            complete.append((number, row))
     names = [name or f"column {index + 1}" for index, name in enumerate(names)]
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
         raise ArenaError(f"{path} names the column '{twice}' twice in line {rows[0][0]}; rename one")
     check_names(path, names)
-    columns = {name: [row[index] for _, row in kept] for index, name in enumerate(names)}
-    return Table(columns, str(path), [f"line {number}" for number, _ in kept], rejected=rejected, notes=notes)
+    columns = {name: [row[index] for _, row in complete] for index, name in enumerate(names)}
+    return Table(columns, str(path), [f"line {number}" for number, _ in complete], rejected=rejected, notes=notes)

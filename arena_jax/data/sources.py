@@ -27,7 +27,7 @@ from arena_jax.data.dataset import (
 from arena_jax.data.examples import examples_of
 from arena_jax.data.files import SPLIT_ENDINGS, TABLES, TAGGED, TEXTS, read_file
 from arena_jax.data.folders import Splits, pattern_files, split_files, split_of
-from arena_jax.data.hub import KNOWN, hub_tables, saved_tables
+from arena_jax.data.hub import DATA_SETS, hub_tables, saved_tables
 from arena_jax.data.labels import Classes
 from arena_jax.data.memory import tables_in_memory
 from arena_jax.data.records import LIMIT, Rejected
@@ -105,7 +105,7 @@ def load(
         >>> load(["a good film", "a bad film"], ["good", "bad"], split="all").columns["label"]
         [1, 0]
     """
-    wanted = None if task is None else data_task(task)
+    task_kind = None if task is None else data_task(task)
     columns = dict(columns or {})
     if split not in SPLITS:
         raise ArenaError(f"unknown split '{split}'; {nearest(split, SPLITS)}")
@@ -113,13 +113,13 @@ def load(
         raise ArenaError(f"unknown problem_type '{problem_type}'; {nearest(str(problem_type), PROBLEM_TYPES)}")
     if not 0 <= max_bad_records < 1:
         raise ArenaError(f"max_bad_records is {max_bad_records}: give a fraction from 0 to below 1")
-    if wanted is not None:
-        check_parts(wanted, columns)
+    if task_kind is not None:
+        check_parts(task_kind, columns)
     if isinstance(label_names, str) or not all(isinstance(name, str) for name in label_names):
         raise ArenaError(f"label_names is {label_names!r}: give a list of names, of class 0, 1, …")
     if len(set(label_names)) < len(label_names):
         raise ArenaError(f"label_names holds a name twice: {few(label_names)}")
-    known = Classes(tuple(label_names), True) if label_names else None
+    classes = Classes(tuple(label_names), True) if label_names else None
     if isinstance(source, str | Path):
         name = str(source)
         if not name.strip():
@@ -127,23 +127,23 @@ def load(
         if labels is not None:
             raise ArenaError(f"labels go with a list of texts; '{name[:60]}' has a column for them: columns=")
         if name in BUILT_IN:
-            _check_task(name, wanted, BUILT_IN[name])
+            _check_task(name, task_kind, BUILT_IN[name])
             if name == "python-docs":
                 data = python_docs(split, validation_fraction=validation_fraction, seed=seed)
             else:
                 data = synthetic_sentiment(split)
             return data if limit is None else data.take(limit)
-        if name in KNOWN:
-            _check_task(name, wanted, _KNOWN_TASK[name])
-            wanted = _KNOWN_TASK[name]
-        tables, provenance = _tables(name, wanted, subset)
+        if name in DATA_SETS:
+            _check_task(name, task_kind, _KNOWN_TASK[name])
+            task_kind = _KNOWN_TASK[name]
+        tables, provenance = _tables(name, task_kind, subset)
     else:
         name, provenance = "in memory", type(source).__name__
         in_memory = tables_in_memory(source, labels, split_of)
         tables = {key: partial(_same, table) for key, table in in_memory.items()}
-    if Path(name).name == "sst2" and known is None:
-        known = Classes(("negative", "positive"), True)
-    reading = Reading(wanted, columns, known, problem_type, max_bad_records)
+    if Path(name).name == "sst2" and classes is None:
+        classes = Classes(("negative", "positive"), True)
+    reading = Reading(task_kind, columns, classes, problem_type, max_bad_records)
     data = _split(name, tables, reading, split, validation_fraction, seed)
     data = dataclasses.replace(data, provenance=provenance)
     return data if limit is None else data.take(limit)
@@ -158,7 +158,7 @@ class Reading:
 
     task: str | None
     columns: Mapping[str, str]
-    known: Classes | None
+    classes: Classes | None
     problem_type: str | None
     max_bad_records: float
 
@@ -188,29 +188,29 @@ def _split(
     problem_type = None if reading.problem_type == "single_label_classification" else reading.problem_type
     # Parts are found in the training split, and are the same columns in every split.
     parts = find_columns(first, kind, reading.columns)
-    known = reading.known if kind in (CLASSIFICATION, TAGGING) else None
+    classes_before = reading.classes if kind in (CLASSIFICATION, TAGGING) else None
     notes: list[str] = []
 
     def examples(of: Table, classes: Classes | None) -> Any:
         return examples_of(of, kind, parts, classes, problem_type=problem_type, max_bad_records=reading.max_bad_records)
 
     if first is not table and kind in (CLASSIFICATION, TAGGING):
-        classes = examples(first, known).classes
-        known = classes if classes.names else known
+        classes = examples(first, classes_before).classes
+        classes_before = classes if classes.names else classes_before
         parts = {part: column for part, column in parts.items() if column in table.columns or part not in ("id",)}
-    found = examples(table, known)
-    if known is not None and found.classes is known and first is not table:
-        notes = [note for note in found.notes if note not in known.notes]
+    data_examples = examples(table, classes_before)
+    if classes_before is not None and data_examples.classes is classes_before and first is not table:
+        notes = [note for note in data_examples.notes if note not in classes_before.notes]
     else:
-        notes = found.notes
+        notes = data_examples.notes
     data = Dataset(
         Path(name).name,
         kind,
         split,
-        found.columns,
-        found.classes.names,
+        data_examples.columns,
+        data_examples.classes.names,
         notes=tuple(notes),
-        numbered=found.classes.numbered,
+        numbered=data_examples.classes.numbered,
         problem_type=problem_type,
     )
     if not holds_out:
@@ -218,20 +218,20 @@ def _split(
     others = sorted(set(tables) - {"train", "all", "test"})
     if others:
         data = dataclasses.replace(data, notes=(*data.notes, f"other splits, not used: {few(others)}"))
-    groups = list(dict.fromkeys(found.columns["context"])) if kind == QUESTIONS else None
+    groups = list(dict.fromkeys(data_examples.columns["context"])) if kind == QUESTIONS else None
     count = len(data) if groups is None else len(groups)
-    chosen = held_out(count, fraction, seed, name)[split == "validation"]
+    indices = held_out(count, fraction, seed, name)[split == "validation"]
     if groups is not None:
-        contexts = {groups[index] for index in chosen}
-        chosen = [row for row, context in enumerate(found.columns["context"]) if context in contexts]
-    out = len(data) - len(chosen) if split == "train" else len(chosen)
+        contexts = {groups[index] for index in indices}
+        indices = [row for row, context in enumerate(data_examples.columns["context"]) if context in contexts]
+    out = len(data) - len(indices) if split == "train" else len(indices)
     note = f"no validation split: {out:,} of {len(data):,} training examples held out (seed {seed})"
-    return data.select(chosen, note=note)
+    return data.select(indices, note=note)
 
 
 def _tables(name: str, task: str | None, subset: str | None) -> tuple[dict[str, Reader], str]:
     path = Path(name)
-    if name in KNOWN:
+    if name in DATA_SETS:
         root = os.environ.get("ARENA_DATA")
         local = Path(root) / _KNOWN_FOLDER[name] if root else None
         if local is not None and local.is_dir():
@@ -247,19 +247,19 @@ def _tables(name: str, task: str | None, subset: str | None) -> tuple[dict[str, 
         beside = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
         clause = nearest(path.name, beside) if len(beside) <= 20 or _close(path.name, beside) else "check the path"
         raise ArenaError(f"no data at {name}; {clause if beside else 'its folder does not exist either'}")
-    elif _close(name, [*BUILT_IN, *KNOWN]) and "/" not in name:
-        raise ArenaError(f"unknown data set '{name}'; {nearest(name, [*BUILT_IN, *KNOWN])}")
+    elif _close(name, [*BUILT_IN, *DATA_SETS]) and "/" not in name:
+        raise ArenaError(f"unknown data set '{name}'; {nearest(name, [*BUILT_IN, *DATA_SETS])}")
     tables, provenance = hub_tables(name, subset)
     return {split: partial(_same, table) for split, table in tables.items()}, provenance
 
 
-def _close(name: str, known: list[str]) -> bool:
-    return bool(difflib.get_close_matches(name, known, n=1))
+def _close(name: str, names: list[str]) -> bool:
+    return bool(difflib.get_close_matches(name, names, n=1))
 
 
 def _looks_like_path(name: str) -> bool:
-    known = Path(name).suffix.lower() in (*TABLES, *TEXTS, *TAGGED, *SPLIT_ENDINGS, *PACKED)
-    return known or name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)
+    has_ending = Path(name).suffix.lower() in (*TABLES, *TEXTS, *TAGGED, *SPLIT_ENDINGS, *PACKED)
+    return has_ending or name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)
 
 
 def _folder(folder: Path, task: str | None, subset: str | None) -> dict[str, Reader]:
@@ -276,6 +276,6 @@ def _readers(splits: Splits, task: str | None) -> dict[str, Reader]:
     return {split: partial(read, paths) for split, paths in splits.items()}
 
 
-def _check_task(name: str, wanted: str | None, own: str) -> None:
-    if wanted is not None and wanted != own:
-        raise ArenaError(f"data set '{name}' is for {own}, not for {wanted}; choose another data set or task")
+def _check_task(name: str, task: str | None, data_kind: str) -> None:
+    if task is not None and task != data_kind:
+        raise ArenaError(f"data set '{name}' is for {data_kind}, not for {task}; choose another data set or task")

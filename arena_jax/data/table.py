@@ -66,16 +66,16 @@ def from_records(
     """
     refused = dict(rejected or {})
     names: dict[str, None] = {}
-    kept = []
+    complete = []
     for row, item in items:
         if not isinstance(item, dict):
             refused[row] = f'{row} is not a JSON object, such as {{"text": …}}'
             continue
-        kept.append((row, item))
+        complete.append((row, item))
         names.update(dict.fromkeys(item))
     check_names(where, names)
-    columns = {name: [item.get(name) for _, item in kept] for name in names}
-    return Table(columns, where, [row for row, _ in kept], rejected=refused, notes=notes)
+    columns = {name: [item.get(name) for _, item in complete] for name in names}
+    return Table(columns, where, [row for row, _ in complete], rejected=refused, notes=notes)
 
 
 def check_names(where: str | Path, names: Iterable[Any]) -> None:

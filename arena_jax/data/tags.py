@@ -115,8 +115,8 @@ def _recognise(names: list[str]) -> tuple[Scheme | None, str]:
         if prefixes <= set(_SCHEMES[scheme]):
             beside = tuple(name for name in odd if name != "O")
             return Scheme(scheme, delimiter, beside), ""
-    known = {prefix for parts in _SCHEMES.values() for prefix in parts}
-    wrong = sorted(prefixes - known)
+    prefixes_of_schemes = {prefix for parts in _SCHEMES.values() for prefix in parts}
+    wrong = sorted(prefixes - prefixes_of_schemes)
     if wrong:
         example = next(name for name in (*typed, *bare) if name[0] == wrong[0])
         return None, f"'{example}' has no prefix of a scheme"

@@ -89,7 +89,7 @@ class Tokenizer:
             text = text if normalizer is None else normalizer.normalize_str(text)
             return [text] if splitter is None else [piece for piece, _ in splitter.pre_tokenize_str(text)]
 
-        return tuple(what for what, (one, other) in _DIFFERENCES.items() if pieces(one) == pieces(other))
+        return tuple(what for what, (first, other) in _DIFFERENCES.items() if pieces(first) == pieces(other))
 
     @property
     def facts(self) -> TokenizerFacts:

@@ -7,7 +7,7 @@ import glob
 import os
 
 from arena_jax.config import ModelConfig, RunConfig
-from arena_jax.data.hub import KNOWN
+from arena_jax.data.hub import DATA_SETS
 from arena_jax.data.sources import BUILT_IN
 
 
@@ -24,7 +24,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         True
     """
     name = config.data.name
-    if name not in BUILT_IN and name not in KNOWN and (os.path.exists(name) or glob.glob(name)):
+    if name not in BUILT_IN and name not in DATA_SETS and (os.path.exists(name) or glob.glob(name)):
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=os.path.abspath(name)))
     return dataclasses.replace(config, models=tuple(map(_absolute_model, config.models)))
 

@@ -1,5 +1,6 @@
 """The ablation game of a model, against single evaluations, closed forms and PyTorch."""
 
+import functools
 import warnings
 
 import jax
@@ -51,6 +52,12 @@ def zeroed(gpt2, probe):
     return game.AblationGame(gpt2, probe, table=game.fine_players(gpt2.config, groups=2), ablation="zero")
 
 
+@pytest.fixture(scope="module")
+def measured(played):
+    """Measures with at most 60 evaluations, each computed once: those by gradients compile a program each time."""
+    return functools.cache(lambda method: game.measure(played, method, evaluations=60))
+
+
 def test_values_equal_single_evaluations(played, gpt2, probe):
     members = np.random.default_rng(1).random((5, N)) < 0.6
     members[0] = True
@@ -98,8 +105,8 @@ def test_gradient_of_a_closed_gate_is_the_product_with_the_output_map(zeroed):
 
 
 @pytest.mark.parametrize("method", [m for m in game.METHODS if m != "entropy"])
-def test_utilities_have_one_signature(played, method):
-    found = game.measure(played, method, evaluations=60)
+def test_utilities_have_one_signature(played, measured, method):
+    found = measured(method)
     assert found.values.shape == found.standard_errors.shape == (N,)
     assert np.isfinite(found.values).all()
     assert found.names == played.table.names
@@ -108,16 +115,15 @@ def test_utilities_have_one_signature(played, method):
     assert "flops" in found.to_dict()
 
 
-def test_utilities_agree_where_theory_says_so(played):
+def test_utilities_agree_where_theory_says_so(played, measured):
     whole, none = played(np.array([[True] * N, [False] * N]))
-    assert game.measure(played, "aumann-shapley").values.sum() == pytest.approx(whole - none, abs=2e-3)
+    assert measured("aumann-shapley").values.sum() == pytest.approx(whole - none, abs=2e-3)
     shapley = game.measure(played, "shapley", evaluations=200)
     assert shapley.values.sum() == pytest.approx(whole - none, abs=1e-6)
-    left = game.measure(played, "leave-one-out").values
-    assert np.corrcoef(left, game.measure(played, "second-order").values)[0, 1] > 0.8
+    left = measured("leave-one-out").values
+    assert np.corrcoef(left, measured("second-order").values)[0, 1] > 0.8
     assert np.corrcoef(left, game.measure(played).values)[0, 1] > 0.8
-    one_row = game.measure(played, "sensitivity")
-    assert one_row.samples == 5  # of six rows one only fills the batch
+    assert measured("sensitivity").samples == 5  # of six rows one only fills the batch
 
 
 def test_sensitivity_equals_row_by_row_gradients(played, gpt2, probe):

@@ -51,9 +51,9 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
     stay_offline_if_unreachable()
     import huggingface_hub
 
-    wanted = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
+    patterns = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=wanted))
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the Hub's client raises its own, httpx's and the system's errors
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ArenaError(

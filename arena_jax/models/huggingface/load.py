@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from arena_jax.config.agreement import ModelFacts, check
+from arena_jax.config.agreement import ModelFacts, check, unnamed
 from arena_jax.config.errors import ArenaError, few
 from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.huggingface import rules
@@ -72,6 +72,13 @@ def from_pretrained(
     if task is None:
         task = _task(config.family, architecture, folder)
     reason = _head_reason(config, architecture, task, new_head, overrides)
+    names = overrides.get("label_names")
+    kept = not reason and task not in _LANGUAGE and not unnamed(config.label_names)
+    if kept and names and tuple(names) != config.label_names:
+        raise ArenaError(
+            f"{folder}: its head knows the classes {few(config.labels())}, in this order, and label_names are "
+            f"{few(names)}: leave label_names out, or draw a new head (new_head=True)"
+        )
     if reason:
         # Names and kind of the classes belong to the head.
         overrides = {"label_names": None, "problem_type": None} | overrides
@@ -91,9 +98,11 @@ def from_pretrained(
     params, new = _read(folder, config, task, head_required=whole, head_wanted=not reason)
     if new:
         _fill(params, split(initialize(config, task, seed))[1], new)
-        names = " and ".join(sorted({".".join(path[:1]) for path in new}))
+        parts = " and ".join(sorted({".".join(path[:1]) for path in new}))
         because = reason or f"it has none for {task}"
-        log.warning("%s: the %s for %s is drawn anew from seed %d, as %s", folder, names, task, seed, because)
+        log.warning("%s: the %s for %s is drawn anew from seed %d, as %s", folder, parts, task, seed, because)
+    elif architecture is None and task not in _LANGUAGE:
+        log.warning("%s: config.json does not say what its head was trained for; it is taken for %s", folder, task)
     structure = nnx.split(abstract(config, task))[0]
     # Copied, because JAX may otherwise share NumPy's memory, which it then cannot donate.
     return merge(structure, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params))
@@ -222,10 +231,10 @@ def shapes_of(config: TransformerConfig, task: str) -> dict[ParameterPath, tuple
 
 def disk_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape on disk of the tensor that fills parameters of this shape."""
-    own = shape[1:] if rule.stacked else shape
+    one_layer = shape[1:] if rule.stacked else shape
     if rule.operation == TRANSPOSE:
-        return own[::-1]
-    return (*own[:-1], 3 * own[-1]) if rule.operation == SPLIT else own
+        return one_layer[::-1]
+    return (*one_layer[:-1], 3 * one_layer[-1]) if rule.operation == SPLIT else one_layer
 
 
 class _Matcher:
@@ -238,7 +247,7 @@ class _Matcher:
         self.twins = rules.twins(config, task)
         self.spare = rules.spare_biases(config, task)
         self.problems: list[str] = []
-        self.found: dict[tuple[Rule, int | None], str] = {}
+        self.sources: dict[tuple[Rule, int | None], str] = {}
         self.doubles: list[tuple[str, str]] = []  # names whose tensors must be equal
         self.left_out: list[str] = []
         self._plain = {rule.source: rule for rule in self.rules if not rule.stacked}
@@ -274,8 +283,8 @@ class _Matcher:
         if plain in self._plain:
             return self._plain[plain], None
         for rule in self._stacked:
-            if found := rule.pattern.fullmatch(plain):
-                return rule, int(found[1])
+            if match := rule.pattern.fullmatch(plain):
+                return rule, int(match[1])
         return None, None
 
     def _take(self, rule: Rule, layer: int | None, name: str, tensors: Tensors) -> None:
@@ -287,7 +296,7 @@ class _Matcher:
             self.problems.append(f"{name} has type {tensors.types[name]}, not a floating-point type")
         if tensors.shapes[name] != expected:
             self.problems.append(f"{name} has shape {tensors.shapes[name]}, not {expected}")
-        self.found[rule, layer] = name
+        self.sources[rule, layer] = name
 
     def missing(self, head_required: bool) -> set[ParameterPath]:
         """Targets that a new head fills; whatever else is missing becomes a problem."""
@@ -304,8 +313,8 @@ class _Matcher:
     def _absent(self, rule: Rule) -> list[str]:
         prefix = rules.PREFIX[self.config.family] if rule.base else ""
         if not rule.stacked:
-            return [] if (rule, None) in self.found else [prefix + rule.source]
-        present = {layer for found, layer in self.found if found is rule}
+            return [] if (rule, None) in self.sources else [prefix + rule.source]
+        present = {layer for filled_rule, layer in self.sources if filled_rule is rule}
         if not present:  # one entry, however many blocks a damaged configuration asks for
             return [prefix + rule.source.replace("{layer}", "*")]
         layers = (layer for layer in range(self.config.num_layers) if layer not in present)
@@ -323,15 +332,15 @@ def _read(
     if matcher.problems:
         raise ArenaError(f"{folder} does not fit {config.family} for {task}: " + few_problems(matcher.problems))
     if matcher.wrapped:
-        shown = f"{matcher.wrapped[0]} is read as {rules.unwrapped(matcher.wrapped[0])}"
-        log.warning("%s: %d names are of a wrapped model: %s", folder, len(matcher.wrapped), shown)
+        example = f"{matcher.wrapped[0]} is read as {rules.unwrapped(matcher.wrapped[0])}"
+        log.warning("%s: %d names are of a wrapped model: %s", folder, len(matcher.wrapped), example)
     filled: dict[ParameterPath, np.ndarray] = {
         path: np.empty(shape, jnp.dtype(config.param_dtype))
         for path, shape in matcher.shapes.items()
         if path not in new
     }
     problems = []
-    for (rule, layer), name in matcher.found.items():
+    for (rule, layer), name in matcher.sources.items():
         value = tensors.read(name)
         if not np.isfinite(value.astype(np.float32) if value.dtype.itemsize < 4 else value).all():
             problems.append(f"{name} holds NaN or infinite numbers")

@@ -32,19 +32,19 @@ def tokenizer_facts(folder: Path) -> TokenizerFacts | None:
     numbers = _vocabulary(folder)
     if not numbers:
         return None
-    said = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
-    added = said.get("added_tokens_decoder")
+    settings = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
+    added = settings.get("added_tokens_decoder")
     if isinstance(added, Mapping):
         for number, token in added.items():
             if isinstance(token, Mapping) and str(number).isdigit():
                 numbers[str(token.get("content"))] = int(number)
     special = {}
     for role in _ROLES:
-        token = said.get(f"{role}_token")
+        token = settings.get(f"{role}_token")
         token = token.get("content") if isinstance(token, Mapping) else token
         if isinstance(token, str) and token in numbers:
             special[role] = numbers[token]
-    side = said.get("padding_side")
+    side = settings.get("padding_side")
     return TokenizerFacts(
         name=str(folder),
         vocab_size=max(numbers.values()) + 1,
