@@ -98,8 +98,9 @@ def text_columns(table: Table) -> tuple[str | None, str | None]:
 
 
 def _texts(table: Table, column: str) -> bool:
-    values: Sequence[Any] = table.columns[column]
-    return all(isinstance(value, str) for value in values[:100] if value is not None)
+    """Whether a column holds texts, and not the numbers of rows."""
+    values: Sequence[Any] = [value for value in table.columns[column][:100] if value is not None]
+    return all(isinstance(value, str) for value in values) and not all(value.strip().isdigit() for value in values)
 
 
 def guess_task(table: Table, columns: Mapping[str, str]) -> str:

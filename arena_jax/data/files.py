@@ -13,6 +13,7 @@ from arena_jax.data.documents import split_documents
 from arena_jax.data.json_files import read_json, read_json_lines
 from arena_jax.data.separated import read_csv, read_tsv
 from arena_jax.data.table import Table
+from arena_jax.data.tags import scheme_of
 
 TABLES = (".tsv", ".csv", ".jsonl", ".ndjson", ".json", *COLUMNAR)
 TEXTS = (".txt", ".text", ".raw", ".tokens")
@@ -38,7 +39,8 @@ def read_file(path: Path, task: str | None) -> Table:
     if ending in COLUMNAR or (ending not in (*TABLES, *TEXTS, *TAGGED) and read_bytes(path)[:4] == b"PAR1"):
         return read_columnar(path)
     if ending == ".tsv":
-        return read_tsv(path, read_text(path))
+        text = read_text(path)
+        return read_tagged(path, text) if _is_tagged(text, task) else read_tsv(path, text)
     if ending == ".csv":
         return read_csv(path, read_text(path))
     if ending in (".jsonl", ".ndjson"):
@@ -57,3 +59,17 @@ def read_file(path: Path, task: str | None) -> Table:
         f"{path}: {ending or 'a file without ending'} is not known for {task or 'any task'}; "
         f"use {', '.join(TABLES)} with named columns"
     )
+
+
+def _is_tagged(text: str, task: str | None) -> bool:
+    """Whether a .tsv is words with tags, as GermEval's are, and no table with names in its first line."""
+    lines = text.split("\n")
+    first = next(line for line in lines if line.strip())
+    if task == TAGGING:
+        return not {"words", "tokens"} & {name.strip().casefold() for name in first.split("\t")}
+    if task is not None:
+        return False
+    if all(line.strip() for line in lines[:-1]):
+        return False  # a table has no blank lines, sentences have them between
+    rows = [line.rstrip("\r").split("\t") for line in lines if line.strip() and not line.startswith("#")]
+    return any(scheme_of(field) is not None for field in zip(*rows, strict=False))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.data.table import Table, from_records
+from arena_jax.data.table import Table, check_names, from_records
 
 
 def read_json_lines(path: Path, text: str) -> Table:
@@ -32,7 +32,7 @@ def read_json_lines(path: Path, text: str) -> Table:
 
 
 def read_json(path: Path, text: str) -> Table:
-    """Read a list of objects, ``{"data": [objects]}``, SQuAD's form, or an object per line.
+    """Read a list of objects, ``{"data": [objects]}``, ``{"text": […], …}``, SQuAD's form, or an object per line.
 
     Args:
         path: of the file, for errors.
@@ -55,6 +55,11 @@ def read_json(path: Path, text: str) -> Table:
         value = value["data"]
         if value and all(isinstance(article, dict) and "paragraphs" in article for article in value):
             value = _squad(path, value)
+    if isinstance(value, dict) and value and all(isinstance(part, list) for part in value.values()):
+        sizes = {len(part) for part in value.values()}
+        if len(sizes) == 1 and not any(isinstance(item, dict) for part in value.values() for item in part[:1]):
+            check_names(path, value)
+            return Table(value, str(path), [f"item {index}" for index in range(sizes.pop())])
     if not isinstance(value, list):
         raise ArenaError(f'{path} must hold a JSON list of objects, {{"data": [objects]}}, or SQuAD\'s form')
     return from_records(str(path), [(f"item {index}", item) for index, item in enumerate(value)])

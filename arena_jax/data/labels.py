@@ -53,7 +53,9 @@ def read_label(value: Any) -> tuple[str, str]:
             return "float", str(int(value))
         return "measure", str(value)
     if not isinstance(value, str):
-        return "wrong", f"a label is a number or a name, not a {type(value).__name__}"
+        several = isinstance(value, list | tuple)
+        hint = "; say problem_type=multi_label_classification to learn several" if several else ""
+        return "wrong", f"a label is a number or a name, not a {type(value).__name__}{hint}"
     text = value.strip()
     if not text:
         return "absent", ""

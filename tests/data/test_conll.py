@@ -63,6 +63,14 @@ def test_names_of_conll_2003(tmp_path):
         assert load(tmp_path, split=split, task="token-classification").columns["words"] == [[word, "."]]
 
 
+def test_tsv_with_words_and_tags(tmp_path):
+    text = "#\thttp://a [2009]\n1\tAnna\tB-PER\tO\n2\tsings\tO\tO\n\n#\thttp://b\n1\the\tO\tO\n2\tran\tO\tO\n"
+    (tmp_path / "NER-de-train.tsv").write_text(text)
+    for task in ("token-classification", None):
+        data = load(tmp_path, split="all", task=task)
+        assert data.columns == {"words": [["Anna", "sings"], ["he", "ran"]], "labels": [[1, 0], [0, 0]]}
+
+
 def test_a_ragged_line_costs_its_sentence_and_is_named(tmp_path):
     text = "".join(f"w{index}\tO\nx\tB-PER\n\n" for index in range(30))
     data = words(tmp_path, text + "lost\ny\tO\n")[1]

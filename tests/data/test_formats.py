@@ -134,6 +134,8 @@ def test_folders_named_by_split_and_by_subset(tmp_path):
 def test_json_as_pandas_and_datasets_write_it(tmp_path):
     lines = '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n'
     assert load(write(tmp_path / "a.json", lines), split="all").columns == {"text": ["a", "b"], "label": [1, 0]}
+    columns = '{"text": ["a", "b"], "label": [1, 0]}'
+    assert load(write(tmp_path / "b.json", columns), split="all").columns == {"text": ["a", "b"], "label": [1, 0]}
     listed = '[{"text": "a", "label": 1}, {"text": "b", "label": 0}]'
     assert load(write(tmp_path / "a.jsonl", listed), split="all").columns == {"text": ["a", "b"], "label": [1, 0]}
 
@@ -173,6 +175,12 @@ def test_two_texts_are_a_pair(tmp_path, first, second):
     assert load(path, split="all", columns={"text": first}, task="sequence-classification").notes == (
         f"columns not used: {second}",
     )
+
+
+def test_numbers_of_rows_are_no_pair(tmp_path):
+    text = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t12\t13\tA b\tC d\n0\t14\t15\tE\tF\n"
+    data = load(write(tmp_path / "msr.tsv", text), split="all", task="sequence-classification")
+    assert data.columns == {"text": ["A b", "E"], "text_pair": ["C d", "F"], "label": [1, 0]}
 
 
 def test_columns_without_a_part_are_named(tmp_path):

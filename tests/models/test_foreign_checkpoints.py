@@ -27,7 +27,7 @@ def saved(tmp_path_factory):
     folders = {}
 
     def make(family, task, **options):
-        key = (family, task, *sorted(options.items()))
+        key = (family, task, str(sorted(options.items())))
         if key not in folders:
             folders[key] = tmp_path_factory.mktemp("saved")
             perturbed.make(family, task, **options).save_pretrained(folders[key])
@@ -193,6 +193,16 @@ def test_a_new_head_on_request(saved):
     assert not np.array_equal(kept.head.output.kernel[...], new.head.output.kernel[...])
     assert models.has_head(folder, "sequence-classification")
     assert not models.has_head(folder, "token-classification")
+
+
+def test_a_kept_heads_classes_are_not_renamed(saved):
+    folder = saved(
+        "bert", "sequence-classification", num_labels=2, id2label={0: "pos", 1: "neg"}, label2id={"pos": 0, "neg": 1}
+    )
+    assert models.from_pretrained(folder).config.label_names == ("pos", "neg")
+    with pytest.raises(ArenaError, match="leave label_names out"):
+        models.from_pretrained(folder, label_names=("neg", "pos"))
+    assert models.from_pretrained(folder, label_names=("neg", "pos"), new_head=True).config.labels() == ("neg", "pos")
 
 
 def tokenizer_json(folder, count, **config):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from arena_jax.config.agreement import ModelFacts, check
+from arena_jax.config.agreement import ModelFacts, check, unnamed
 from arena_jax.config.errors import ArenaError, few
 from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.huggingface import rules
@@ -72,6 +72,13 @@ def from_pretrained(
     if task is None:
         task = _task(config.family, architecture, folder)
     reason = _head_reason(config, architecture, task, new_head, overrides)
+    names = overrides.get("label_names")
+    kept = not reason and task not in _LANGUAGE and not unnamed(config.label_names)
+    if kept and names and tuple(names) != config.label_names:
+        raise ArenaError(
+            f"{folder}: its head knows the classes {few(config.labels())}, in this order, and label_names are "
+            f"{few(names)}: leave label_names out, or draw a new head (new_head=True)"
+        )
     if reason:
         # Names and kind of the classes belong to the head.
         overrides = {"label_names": None, "problem_type": None} | overrides
@@ -91,9 +98,11 @@ def from_pretrained(
     params, new = _read(folder, config, task, head_required=whole, head_wanted=not reason)
     if new:
         _fill(params, split(initialize(config, task, seed))[1], new)
-        names = " and ".join(sorted({".".join(path[:1]) for path in new}))
+        parts = " and ".join(sorted({".".join(path[:1]) for path in new}))
         because = reason or f"it has none for {task}"
-        log.warning("%s: the %s for %s is drawn anew from seed %d, as %s", folder, names, task, seed, because)
+        log.warning("%s: the %s for %s is drawn anew from seed %d, as %s", folder, parts, task, seed, because)
+    elif architecture is None and task not in _LANGUAGE:
+        log.warning("%s: config.json does not say what its head was trained for; it is taken for %s", folder, task)
     structure = nnx.split(abstract(config, task))[0]
     # Copied, because JAX may otherwise share NumPy's memory, which it then cannot donate.
     return merge(structure, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params))
