@@ -74,7 +74,6 @@ class Case:
         model = models.create(config, task="causal-lm" if causal else "masked-lm", seed=0)
         objective = training.objective_for(model.task, mask_token_id=None if causal else 3)
         self.step = training.make_step({"m": model}, optax.adamw(1e-4), {"m": objective})
-        self.model = model
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), models.split(model)[1])
         optimizer_state = jax.eval_shape(self.step.optimizer.init, {"m": shapes})
         self.state = training.TrainState(jax.ShapeDtypeStruct((), jnp.int32), {"m": shapes}, optimizer_state)
@@ -244,9 +243,7 @@ def measure(family: str, size: str, length: int, batch: int) -> dict[str, Any]:
     case = Case(family, size, length)
     program = compile_program(case.jitted, *case.arguments(batch))
     device = jax.devices()[0]
-    # Drop the model's own arrays and the compiler's leavings, so that what grows is the step.
-    case.step._initial, case.model = {}, None
-    gc.collect()
+    gc.collect()  # the compiler's leavings; the model's own arrays stay, and are there before the count begins
 
     def make() -> tuple:
         state, batches, extra = jax.tree.map(

@@ -168,7 +168,7 @@ def train(
                 state.window.flush()
                 session.divergence.count(state.window.skipped())
                 over, used = is_over(setup, state, rounds), fraction(setup, state, rounds)
-                session.advance(rounds, shown=None if setup.rounds else round(100 * used))
+                session.advance(rounds, bar_position=None if setup.rounds else round(100 * used))
                 if rounds % training.log_every == 0 or over:
                     summary = with_accounts(setup, state, state.window.summary())
                     session.record("train", rounds, epoch=epoch(state), fraction=used, **summary)

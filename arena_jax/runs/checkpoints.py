@@ -215,9 +215,9 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         steps = self.steps
-        kept = {*steps[-self._keep :], self.best, *self.protected}
+        staying = {*steps[-self._keep :], self.best, *self.protected}
         for step in steps:
-            if step not in kept:
+            if step not in staying:
                 # By another name first: half of a checkpoint must not look like one.
                 removed = self.folder / f".{step}.removed"
                 os.rename(self.folder / str(step), removed)

@@ -30,7 +30,7 @@ _HEADINGS = {
 }
 _SHARES = ("accuracy", "f1", "exact_match", "entity_f1", "entity_precision", "entity_recall")
 # What stands beside the loss, in training and evaluation lines alike.
-_SHOWN = {"language-model": "perplexity"}
+_EXTRA_METRIC = {"language-model": "perplexity"}
 # A column heading is repeated after so many lines, about a screen.
 _HEADING_EVERY = 40
 _GAP = "   "
@@ -130,14 +130,14 @@ class Narrator:
     def _evaluation(self, record: Record) -> list[str]:
         cells: dict[str, tuple[str, str, str]] = {}
         others: dict[str, list[str]] = {}
-        shown = self._score(record)
+        main_metric = self._score(record)
         for name, metrics in record["models"].items():
             score = score_of(metrics)
             best = self._improved(name, metrics.get(score), score)
             mark = "best" if best else ""
-            cells[name] = (number(metrics.get("loss"), 6), score_text(metrics, shown, 5), mark)
+            cells[name] = (number(metrics.get("loss"), 6), score_text(metrics, main_metric, 5), mark)
             for metric, value in metrics.items():
-                if metric not in ("loss", shown) and isinstance(value, int | float):
+                if metric not in ("loss", main_metric) and isinstance(value, int | float):
                     about = self.start.get("models", {}).get(name, {})
                     mark = competition_lines.bits_mark(about) if metric == "bits_per_byte" else ""
                     others.setdefault(metric, []).append(f"{name} {mark}{score_text(metrics, metric)}")
@@ -173,8 +173,8 @@ class Narrator:
     def _score(self, record: Record) -> str:
         """Name the metric in the score column: the same one for training and evaluation lines."""
         reported = set().union(*[set(metrics) for metrics in record["models"].values()])
-        if self.start.get("task") in _SHOWN:
-            return _SHOWN[self.start["task"]]
+        if self.start.get("task") in _EXTRA_METRIC:
+            return _EXTRA_METRIC[self.start["task"]]
         column = self._layout[-1] if self._layout else ""
         return column if column in reported else next((score for score in SCORES if score in reported), "loss")
 

@@ -120,24 +120,24 @@ class Session:
                 cannot be written.
         """
         self._stop = self._stack.enter_context(Stop())
-        kept: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
         if self._resume:
-            state, kept = newest(self.checkpoints, state, self.config)
-        self.resumed, self.first_step = bool(kept), kept.get("step", 0)
-        self.ended = kept.get("over", False) and has_ended(self.folder)
+            state, metadata = newest(self.checkpoints, state, self.config)
+        self.resumed, self.first_step = bool(metadata), metadata.get("step", 0)
+        self.ended = metadata.get("over", False) and has_ended(self.folder)
         if self.ended:
             self._open_console()
             self._console.show({"kind": "resume", "step": self.first_step, "time": time.time()})
             return state, {}
-        self._began -= kept.get("seconds", 0.0)
-        self._compiling = kept.get("compiling", 0.0)
-        self.saved = self.first_step if kept else None
+        self._began -= metadata.get("seconds", 0.0)
+        self._compiling = metadata.get("compiling", 0.0)
+        self.saved = self.first_step if metadata else None
         training = self.config.training
         self.divergence = Divergence(
-            models, training.max_nonfinite_steps, training.on_nonfinite, kept.get("divergence")
+            models, training.max_nonfinite_steps, training.on_nonfinite, metadata.get("divergence")
         )
         self.checkpoints.protected = self.divergence.sources
-        size = kept.get("records", 0) if self._resume else None
+        size = metadata.get("records", 0) if self._resume else None
         self._records = open_records(self.folder, size, tensorboard=training.tensorboard)
         self._stack.callback(self._records.close)
         self._open_console()
@@ -146,9 +146,9 @@ class Session:
         self._record_damaged()
         if self._resume:
             # Shown, not recorded: the records are those of a run that was never interrupted.
-            path = str(self._path(self.first_step)) if kept else "its beginning: nothing was saved"
+            path = str(self._path(self.first_step)) if metadata else "its beginning: nothing was saved"
             self._console.show({"kind": "resume", "step": self.first_step, "time": time.time(), "checkpoint": path})
-        position: dict[str, Any] = kept.get("position", {})
+        position: dict[str, Any] = metadata.get("position", {})
         return state, position
 
     def _open_console(self) -> None:
@@ -261,14 +261,14 @@ class Session:
         """Whether to stop before this step: Ctrl-C or SIGTERM came. Call it at every step; all processes agree."""
         return processes.stopping(bool(self._stop), step)
 
-    def advance(self, step: int, *, shown: int | None = None) -> None:
+    def advance(self, step: int, *, bar_position: int | None = None) -> None:
         """Move the console's bar after a step, and record what has gone wrong in the background.
 
         Args:
             step: steps taken.
-            shown: what the bar shows, in percent, where the run has no number of steps.
+            bar_position: what the bar shows, in percent, where the run has no number of steps.
         """
-        self._console.advance(step if shown is None else shown)
+        self._console.advance(step if bar_position is None else bar_position)
         self._record_failures(step)
 
     def handle_divergence(self, step: int, state: Tree, before: int | None = None) -> Tree:
@@ -327,7 +327,7 @@ class Session:
             self._unsaved = _NO_ROOM
             return
         self.saved = step
-        kept = {
+        metadata = {
             "step": step,
             "over": over,
             "position": dict(position),
@@ -336,7 +336,7 @@ class Session:
             "records": self._records.position,
             **self.clock(),
         }
-        self.checkpoints.write(step, snapshot, kept, score=mean_loss(losses))
+        self.checkpoints.write(step, snapshot, metadata, score=mean_loss(losses))
 
     def finish(self, step: int, steps: int | None, *, over: bool) -> None:
         """Wait for the disk.

@@ -61,7 +61,7 @@ def is_model_folder(folder: Path) -> bool:
 
 def load_folder(
     folder: Path,
-    wanted: DataConfig,
+    data_config: DataConfig,
     splits: Iterable[str],
     before_data: Callable[[models.Transformer], None] | None = None,
 ) -> FolderModel:
@@ -69,7 +69,7 @@ def load_folder(
 
     Args:
         folder: a Hugging Face folder with its tokenizer; its task is what config.json says.
-        wanted: the data set and how it is read; its longest input is the model's at most.
+        data_config: the data set and how it is read; its longest input is the model's at most.
         splits: of it, such as "validation".
         before_data: called with the model before the data are read; it may refuse.
 
@@ -83,13 +83,13 @@ def load_folder(
     if before_data is not None:
         before_data(model)
     tokenizer = data.load_tokenizer(folder)
-    if model.task == "sequence-classification" and wanted.problem_type is None:
-        wanted = dataclasses.replace(wanted, problem_type=model.config.labels_are)
-    length = min(wanted.max_length, model.config.max_length)
+    if model.task == "sequence-classification" and data_config.problem_type is None:
+        data_config = dataclasses.replace(data_config, problem_type=model.config.labels_are)
+    length = min(data_config.max_length, model.config.max_length)
     rows, notes = {}, [*tokenizer.report()]
     for split in splits:
-        limit = wanted.train_limit if split == "train" else wanted.validation_limit
-        dataset = load_split(wanted, data.data_task(model.task), split, limit)
+        limit = data_config.train_limit if split == "train" else data_config.validation_limit
+        dataset = load_split(data_config, data.data_task(model.task), split, limit)
         notes += dataset.report()
         numbered, agreement = agree(model, folder.name, tokenizer, dataset, length, learning=False)
         rows[split] = data.encode(
@@ -100,19 +100,19 @@ def load_folder(
         model.task,
         mask_token_id=tokenizer.mask_id,
         vocab_size=tokenizer.vocab_size,
-        problem_type=wanted.problem_type,
+        problem_type=data_config.problem_type,
     )
     return FolderModel(folder.name, model, objective, tokenizer, rows, list(dict.fromkeys(notes)))
 
 
 def evaluate_folder(
-    folder: Path, wanted: DataConfig, split: str, batch_size: int = 32
+    folder: Path, data_config: DataConfig, split: str, batch_size: int = 32
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Score a Hugging Face folder on a data set.
 
     Args:
         folder: with the model and its tokenizer.
-        wanted: the data set and how it is read.
+        data_config: the data set and how it is read.
         split: of it.
         batch_size: examples at a time.
 
@@ -123,7 +123,7 @@ def evaluate_folder(
     Raises:
         ArenaError: something cannot be read, or does not agree.
     """
-    subject = load_folder(folder, wanted, [split])
+    subject = load_folder(folder, data_config, [split])
     step = make_step({subject.name: subject.model}, optax.identity(), {subject.name: subject.objective})
     params = step.init().params[subject.name]
     scores = score(step, params, subject.name, subject.rows[split], batch_size)

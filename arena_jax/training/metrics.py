@@ -128,22 +128,22 @@ def finalize(
         The scores of `ratios`: with entity F1 if the tags mark entities, with exact match and F1 for questions; in
         regression Pearson's and Spearman's correlations; with several labels micro and macro F1.
     """
-    everything = dict(sums)
+    all_sums = dict(sums)
     if rows.task == TAGGING and is_entity_scheme(rows.label_names):
         for batch, output in outputs:
             sums = entity_sums(batch["labels"], output["predictions"], rows.label_names, batch["valid"])
-            everything = add(everything, sums)
+            all_sums = add(all_sums, sums)
     elif rows.task == QUESTIONS:
         answers = Answers(rows)
         for batch, output in outputs:
             logits = np.asarray(output["span_logits"], np.float32)
             answers.add(batch["feature_index"], logits[..., 0], logits[..., 1], batch["valid"])
-        everything = add(everything, answers.sums())
+        all_sums = add(all_sums, answers.sums())
     elif rows.source.problem_type == REGRESSION:
-        return ratios(everything) | correlation_scores(outputs)
+        return ratios(all_sums) | correlation_scores(outputs)
     elif rows.source.problem_type == MULTI_LABEL:
-        return ratios(everything) | decision_scores(outputs)
-    return ratios(everything)
+        return ratios(all_sums) | decision_scores(outputs)
+    return ratios(all_sums)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

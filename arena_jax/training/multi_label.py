@@ -32,14 +32,14 @@ def multi_label(model: Any, batch: Batch, key: jax.Array, training: bool) -> Res
     weight = example_rows(batch)
     labels = batch["labels"].astype(logits.dtype)
     loss = jnp.maximum(logits, 0) - logits * labels + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-    chosen = logits > 0
-    right = jnp.all(chosen == (labels > 0.5), axis=-1) & (weight > 0)
+    predictions = logits > 0
+    right = jnp.all(predictions == (labels > 0.5), axis=-1) & (weight > 0)
     sums = {
         "loss_sum": masked_sum(jnp.mean(loss, axis=-1), weight),
         "count": count_of(weight),
         "correct": jnp.sum(right, dtype=jnp.float32),
     }
-    return Result(sums, {} if training else {"predictions": chosen.astype(jnp.int32)})
+    return Result(sums, {} if training else {"predictions": predictions.astype(jnp.int32)})
 
 
 def f1_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
@@ -57,8 +57,8 @@ def f1_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
         >>> {name: round(score, 4) for name, score in scores.items()}
         {'micro_f1': 0.8, 'macro_f1': 0.8333}
     """
-    true, chosen = np.asarray(labels) > 0.5, np.asarray(predictions) > 0.5
-    hits, both = (true & chosen).sum(axis=0), true.sum(axis=0) + chosen.sum(axis=0)
+    true, predicted = np.asarray(labels) > 0.5, np.asarray(predictions) > 0.5
+    hits, both = (true & predicted).sum(axis=0), true.sum(axis=0) + predicted.sum(axis=0)
     each = np.where(both > 0, 2 * hits / np.maximum(both, 1), 0.0)
     return {
         "micro_f1": float(2 * hits.sum() / both.sum()) if both.sum() else 0.0,

@@ -192,8 +192,8 @@ def largest_need(
     Raises:
         ArenaError: even one example does not fit.
     """
-    kept = tuple(model for model in config.models if model.name in networks)
-    config = dataclasses.replace(config, models=kept)
+    model_configs = tuple(model for model in config.models if model.name in networks)
+    config = dataclasses.replace(config, models=model_configs)
     step = abstract_step(networks, config, target)
     state = step.abstract_state()
     active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}

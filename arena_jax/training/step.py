@@ -185,13 +185,13 @@ class Step:
         after = self.update(state, gradients, losses, **extra)
         if variables:
             active = extra.get("active") or dict.fromkeys(self.names, True)
-            kept = {
+            updated = {
                 name: jax.tree.map(
                     lambda new, old, on=active[name]: jnp.where(on, new, old), new, state.variables[name]
                 )
                 for name, new in variables.items()
             }
-            after = after._replace(variables=kept)
+            after = after._replace(variables=updated)
         if self._report is not None:
             for name, reported in self._report(state.step, after.opt_state).items():
                 metrics[name].update(reported)

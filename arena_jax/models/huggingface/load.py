@@ -73,8 +73,8 @@ def from_pretrained(
         task = _task(config.family, architecture, folder)
     reason = _head_reason(config, architecture, task, new_head, overrides)
     names = overrides.get("label_names")
-    kept = not reason and task not in _LANGUAGE and not unnamed(config.label_names)
-    if kept and names and tuple(names) != config.label_names:
+    has_classes = not reason and task not in _LANGUAGE and not unnamed(config.label_names)
+    if has_classes and names and tuple(names) != config.label_names:
         raise ArenaError(
             f"{folder}: its head knows the classes {few(config.labels())}, in this order, and label_names are "
             f"{few(names)}: leave label_names out, or draw a new head (new_head=True)"
