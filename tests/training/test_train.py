@@ -48,6 +48,11 @@ def tiny(**training):
     )
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, compile_once):
+    return training.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
+
+
 def state_of(run: Path):
     config = load_run(run)
     _, _, state = training.restore(run, config)
