@@ -40,7 +40,7 @@ SIZES, TOKENS = np.meshgrid([3e4, 1e5, 3e5, 1e6], [2e6, 5e6, 1e7, 2e7])
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 @pytest.mark.parametrize(("term", "coefficient", "exponent"), [("A/N^alpha", "A", "alpha"), ("B/D^beta", "B", "beta")])
 def test_a_term_that_is_not_in_the_data_gets_no_exponent(term, coefficient, exponent, noise):
-    """Planted: losses that do not depend on one of the two. At most 1 of 6 draws may find a term (measured: 2 of 160)."""
+    """Planted: losses that do not depend on one of the two. At most 1 of 6 draws may find it (measured: 2 of 160)."""
     law = {"E": 0.9, "A": 30.0, "B": 80.0, "alpha": 0.35, "beta": 0.3, coefficient: 0.0}
     other = {"A": "beta", "B": "alpha"}[coefficient]
     determined = 0
