@@ -174,7 +174,7 @@ class Batches:
         return self.rows.batch(rows[slices], length)
 
     def state(self) -> dict[str, int]:
-        """Say where the stream is.
+        """The position of the stream.
 
         Returns:
             A few integers, fit for JSON: the position, and what must be the same for it to mean anything.

@@ -104,7 +104,7 @@ def _texts(table: Table, column: str) -> bool:
 
 
 def guess_task(table: Table, columns: Mapping[str, str]) -> str:
-    """Tell the task from the columns that there are, or that were named.
+    """The task, from the columns that there are, or that were named.
 
     Args:
         table: the examples.

@@ -37,7 +37,7 @@ class Rejected:
         self.reasons.setdefault(row, row + reason if reason.startswith(":") else f"{row} {reason}")
 
     def settle(self, total: int, limit: float) -> list[str]:
-        """Say what was left out, or refuse the set.
+        """A note on what was left out; or the set is refused.
 
         Args:
             total: records that there were.

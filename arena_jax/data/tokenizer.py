@@ -360,7 +360,7 @@ def encodings(backend: tokenizers.Tokenizer, texts: Sequence[Any], **options: An
 
 
 def _kind_by_tokens(source: Any) -> str:
-    """Tell the family of a tokenizer saved without its class from its special tokens."""
+    """The family of a tokenizer saved without its class from its special tokens."""
     for family, tokens in SPECIAL.items():
         if all(getattr(source, f"{role}_token") == token for role, token in tokens.items()):
             return family

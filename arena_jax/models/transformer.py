@@ -308,7 +308,7 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "key
 
 
 def _refuse_arguments(task: str, unknown: dict[str, Any]) -> None:
-    """Say what an argument that the call does not have was meant for."""
+    """Refuse an argument that the call does not have, with what it was probably meant for."""
     for name in unknown:
         if name in _LABELS:
             call = f"'{task}', mask_token_id=…" if task == "masked-lm" else f"'{task}'"

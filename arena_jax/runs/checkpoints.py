@@ -186,7 +186,7 @@ class Checkpoints:
         self.write(step, self.take(state), position, score=score)
 
     def trouble(self) -> str | None:
-        """Say, once, why the last save failed; None where it has not, or is still going on."""
+        """The reason, returned once, why the last save failed; None where it has not, or is still going on."""
         reason, self._trouble = self._trouble, None
         return reason
 

@@ -79,7 +79,7 @@ class Narrator:
         return tell(record) if tell else []
 
     def forget_clock(self) -> None:
-        """Say that time passed outside the run: the time left is reckoned from the next record."""
+        """Note that time passed outside the run: the time left is reckoned from the next record."""
         self._origin = None
 
     def _reckon_from(self, record: Record) -> None:
@@ -219,13 +219,13 @@ def _wrapped(record: Record, mark: str) -> list[str]:
 
 
 def narrate(records: Iterable[Record]) -> str:
-    """Tell a whole run: what the terminal showed, or would have."""
+    """The lines of a whole run: what the terminal showed, or would have."""
     narrator = Narrator()
     return "\n".join(line for record in records for line in narrator(record))
 
 
 def summary(records: Sequence[Record]) -> list[str]:
-    """Tell how a run ended: a row per model, where the time went, and where everything is.
+    """The lines at the end of a run: a row per model, where the time went, and where everything is.
 
     Args:
         records: all records of the run.

@@ -136,7 +136,7 @@ class Records:
         return len(self._waiting)
 
     def trouble(self) -> str | None:
-        """Say, once, why lines are waiting or events are dropped; None where all is well."""
+        """The reason, returned once, why lines are waiting or events are dropped; None where all is well."""
         reason, self._failure = self._failure, None
         if reason is None and self._events is not None:
             reason, self._events.trouble = self._events.trouble, None

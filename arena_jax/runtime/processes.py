@@ -102,12 +102,12 @@ def _whole(what: str) -> int | None:
 
 
 def several() -> bool:
-    """Tell whether this run has more than one process."""
+    """Whether this run has more than one process."""
     return jax.process_count() > 1
 
 
 def first() -> bool:
-    """Tell whether this is process 0: the one that writes and prints."""
+    """Whether this is process 0: the one that writes and prints."""
     return jax.process_index() == 0
 
 
@@ -217,7 +217,7 @@ def _from_first(answer: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def watched(folder: Path) -> Iterator[None]:
-    """Say in one line that another process is gone, and how to go on; beforehand too, as JAX may end this one first.
+    """Print in one line that another process is gone, and how to go on; beforehand too, as JAX may end this one first.
 
     Args:
         folder: of the run.

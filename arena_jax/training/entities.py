@@ -71,7 +71,7 @@ def _whole_entities(parts: Sequence[tuple[str, str]]) -> list[tuple[str, int, in
 
 
 def is_entity_scheme(label_names: Iterable[str]) -> bool:
-    """Tell whether tags mark entities, in one of the schemes of :mod:`arena_jax.data.tags`.
+    """Whether tags mark entities, in one of the schemes of :mod:`arena_jax.data.tags`.
 
     Args:
         label_names: all tags.

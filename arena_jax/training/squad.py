@@ -136,7 +136,7 @@ class Answers:
                 self._best[question] = best
 
     def texts(self) -> list[str]:
-        """Say the best answer to each question.
+        """The best answer to each question.
 
         Returns:
             One text per question, in the order of the examples; "" where no span was possible.
