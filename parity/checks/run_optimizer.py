@@ -65,10 +65,11 @@ VARIANTS = {
         OptimizerConfig(
             **OPEN, b1=0.8, b2=0.97, amsgrad=True, weight_decay=0.05, max_gradient_norm=0.7, decay="linear",
             share_alpha=0.3, share_every=2, synchronize_beta=0.2, synchronize_every=7, convergence_window=9,
-            convergence_slope="signed",
+            convergence_slope="signed", correspondence="by_kind",
         ),
         {**DEFAULT, "betas": (0.8, 0.97), "amsgrad": True, "weight_decay": 0.05, "clip": 0.7, "decay": "linear",
-         "alpha": 0.3, "share_every": 2, "beta": 0.2, "sync_every": 7, "window": 9, "slope": "signed"},
+         "alpha": 0.3, "share_every": 2, "beta": 0.2, "sync_every": 7, "window": 9, "slope": "signed",
+         "key": algorithms.type_and_shape},
     ),
     "default, studentized": Variant(
         OptimizerConfig(**OPEN, convergence_window=20, convergence_slope="studentized"),
