@@ -87,9 +87,10 @@ def node_failure(mutant: Mutant, node: str) -> str | None:
     if done.returncode == 0:
         return None
     lines = [line for line in done.stdout.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))]
-    if done.returncode != 1:  # pytest's code for tests that ran and failed
+    # 1 is pytest's code for tests that ran and failed; a process that broke off before has it too, and no such line.
+    if done.returncode != 1 or not lines:
         raise OutdatedMutant(f"{node} cannot be run: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
-    return " ".join((lines or ["failed"])[0].split())[:100]
+    return " ".join(lines[0].split())[:100]
 
 
 def run_one(mutant: Mutant) -> Outcome:

@@ -18,7 +18,7 @@ def main(name: str, node: str) -> int:
     """Put the fault in and run the node."""
     (mutant,) = (mutant for mutant in mutants.ALL if mutant.name == name)
     with applied(mutant):
-        return int(pytest.main([node, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]))
+        return int(pytest.main([node, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--assert=plain"]))
 
 
 if __name__ == "__main__":
