@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all parity lint clean
+.PHONY: demo test test-all parity plan-test lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -19,6 +19,12 @@ test-all: $(VENV)/.installed-dev
 
 parity: $(VENV)/.installed-dev
 	$(BIN)/python -m parity
+
+# Downloads 1.7 GB into an environment of its own, compiles for GPUs that are not here; Linux, some 10 minutes.
+plan-test: pyproject.toml constraints.txt
+	test -x .venv-plan/bin/python || $(PYTHON) -m venv .venv-plan
+	.venv-plan/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[plan]'
+	JAX_PLATFORMS=cpu .venv-plan/bin/python -m benchmarks.plan
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -41,4 +47,4 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-plan

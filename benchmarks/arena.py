@@ -90,7 +90,7 @@ def train_words(arguments: argparse.Namespace) -> list[str]:
 
 def main() -> int:
     words = sys.argv[1:]
-    mine, options = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    split = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="arena-small", choices=[n for n in presets.PRESETS if presets.get(n).arena])
     parser.add_argument("--policies", nargs="+", default=["static", "modelarena", "predictive"], choices=POLICIES)
@@ -98,8 +98,8 @@ def main() -> int:
     parser.add_argument("--spend", default="8min", help="of each run, all models together [8min]")
     parser.add_argument("--compile-only", action="store_true", help="compile for all runs, and run none")
     parser.add_argument("--output", type=Path, required=True, help="folder of all runs and the report")
-    arguments = parser.parse_args(mine)
-    arguments.options = options
+    arguments = parser.parse_args(words[:split])
+    arguments.options = words[split + 1 :]
     arguments.output.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         done = arguments.output / f"compiled-{seed}"

@@ -26,7 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measure import table
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKS = ("<!-- layout: begin -->", "<!-- layout: end -->")
+# The packages in the order of the layout; `make lint` checks it.
+ORDER = (
+    *("config", "transforms", "models", "data", "runtime", "runs"),
+    *("training", "equilibria", "arena", "game", "reports", "cli"),
+)
 
 # The two loops under the names that they have had: (file, function).
 LOOPS = {
@@ -159,6 +163,21 @@ def figures(files: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def imports(files: Mapping[str, str]) -> str:
+    """Each package with those that it imports, both in the order of the layout; as a table."""
+    edges = arrows(files)
+    packages = [*(name for name in ORDER if name in edges), *sorted(set(edges) - {"", *ORDER})]
+    listed = {name: ", ".join(f"`{target}`" for target in packages if target in edges[name]) for name in packages}
+    return table(("package", "imports"), [(f"`{name}`", text or "none of these") for name, text in listed.items()])
+
+
+def write_between(page: Path, mark: str, text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    before, rest = page.read_text().split(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commits", nargs="*", metavar="COMMIT", help="commits to compare; else the working tree")
@@ -168,11 +187,11 @@ def main() -> None:
     columns = [figures(sources(commit)) for commit in commits]
     rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
     names = ["working tree" if commit is None else _git("rev-parse", "--short", commit).strip() for commit in commits]
-    text = table(("", *names), rows)
-    print(text)
+    tables = {"layout": table(("", *names), rows), "imports": imports(sources(commits[-1]))}
+    print("\n\n".join(tables.values()))
     if arguments.page:
-        before, rest = arguments.page.read_text().split(MARKS[0])
-        arguments.page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+        for mark, text in tables.items():
+            write_between(arguments.page, mark, text)
 
 
 if __name__ == "__main__":

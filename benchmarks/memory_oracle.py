@@ -74,12 +74,11 @@ class Case:
         model = models.create(config, task="causal-lm" if causal else "masked-lm", seed=0)
         objective = training.objective_for(model.task, mask_token_id=None if causal else 3)
         self.step = training.make_step({"m": model}, optax.adamw(1e-4), {"m": objective})
-        self.model = model
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), models.split(model)[1])
         optimizer_state = jax.eval_shape(self.step.optimizer.init, {"m": shapes})
         self.state = training.TrainState(jax.ShapeDtypeStruct((), jnp.int32), {"m": shapes}, optimizer_state)
         self.jitted = jax.jit(self.step.whole, donate_argnums=0)
-        self.seen: dict[int, int] = {}
+        self.needs: dict[int, int] = {}
         self.forwards: dict[int, int] = {}
 
     def arguments(self, batch: int) -> tuple:
@@ -92,25 +91,25 @@ class Case:
 
     def need(self, batch: int) -> int:
         """Bytes of the whole step, compiled at most once per size, as the other compilations of this script cheaply."""
-        if batch not in self.seen:
-            self.seen[batch] = compiled_cheaply(self.jitted, *self.arguments(batch))
-        return self.seen[batch]
+        if batch not in self.needs:
+            self.needs[batch] = compiled_cheaply(self.jitted, *self.arguments(batch))
+        return self.needs[batch]
 
     def fits(self, batch: int, budget: int) -> bool:
         """Whether a size fits, for the other rules: compiled only where a straight line is within 5 % of the budget."""
-        sizes = sorted(self.seen)
-        if batch not in self.seen and len(sizes) > 1:
+        sizes = sorted(self.needs)
+        if batch not in self.needs and len(sizes) > 1:
             place = min(max(bisect.bisect(sizes, batch), 1), len(sizes) - 1)
             below, above = sizes[place - 1], sizes[place]
-            slope = (self.seen[above] - self.seen[below]) / (above - below)
-            expected = self.seen[below] + slope * (batch - below)
+            slope = (self.needs[above] - self.needs[below]) / (above - below)
+            expected = self.needs[below] + slope * (batch - below)
             if abs(expected - budget) > 0.05 * budget:
                 return expected < budget
         return self.need(batch) <= budget
 
     def rises(self) -> bool:
         """Whether, of all sizes compiled so far, a larger one always needs more."""
-        needs = [self.seen[size] for size in sorted(self.seen)]
+        needs = [self.needs[size] for size in sorted(self.needs)]
         return all(a < b for a, b in itertools.pairwise(needs))
 
     def forward_need(self, batch: int) -> int:
@@ -136,8 +135,8 @@ def compiled_cheaply(jitted: Any, *arguments: Any) -> int:
     """
     cheap = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     stats = jitted.lower(*arguments).compile(cheap if jax.default_backend() == "cpu" else None).memory_analysis()
-    given = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
-    return int(stats.temp_size_in_bytes + given)
+    resident = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    return int(stats.temp_size_in_bytes + resident)
 
 
 def halving(case: Case, budget: int, factor: float) -> tuple[int, int]:
@@ -176,7 +175,7 @@ def bracketed(case: Case, batch: int, budget: int) -> tuple[bool, bool]:
     above = [size for size in GRID if next_worse < size <= 2 * batch] + [2 * batch + 1]
     for size in [*(size for size in GRID if size < batch), batch + 1, next_worse, *above]:
         case.need(size)
-    worse = [size for size in case.seen if size >= next_worse]
+    worse = [size for size in case.needs if size >= next_worse]
     return all(case.need(size) > budget for size in worse), case.need(batch + 1) > budget
 
 
@@ -190,8 +189,8 @@ def judge(case: Case, budget: int) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     for size, program in choice.programs.items():
         total = program.bytes.total
-        if case.seen.setdefault(size, total) != total:
-            raise SystemExit(f"{case.name}: batch {size} takes {total} bytes, compiled cheaply {case.seen[size]}")
+        if case.needs.setdefault(size, total) != total:
+            raise SystemExit(f"{case.name}: batch {size} takes {total} bytes, compiled cheaply {case.needs[size]}")
     if case.size == "tiny" and choice.batch_size <= MOST_SIZES:
         true = every_size(case, budget)
         good, exact = choice.batch_size >= ABOVE * true, choice.batch_size == true
@@ -228,15 +227,15 @@ def judge_all(family: str, size: str, length: int, sizes: list[int], needs: Path
     case = Case(family, size, length)
     file = needs / f"{case.name}-{length}.json" if needs else None
     if file and file.exists():
-        known = json.loads(file.read_text())
-        case.seen, case.forwards = ({int(batch): need for batch, need in told.items()} for told in known)
+        tables = json.loads(file.read_text())
+        case.needs, case.forwards = ({int(batch): need for batch, need in table.items()} for table in tables)
     answers = [judge(case, budget) for budget in budgets(case, sizes)]
     rises = case.rises()
     for answer in answers:
         answer["good"] &= rises
     if file:
-        file.write_text(json.dumps([case.seen, case.forwards]))
-    return {"answers": answers, "rises": rises, "compiled": len(case.seen)}
+        file.write_text(json.dumps([case.needs, case.forwards]))
+    return {"answers": answers, "rises": rises, "compiled": len(case.needs)}
 
 
 def measure(family: str, size: str, length: int, batch: int) -> dict[str, Any]:
@@ -244,9 +243,7 @@ def measure(family: str, size: str, length: int, batch: int) -> dict[str, Any]:
     case = Case(family, size, length)
     program = compile_program(case.jitted, *case.arguments(batch))
     device = jax.devices()[0]
-    # Drop the model's own arrays and the compiler's leavings, so that what grows is the step.
-    case.step._initial, case.model = {}, None
-    gc.collect()
+    gc.collect()  # the compiler's leavings; the model's own arrays stay, and are there before the count begins
 
     def make() -> tuple:
         state, batches, extra = jax.tree.map(
@@ -291,8 +288,8 @@ def budgets(case: Case, sizes: list[int]) -> list[int]:
     """Budgets whose answers lie near some sizes: by turns hardly beyond one, half an example, and nearly the next."""
     first, slope = case.need(2), (case.need(6) - case.need(2)) / 4
     beyond = (0.1, 0.5, 0.9)
-    wanted = [int(first + slope * (size + beyond[turn % 3] - 2)) for turn, size in enumerate(sizes)]
-    return [max(budget, case.need(1)) for budget in wanted]  # a batch of 1 may need more than the line says
+    amounts = [int(first + slope * (size + beyond[turn % 3] - 2)) for turn, size in enumerate(sizes)]
+    return [max(budget, case.need(1)) for budget in amounts]  # a batch of 1 may need more than the line says
 
 
 def plan(quick: bool) -> list[tuple[str, str, str, int, str]]:
@@ -307,30 +304,30 @@ def plan(quick: bool) -> list[tuple[str, str, str, int, str]]:
         real = [(family, "tiny", 128, str(batch)) for family in FAMILIES for batch in (4, 64, 512)]
         real += [(family, "small", length, str(b)) for length in (64, 256) for family in FAMILIES for b in (4, 32, 96)]
         real += [(family, "base", 128, str(batch)) for family in FAMILIES for batch in (1, 8, 24)]
-    return [("judge", *case) for case in cases] + [("measure", *one) for one in real]
+    return [("judge", *case) for case in cases] + [("measure", *case) for case in real]
 
 
 def collect(
     parts: list[tuple[Any, ...]], file: Path | None, most: int | None, needs: Path | None
 ) -> dict[str, dict[str, Any]]:
     """Run the parts that the file does not hold yet, at most so many; each is kept when it is finished."""
-    kept: dict[str, dict[str, Any]] = {}
+    finished: dict[str, dict[str, Any]] = {}
     if file is not None and file.exists():
-        kept = {one["part"]: one for one in map(json.loads, file.read_text().splitlines())}
-    missing = [part for part in parts if " ".join(map(str, part)) not in kept]
+        finished = {result["part"]: result for result in map(json.loads, file.read_text().splitlines())}
+    missing = [part for part in parts if " ".join(map(str, part)) not in finished]
     for part in missing[:most]:
         name, began = " ".join(map(str, part)), time.perf_counter()
-        kept[name] = {"part": name, **in_fresh_process(part, needs)}
+        finished[name] = {"part": name, **in_fresh_process(part, needs)}
         print(f"  {name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
         if file is not None:
             with file.open("a") as lines:
-                lines.write(json.dumps(kept[name]) + "\n")
-    return {name: kept[name] for part in parts if (name := " ".join(map(str, part))) in kept}
+                lines.write(json.dumps(finished[name]) + "\n")
+    return {name: finished[name] for part in parts if (name := " ".join(map(str, part))) in finished}
 
 
 def report_search(judged: list[dict[str, Any]]) -> None:
     """The batches found, beside those of the other rules."""
-    results = [answer for one in judged for answer in one["answers"]]
+    results = [answer for case in judged for answer in case["answers"]]
     header = ["case", "found", "true largest", "compilations", "halving (runs)", "×0.9 (runs)"]
     rows = [
         [r["case"], r["found"], f"{r['true']}{' (every size)' if r['every'] else ''}", r["compiles"]]
@@ -353,21 +350,21 @@ def report_search(judged: list[dict[str, Any]]) -> None:
         ]
     ]
     for name, what in (("halving", "runs"), ("×0.9", "runs"), ("five forward", "forward passes")):
-        found = [(r["rules"][name], r["ceiling"]) for r in results]
+        pairs = [(r["rules"][name], r["ceiling"]) for r in results]
         summary.append(
             [
                 name,
-                f"{sum(f['batch'] >= ABOVE * c and not f['overruns'] for f, c in found)} of {count}",
-                f"{sum(f['batch'] / c for f, c in found) / count:.2f}",
-                f"{sum(f['overruns'] for f, _ in found)} of {count}",
-                f"{sum(f['tries'] for f, _ in found) / count:.1f} {what}",
+                f"{sum(f['batch'] >= ABOVE * c and not f['overruns'] for f, c in pairs)} of {count}",
+                f"{sum(f['batch'] / c for f, c in pairs) / count:.2f}",
+                f"{sum(f['overruns'] for f, _ in pairs)} of {count}",
+                f"{sum(f['tries'] for f, _ in pairs) / count:.1f} {what}",
             ]
         )
     header = ["rule", "≥ 0.95 of the largest, within budget", "mean part of the largest", "overruns", "costs"]
     print(table(header, summary))
     good = sum(r["good"] and not r["overruns"] for r in results) / count
     cheap = sum(r["compiles"] <= 3 for r in results) / count
-    compiled, bent = sum(one["compiled"] for one in judged), sum(not one["rises"] for one in judged)
+    compiled, bent = sum(case["compiled"] for case in judged), sum(not case["rises"] for case in judged)
     print(f"\nfound ≥ 0.95 of the true largest: {good:.0%} of {count} cases ({verdict(good, 1, at_least=True)})")
     print(f"found the true largest itself: {sum(r['exact'] for r in results)} of {count}")
     print(f"at most 3 compilations: {cheap:.1%} of cases ({verdict(cheap, 0.95, at_least=True)})")
@@ -410,9 +407,9 @@ def main() -> None:
     parts = plan(arguments.quick)
     done = collect(parts, arguments.results, arguments.most, arguments.needs)
     print(f"{machine()}; {len(done)} of {len(parts)} parts\n")
-    if judged := [one for part, one in done.items() if part.startswith("judge")]:
+    if judged := [result for part, result in done.items() if part.startswith("judge")]:
         report_search(judged)
-    if measured := {part: one for part, one in done.items() if part.startswith("measure")}:
+    if measured := {part: result for part, result in done.items() if part.startswith("measure")}:
         report_bytes(measured)
 
 

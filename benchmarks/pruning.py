@@ -25,7 +25,7 @@ import optax
 from scipy import stats
 
 from arena_jax import data, game, models, training
-from arena_jax.data.files import read_documents
+from arena_jax.data.documents import read_documents
 from arena_jax.reports.confidence import confidence_interval
 from arena_jax.training.objectives import objective_for
 

@@ -18,6 +18,8 @@ import torch
 import transformers
 
 from arena_jax import models
+from arena_jax.config.agreement import check
+from arena_jax.models.huggingface.tokenizer_files import tokenizer_facts
 from parity.inputs import Sizes
 from parity.reference import losses
 from parity.reference import models as reference_models
@@ -125,6 +127,9 @@ def given_case(folder: Path, task: str | None = None) -> Case:
         if architecture not in names:
             raise ValueError(f"{folder} holds a {architecture}: say with --task what it is to be read as")
         task = names[architecture]
+    tokenizer = tokenizer_facts(folder)
+    if tokenizer is not None:
+        check(models.facts(models.read_config(folder), task, str(folder)), tokenizer)
     kind = reference_models.CLASSES[config.model_type, task]
     reference = kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float64)
     return Case(config.model_type, task, reference.eval(), folder)

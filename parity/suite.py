@@ -14,6 +14,7 @@ from parity.checks import (
     gates,
     metrics,
     optimizer,
+    problem_types,
     run_optimizer,
     tokens,
     trajectory,
@@ -38,6 +39,7 @@ def all_checks() -> list[Check]:
         *arena.checks(),
         *metrics.checks(),
         *tokens.checks(),
+        *problem_types.checks(),
     ]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -29,8 +31,8 @@ def loop(monkeypatch):
         calls.append(("train", run, output, resume))
         return "folder"
 
-    def evaluate(run, dataset=None, split="validation", checkpoint="newest"):
-        calls.append(("evaluate", run, dataset, split, checkpoint))
+    def evaluate(run, dataset=None, split="validation", checkpoint="newest", **reading):
+        calls.append(("evaluate", run, dataset, split, checkpoint, *reading.values()))
         return {"bert": {"loss": 0.25, "accuracy": 0.9}}
 
     def export(run, model, directory, checkpoint):
@@ -131,7 +133,11 @@ def test_resume_evaluate_and_export_reach_the_library(loop, tmp_path, capsys):
     assert main(["resume", str(tmp_path)]) == 0
     assert loop.calls[-1] == ("train", presets.joint_synthetic(), tmp_path, True)
     assert main(["evaluate", str(tmp_path), "--data", "x.tsv", "--split", "test"]) == 0
-    assert loop.calls[-1] == ("evaluate", tmp_path, "x.tsv", "test", "newest")
+    assert loop.calls[-1] == ("evaluate", tmp_path, "x.tsv", "test", "newest", (), ())
+    assert main(["evaluate", str(tmp_path), "--columns", "text=a", "--label-names", "x,y"]) == 0
+    assert loop.calls[-1][-2:] == ((("text", "a"),), ("x", "y"))
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path), "--data", "x.tsv", "--split", "test"]) == 0
     assert "bert   0.250    90.0 %" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"bert": {"loss": 0.25, "accuracy": 0.9}}
@@ -221,6 +227,21 @@ def test_interruptions_and_errors_have_their_exit_codes(error, code, loop, capsy
     monkeypatch.setattr(loop, "train", stop)
     assert main(["train", "joint-sst2"]) == code
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost(loop, capsys, monkeypatch):
+    def interrupt(phase, info):
+        gc.callbacks.remove(interrupt)
+        raise KeyboardInterrupt
+
+    def collect(*_, **__):
+        gc.callbacks.append(interrupt)
+        gc.collect()
+        time.sleep(30)
+
+    monkeypatch.setattr(loop, "train", collect)
+    assert main(["train", "joint-sst2"]) == 130
+    assert capsys.readouterr().err == "arena-jax: error: interrupted\n"
 
 
 def test_a_run_that_was_asked_to_stop_says_how_to_go_on(loop, capsys, monkeypatch):

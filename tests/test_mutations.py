@@ -3,11 +3,16 @@
 Nothing here is written by hand: hypothesis damages good ones, the same way every time.
 """
 
+import bz2
 import copy
+import gzip
 import json
+import lzma
 import struct
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +21,8 @@ from arena_jax import config, models
 from arena_jax.cli import options
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
-from arena_jax.data import Batches, encode, load, train_tokenizer
+from arena_jax.data import Batches, encode, load, load_tokenizer, train_tokenizer
+from arena_jax.models.huggingface.tokenizer_files import tokenizer_facts
 
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 MANY = 334
@@ -186,6 +192,93 @@ def test_data_files(tmp_path, tokenizer, task, data, lines):
 
     batch = told_in_one_line(read)
     assert batch is None or len(batch["input_ids"]) == 2
+
+
+TABLE = 'text,label\na good film,yes\n"bad, very",no\n'
+CONLL = (
+    "# sent_id = 1\n1-2\tim\t_\tO\n1\tin\tADP\tO\n2\tdem\tDET\tB-x\n\n"
+    "-DOCSTART- -X- O O\n\n# text = a\n1\ta\tNOUN\tO\n2\tb\tNOUN\tI-x\n"
+)
+
+
+def parquet() -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a good film", "bad"], "label": [1, 0]}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def arrow() -> bytes:
+    table = pyarrow.table({"words": [["a", "b"], ["c"]], "tags": [["O", "B-x"], ["O"]]})
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+WHOLE = {
+    "a.csv": TABLE.encode(),
+    "b.csv": b"sep=;\n" + TABLE.replace(",", ";").encode(),
+    "c.csv": TABLE.encode("utf-16"),
+    "a.csv.gz": gzip.compress(TABLE.encode(), mtime=0),
+    "a.csv.bz2": bz2.compress(TABLE.encode()),
+    "a.csv.xz": lzma.compress(TABLE.encode()),
+    "a.conll": CONLL.encode(),
+    "eng.testa": b"Anna NNP B-NP I-PER\nsings VBZ B-VP O\n\nhe PRP B-NP O\n",
+    "a.parquet": parquet(),
+    "a.arrow": arrow(),
+    "a.json": b'{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n',
+}
+
+
+@settings(max_examples=MANY, **SETTINGS)
+@given(name=st.sampled_from(sorted(WHOLE)), data=st.data())
+def test_packed_columnar_and_tagged_files(tmp_path, tokenizer, name, data):
+    (path := tmp_path / name).write_bytes(edited(data.draw, WHOLE[name]))
+
+    def read():
+        examples = load(path, split="all")
+        assert all(line.isprintable() for line in examples.report())
+        return Batches(encode(examples, tokenizer, max_length=32)).next(2)
+
+    batch = told_in_one_line(read)
+    assert batch is None or len(batch["input_ids"]) == 2
+
+
+@settings(max_examples=MANY, **SETTINGS)
+@given(
+    task=st.sampled_from(sorted(ROWS)),
+    data=st.data(),
+    kind=st.sampled_from([None, "regression", "multi_label_classification"]),
+)
+def test_data_in_memory(tokenizer, task, data, kind):
+    rows = data.draw(damaged(ROWS[task]))
+    columns = {name: [row.get(name) for row in rows if isinstance(row, dict)] for name in ROWS[task][0]}
+    source = columns if data.draw(st.booleans()) else rows
+
+    def read():
+        problem_type = kind if task == "sequence-classification" else None
+        examples = load(source, task=task, split="all", problem_type=problem_type)
+        assert all(line.isprintable() for line in examples.report())
+        return Batches(encode(examples, tokenizer, max_length=32)).next(2)
+
+    batch = told_in_one_line(read)
+    assert batch is None or len(batch["input_ids"]) == 2
+
+
+@settings(max_examples=MANY // 2, **SETTINGS)
+@given(data=st.data())
+def test_tokenizer_folders(tmp_path, tokenizer, data):
+    tokenizer.save(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    name = data.draw(st.sampled_from(["tokenizer.json", "tokenizer_config.json"]))
+    content = json.loads((tmp_path / name).read_text())
+    if data.draw(st.booleans()):
+        (tmp_path / name).write_text(json.dumps(data.draw(damaged(content))))
+    else:
+        (tmp_path / name).write_bytes(edited(data.draw, json.dumps(content).encode()))
+    told_in_one_line(lambda: tokenizer_facts(tmp_path))
+    read = told_in_one_line(lambda: load_tokenizer(tmp_path))
+    assert read is None or read.facts.vocab_size == read.vocab_size
 
 
 # ---- weights ----

@@ -1,4 +1,4 @@
-"""Models compete for memory: learning progress, allocation policies, the memory oracle, and the competition."""
+"""Models compete for memory: learning progress, allocation policies, a simulator, and the competition."""
 
 from arena_jax.arena.allocation import accumulation_steps, allocate, steps_per_round
 from arena_jax.arena.history import History

@@ -56,5 +56,5 @@ class Account:
         self.flops += flops * mask.shape[0]
 
     def to_json(self) -> dict[str, Any]:
-        """The account as JSON holds it; ``Account(**told)`` reads it back."""
+        """The account as JSON holds it; ``Account(**fields)`` reads it back."""
         return dataclasses.asdict(self)

@@ -154,13 +154,13 @@ def _check(smoothing: float, floor: float, epsilon: float, variant: str) -> None
     """Refuse what would give shares that are no shares; traced parameters are taken on trust."""
     if variant not in get_args(Variant):
         raise ArenaError(f"allocate: unknown variant {variant!r}; {nearest(variant, get_args(Variant))}")
-    for name, value, inside, told in (
+    for name, value, inside, allowed in (
         ("smoothing", smoothing, lambda v: 0 <= v <= 1, "between 0 and 1"),
         ("floor", floor, lambda v: 0 <= v < 1, "at least 0 and below 1"),
         ("epsilon", epsilon, lambda v: v > 0, "positive"),
     ):
         if not isinstance(value, jax.core.Tracer) and not (np.ndim(value) == 0 and inside(value)):
-            raise ArenaError(f"allocate: {name} is {value}; it must be one number, {told}")
+            raise ArenaError(f"allocate: {name} is {value}; it must be one number, {allowed}")
 
 
 def _check_models(progress: jax.Array, shares: jax.Array) -> None:

@@ -86,7 +86,7 @@ def train(
             `arena_jax.arena.setup.Setup` and `arena_jax.arena.state.State` are the run's own, to be looked at.
         compile_program: ``(function, *arguments) -> Program``, for the gradients and the update.
         calibrate: ``(program, run, devices) -> (result, excess)`` of a program's first run.
-        executor: compiles beside training; a thread of its own if not given.
+        executor: compiles beside training, and is shut down at the end; a thread of its own if not given.
 
     Returns:
         The run's folder, as `arena_jax.training.train` writes it; its records also hold ``allocation``, ``swap`` and
@@ -130,66 +130,66 @@ def train(
             )
 
             # ---- programs and first batch sizes: lines 2 to 9 ----
-            taken = session.first_step
+            rounds = session.first_step
             state.gradients = zeros_like(state.train.params, setup.mesh)
             update = compile_update(setup, state.train, state.gradients)
-            record_programs(session, taken, [update])
+            record_programs(session, rounds, [update])
             if position:
                 _resume(setup, state, session, position)
             else:
                 evaluations = compile_evaluations(setup, state.train.params)  # first: batch sizes leave their code out
-                record_programs(session, taken, setup.step.new_programs())
+                record_programs(session, rounds, setup.step.new_programs())
                 find_first_sizes(setup, state, session)
                 admit_evaluations(setup, evaluations, state.train.params)
                 state.window.resume()
-                score_models(setup, state, session, taken)
-                record_allocation(setup, state, session, taken)
+                score_models(setup, state, session, rounds)
+                record_allocation(setup, state, session, rounds)
             # Its first answer is checked here, and its program compiled, so that no reallocation waits for it.
             policies.decide(setup.policy, state.history)
 
             def save(*, regular: bool = True) -> None:
-                over, reached = is_over(setup, state, taken), to_position(setup, state)
-                session.save(taken, state.train, reached, losses=losses(state), over=over, regular=regular)
+                over, reached = is_over(setup, state, rounds), to_position(setup, state)
+                session.save(rounds, state.train, reached, losses=losses(state), over=over, regular=regular)
 
             # ---- rounds: lines 10 to 36 ----
             state.window.resume()
-            over = is_over(setup, state, taken)
-            stopping = session.stop_requested(taken)
+            over = is_over(setup, state, rounds)
+            stopping = session.stop_requested(rounds)
             while not over and not stopping:
                 # A frozen model takes no more steps, and keeps its share of the memory.
-                state.train = session.handle_divergence(taken, state.train)
+                state.train = session.handle_divergence(rounds, state.train)
                 if session.divergence.hopeless:
-                    if session.saved != taken:
+                    if session.saved != rounds:
                         save(regular=False)
-                    session.give_up(taken)
-                swap_sizes(setup, state, session, taken)
-                play_round(setup, state, update.executable, session, taken)
-                taken += 1
+                    session.give_up(rounds)
+                swap_sizes(setup, state, session, rounds)
+                play_round(setup, state, update.executable, session, rounds)
+                rounds += 1
                 state.window.flush()
                 session.divergence.count(state.window.skipped())
-                over, used = is_over(setup, state, taken), fraction(setup, state, taken)
-                session.advance(taken, shown=None if setup.rounds else round(100 * used))
-                if taken % training.log_every == 0 or over:
+                over, used = is_over(setup, state, rounds), fraction(setup, state, rounds)
+                session.advance(rounds, bar_position=None if setup.rounds else round(100 * used))
+                if rounds % training.log_every == 0 or over:
                     summary = with_accounts(setup, state, state.window.summary())
-                    session.record("train", taken, epoch=epoch(state), fraction=used, **summary)
-                if taken % (training.evaluate_every or 1) == 0 or over:
-                    score_models(setup, state, session, taken)
-                if taken % arena.reallocate_every == 0 and not over:
-                    reallocate(setup, state, session, taken)
-                stopping = session.stop_requested(taken)
-                if (training.checkpoint_every and taken % training.checkpoint_every == 0) or over:
+                    session.record("train", rounds, epoch=epoch(state), fraction=used, **summary)
+                if rounds % (training.evaluate_every or 1) == 0 or over:
+                    score_models(setup, state, session, rounds)
+                if rounds % arena.reallocate_every == 0 and not over:
+                    reallocate(setup, state, session, rounds)
+                stopping = session.stop_requested(rounds)
+                if (training.checkpoint_every and rounds % training.checkpoint_every == 0) or over:
                     save()
 
             # ---- the end ----
-            if session.saved != taken:  # Ctrl-C or SIGTERM
+            if session.saved != rounds:  # Ctrl-C or SIGTERM
                 save(regular=False)
-            session.finish(taken, setup.rounds, over=over)
+            session.finish(rounds, setup.rounds, over=over)
             deferred = state.deferred + sum(pending.late > 0 for pending in state.pending.values())
-            record_deferred(session, taken, deferred)
+            record_deferred(session, rounds, deferred)
             session.record(
-                "leaderboard", taken, **leaderboard(setup.names, state.history, state.accounts, state.metrics)
+                "leaderboard", rounds, **leaderboard(setup.names, state.history, state.accounts, state.metrics)
             )
-            session.record_end(taken, epoch=epoch(state), deferred=deferred)
+            session.record_end(rounds, epoch=epoch(state), deferred=deferred)
     return session.folder
 
 

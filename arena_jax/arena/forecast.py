@@ -23,17 +23,17 @@ class Fit(NamedTuple):
 
     Attributes:
         belief: [shapes, models], sums to 1 over the shapes.
-        slope: [shapes, models], score per unit of the shape; never negative where the curve is said to rise.
+        slope: [shapes, models], score per unit of the shape; never negative where the curve is taken to rise.
         error: [shapes, models], standard error of the slope.
         effort: [models], effort until the last evaluation, the unit in which shapes are measured.
-        known: [models], whether there were two finite scores at different efforts.
+        is_determined: [models], whether there were two finite scores at different efforts.
     """
 
     belief: jax.Array
     slope: jax.Array
     error: jax.Array
     effort: jax.Array
-    known: jax.Array
+    is_determined: jax.Array
 
 
 def _shapes(z: jax.Array, family: Family) -> jax.Array:
@@ -99,14 +99,14 @@ def fit(effort: ArrayLike, scores: ArrayLike, *, half_life: float = 8.0, family:
     squares = jnp.sum(weight[None] * residual**2, 1) + 1e-6 * n[None]
     error = jnp.sqrt(squares / jnp.maximum(n - 2, 1)[None] / jnp.where(usable, spread, 1))
     logits = jnp.where(usable, -0.5 * n[None] * jnp.log(squares), -jnp.inf)
-    known = usable.any(0) & (jnp.sum(there, 0) > 1)
-    belief = jax.nn.softmax(jnp.where(known[None], logits, 0.0), axis=0)
+    is_determined = usable.any(0) & (jnp.sum(there, 0) > 1)
+    belief = jax.nn.softmax(jnp.where(is_determined[None], logits, 0.0), axis=0)
     return Fit(
         belief=belief,
-        slope=jnp.where(usable & known[None], slope, 0) * scale[None],
-        error=jnp.where(usable & known[None], error, 0) * scale[None],
+        slope=jnp.where(usable & is_determined[None], slope, 0) * scale[None],
+        error=jnp.where(usable & is_determined[None], error, 0) * scale[None],
         effort=unit,
-        known=known,
+        is_determined=is_determined,
     )
 
 

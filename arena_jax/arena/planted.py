@@ -61,10 +61,10 @@ CASES: dict[str, tuple[tuple[Loss, Loss, Loss, Loss], float]] = {
 }
 
 
-ANYTHING = "anything"
+RANDOM_CURVES = "anything"
 
 
-def _anything(key: jax.Array, seconds: jax.Array) -> jax.Array:
+def _random_loss(key: jax.Array, seconds: jax.Array) -> jax.Array:
     """Draw one loss curve: a kind, and parameters with no favourite."""
     kind, scale, end, wake, middle = jax.random.uniform(key, (5,))
     scale, end, wake = 1.5 * 20**scale, 1.5 + 3 * end, 25 * wake
@@ -91,7 +91,7 @@ def curves(case: str, key: jax.Array, runs: int = 256) -> tuple[Curves, jax.Arra
     model; no policy of this package was chosen by looking at it.
 
     Args:
-        case: one of ``CASES``, or ``ANYTHING``.
+        case: one of ``CASES``, or ``RANDOM_CURVES``.
         key: of the differences.
         runs: how many.
 
@@ -108,11 +108,11 @@ def curves(case: str, key: jax.Array, runs: int = 256) -> tuple[Curves, jax.Arra
         ((2, 4, 401), 0.02)
     """
     seconds = jnp.linspace(0, BUDGET, _POINTS)
-    if case == ANYTHING:
-        drawn = jax.vmap(lambda k: _anything(k, seconds))(jax.random.split(key, (runs, 4)).reshape(-1))
-        return Curves(seconds, -drawn.reshape(runs, 4, -1)), jnp.asarray(0.05)
+    if case == RANDOM_CURVES:
+        draws = jax.vmap(lambda k: _random_loss(k, seconds))(jax.random.split(key, (runs, 4)).reshape(-1))
+        return Curves(seconds, -draws.reshape(runs, 4, -1)), jnp.asarray(0.05)
     if case not in CASES:
-        raise ArenaError(f"unknown planted case {case!r}; {nearest(case, [*CASES, ANYTHING])}")
+        raise ArenaError(f"unknown planted case {case!r}; {nearest(case, [*CASES, RANDOM_CURVES])}")
     losses, noise = CASES[case]
     clock_key, reach_key = jax.random.split(key)
     clock = jnp.exp(0.2 * jax.random.normal(clock_key, (len(losses), runs)))

@@ -17,7 +17,7 @@ def learning_rate(
     batch_ratio: float = 1.0,
     follows: str = "none",
 ) -> float:
-    """Say the rate of a model's next step.
+    """Compute the rate of a model's next step.
 
     η = peak · min(1, s / W) · d(f) · g(b / b₀)
 

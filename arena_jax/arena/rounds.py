@@ -14,7 +14,7 @@ from arena_jax.arena.batch_sizes import record_calibrations, step_down
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State, learning_rate, row_flops, step_microbatches, step_rows
 from arena_jax.runs.session import Session
-from arena_jax.runtime.devices import own_rows, place_batch
+from arena_jax.runtime.devices import local_rows, place_batch
 from arena_jax.runtime.program import is_out_of_memory
 
 
@@ -87,7 +87,7 @@ def compute_gradient(
     while True:
         batch = stream.next(step_rows(setup, state, name))
         k = step_microbatches(setup, state, name)
-        placed = place_batch(own_rows(batch, k), setup.mesh, k)
+        placed = place_batch(local_rows(batch, k), setup.mesh, k)
         state.gradients[name] = None  # the last one goes before the next one comes
         start = time.perf_counter()
         try:

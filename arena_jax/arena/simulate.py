@@ -150,8 +150,8 @@ def simulate(
         (history, _), _ = jax.lax.scan(interval, (start, equal), (numbers, noises[1:]))
         truth = score_at(curve, history.seconds[-1])
         final = jnp.where(jnp.isfinite(truth), truth, scores[:, 0])
-        shown = jnp.where(jnp.isfinite(history.scores[-1]), history.scores[-1], -jnp.inf)
-        return Outcome(final, final[jnp.argmax(shown)], history.seconds[-1], jnp.asarray(history.shares))
+        last_scores = jnp.where(jnp.isfinite(history.scores[-1]), history.scores[-1], -jnp.inf)
+        return Outcome(final, final[jnp.argmax(last_scores)], history.seconds[-1], jnp.asarray(history.shares))
 
     return jax.vmap(run)(curves.scores, noises)
 

@@ -1,13 +1,17 @@
-"""`arena-jax evaluate`: score a run's models on a data set."""
+"""`arena-jax evaluate`: score a run's models, or any Hugging Face folder, on a data set."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+from arena_jax.cli import options
 from arena_jax.cli.resume import add_run
+from arena_jax.config import DataConfig
+from arena_jax.config.errors import ArenaError
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -19,11 +23,22 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     Returns:
         Its parser.
     """
-    parser: argparse.ArgumentParser = commands.add_parser("evaluate", help="score a run's models on a data set")
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "evaluate", help="score a run's models, or a Hugging Face folder's, on a data set"
+    )
     add_run(parser)
     add_checkpoint_option(parser)
     parser.add_argument("--data", metavar="DATA", help="another data set: name, file, folder or hub id")
     parser.add_argument("--split", default="validation", help="which part of it [validation]")
+    parser.add_argument(
+        "--columns", metavar="PART=COLUMN,…", help="which column plays which part; guessed where the names are usual"
+    )
+    parser.add_argument(
+        "--label-names", metavar="NAME,…", help="names of class 0, 1, … where data hold numbers, or their order"
+    )
+    parser.add_argument(
+        "--max-length", metavar="N", default="512", help="longest input of a Hugging Face folder, in tokens [512]"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(call=run)
     return parser
@@ -43,8 +58,28 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from arena_jax import training
     from arena_jax.runs.log_lines import scores_table
+    from arena_jax.training.folder_model import evaluate_folder, is_model_folder
 
-    scores = training.evaluate(Path(arguments.run), arguments.data, arguments.split, arguments.checkpoint)
+    columns = options.parse(arguments.columns or "none", tuple[tuple[str, str], ...], "--columns")
+    label_names = options.parse(arguments.label_names or "none", tuple[str, ...], "--label-names")
+    folder = Path(arguments.run)
+    if is_model_folder(folder):
+        if arguments.data is None:
+            raise ArenaError(f"'{folder}' is a model without data: name a data set with --data")
+        length = options.parse(arguments.max_length, int, "--max-length")
+        source = DataConfig(name=arguments.data, columns=columns, label_names=label_names, max_length=length)
+        scores, notes = evaluate_folder(folder, source, arguments.split)
+        for note in notes:
+            print(note, file=sys.stderr)
+    else:
+        scores = training.evaluate(
+            folder,
+            arguments.data,
+            arguments.split,
+            arguments.checkpoint,
+            columns=columns,
+            label_names=label_names,
+        )
     if arguments.json:
         print(json.dumps(scores, indent=2))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import re
 import sys
@@ -12,14 +13,14 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import arena_jax
-from arena_jax.cli import evaluate, export, game, presets, processes, report, resume, train
+from arena_jax.cli import evaluate, export, game, interrupts, plan, presets, processes, report, resume, train
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.presets import PRESETS, get
 
 __all__ = ["main", "parser"]
 
-COMMANDS = ("train", "resume", "evaluate", "export", "report", "presets", "game")
+COMMANDS = ("train", "resume", "evaluate", "export", "report", "plan", "presets", "game")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,6 +65,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         evaluate.add_parser(commands),
         export.add_parser(commands),
         report.add_parser(commands),
+        plan.add_parser(commands),
         presets.add_parser(commands),
         *game.add_parser(commands),
     ]
@@ -88,11 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     debug = "--debug" in words
+    _without_a_driver()
     # transformers tells everybody who has no PyTorch that they have none; here that is as it should be.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     failed = True
     try:
-        code = _run([word for word in words if word != "--debug"])
+        with interrupts.raised_again():
+            code = _run([word for word in words if word != "--debug"])
     except ArenaError as error:
         code = _fail(str(error), 2, debug)
     except KeyboardInterrupt:
@@ -107,6 +111,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed = False
     processes.leave(code, failed=failed)
     return code
+
+
+def _without_a_driver() -> None:
+    """Let JAX compute on the CPU where its plugin for GPUs is installed, for plans, and no driver is.
+
+    It would look for the driver and print a traceback that is not about what was asked for.
+    """
+    if "JAX_PLATFORMS" not in os.environ and not os.path.exists("/dev/nvidiactl"):
+        try:
+            plugin = importlib.util.find_spec("jax_plugins.xla_cuda12")
+        except ModuleNotFoundError:
+            return
+        if plugin is not None:
+            os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def _with_values(argv: Sequence[str]) -> list[str]:

@@ -15,7 +15,8 @@ from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConf
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import hints, optional, plain
 from arena_jax.config.forms import FORMS
-from arena_jax.config.sections import ARGUMENTS, MODEL_PRESETS, OPTIMIZERS
+from arena_jax.config.model import MODEL_PRESETS
+from arena_jax.config.sections import ARGUMENTS, OPTIMIZERS
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,

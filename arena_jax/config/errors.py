@@ -53,3 +53,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
         return f"did you mean '{close[0]}'?"
     more = f", … ({len(ordered)} in all)" if len(ordered) > _FEW else ""
     return "known: " + (", ".join(ordered[:_FEW]) or "none") + more
+
+
+def few(names: Iterable[object], most: int = 5) -> str:
+    """The first few of many names, and how many more there are: a message is one line, never a page.
+
+    Example:
+        >>> few(["a", "b"]), few("abcdefgh")
+        ('a, b', 'a, b, c, d, e and 3 more')
+    """
+    listed = [str(name)[:120] for name in names]
+    rest = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {rest:,} more" if rest > 0 else "")

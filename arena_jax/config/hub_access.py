@@ -20,6 +20,7 @@ def near_here(name: str) -> str:
     """
     path = Path(name)
     beside = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
+    beside = [other for other in beside if other != path.name]  # what was given is no hint
     close = difflib.get_close_matches(path.name, beside, n=1)
     return f"; did you mean '{path.with_name(close[0])}'?" if close else ""
 

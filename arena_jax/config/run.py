@@ -14,7 +14,8 @@ from typing import Any
 
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import build, check, error_text, plain
-from arena_jax.config.sections import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from arena_jax.config.model import ModelConfig
+from arena_jax.config.sections import ArenaConfig, DataConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
     "RunConfig",

@@ -1,9 +1,8 @@
-"""The sections of a run's configuration: models, data, optimizer, training, arena."""
+"""The sections of a run's configuration: data, optimizer, training, arena."""
 
 from __future__ import annotations
 
 import copy
-import re
 from dataclasses import MISSING, dataclass
 from typing import Any
 
@@ -12,22 +11,7 @@ from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS
 from arena_jax.config.units import parse_memory, parse_spend
 
-# Written out because arena_jax.models imports jax, which `arena-jax --help` must not wait for; a test compares the two.
-MODEL_PRESETS = (
-    "bert-tiny",
-    "bert-base",
-    "bert-large",
-    "roberta-tiny",
-    "roberta-base",
-    "roberta-large",
-    "gpt2-tiny",
-    "gpt2",
-    "gpt2-medium",
-    "gpt2-large",
-    "gpt2-xl",
-)
-
-# Written out for the same reason; a test compares.
+# Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
 POLICIES = ("predictive", "modelarena", "successive-halving", "multi-objective", "static")
 
 # The fields of the optimizer that are arguments of `transforms.multi_model_adamw`, under the argument's name.
@@ -63,79 +47,6 @@ OPTIMIZERS: dict[str, dict[str, float]] = {
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """One model of a run: a size by name or a checkpoint, and what is changed about it.
-
-    Example:
-        >>> ModelConfig("bert", preset="bert-tiny", weight=1.2).family
-        'bert'
-    """
-
-    name: str = option(MISSING, "what the run calls this model (letters, digits, - and _)")
-    preset: str | None = option(None, "size by name, started from random weights", choices=MODEL_PRESETS)
-    checkpoint: str | None = option(None, "Hugging Face folder or hub id to start from, instead of a preset")
-    hidden_size: int | None = option(
-        None, "width of the hidden vectors; the preset's if not given", unit="features", low=1
-    )
-    num_layers: int | None = option(None, "number of blocks; the preset's if not given", unit="layers", low=1)
-    num_heads: int | None = option(None, "attention heads per block; the preset's if not given", unit="heads", low=1)
-    intermediate_size: int | None = option(
-        None, "width inside the feed-forward part; the preset's if not given", unit="features", low=1
-    )
-    max_positions: int | None = option(
-        None, "longest input the model can take; the preset's if not given", unit="tokens", low=4
-    )
-    dropout: float | None = option(
-        None,
-        "probability of dropping a value in training; the preset's if not given",
-        unit="probability",
-        low=0,
-        below=1,
-    )
-    accumulation: int | None = option(
-        None,
-        "parts this model's batch is computed in, in a competition at least; the run's if not given",
-        unit="microbatches",
-        low=1,
-    )
-    weight: float = option(
-        1.0, "weight of this model in sharing and synchronisation, relative to the others", unit="relative", above=0
-    )
-    learning_rate: float | None = option(
-        None, "peak learning rate of this model; the run's if not given", unit="per step", above=0
-    )
-    tokenizer: str | None = option(
-        None, "Hugging Face tokenizer (folder or hub id); one is trained on the data if not given"
-    )
-    vocab_size: int = option(
-        4096, "largest vocabulary of a tokenizer trained on the data", unit="tokens", low=300, high=1_000_000
-    )
-
-    def __post_init__(self) -> None:
-        where = f"model {error_text(self.name)}: "
-        check(self, where)
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name):
-            raise ArenaError(f"{where}a name has 1 to 40 letters, digits, - or _, e.g. 'bert-small'")
-        if (self.preset is None) == (self.checkpoint is None):
-            raise ArenaError(f"{where}give either a preset (e.g. bert-tiny) or a checkpoint, one of the two")
-        sizes = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions")
-        sizes_set = [size for size in sizes if getattr(self, size) is not None]
-        if self.checkpoint is not None and sizes_set:
-            raise ArenaError(
-                f"{where}{sizes_set[0]} cannot be changed: the checkpoint's weights fix it; remove the field"
-            )
-        if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
-            raise ArenaError(
-                f"{where}hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; change one"
-            )
-
-    @property
-    def family(self) -> str | None:
-        """The architecture, "bert", "roberta" or "gpt2"; None for a checkpoint, whose config.json says it."""
-        return None if self.preset is None else self.preset.split("-")[0]
-
-
-@dataclass(frozen=True)
 class DataConfig:
     """What is learnt from: a data set, its columns, and the lengths its examples are cut and padded to."""
 
@@ -152,6 +63,22 @@ class DataConfig:
         "padded lengths below max-length, e.g. 16,32 (each costs one compilation); none: max-length only",
         unit="tokens",
         low=4,
+    )
+    label_names: tuple[str, ...] = option(
+        (), "names of class 0, 1, …, where data hold numbers, or their order, where data hold names"
+    )
+    problem_type: str | None = option(
+        None,
+        "what labels of sequence classification are; one class each if not given",
+        choices=("regression", "single_label_classification", "multi_label_classification"),
+    )
+    new_head: bool = option(False, "draw the heads of checkpoints anew, for classes that are not theirs")
+    max_bad_records: float = option(
+        0.05,
+        "largest part of the records that may be left out because they cannot be used",
+        unit="fraction",
+        low=0,
+        below=1,
     )
     validation_fraction: float = option(
         0.1,
@@ -375,6 +302,12 @@ class TrainingConfig:
         "float32", "precision of the computation; parameters stay float32", choices=("float32", "bfloat16")
     )
     remat: bool = option(False, "compute activations again in the backward pass instead of keeping them")
+    attention: str = option(
+        "xla",
+        "who computes attention: XLA, or cuDNN's fused kernel (NVIDIA GPUs, bfloat16, attention_dropout 0; never run on"
+        " one here)",
+        choices=("xla", "cudnn"),
+    )
     devices: int | None = option(None, "how many devices share each batch; all if not given", unit="devices", low=1)
     figures: bool = option(True, "draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")

@@ -158,7 +158,7 @@ class Batches:
             ArenaError: a batch size below 1 or not divisible by the number of processes and microbatches.
         """
         index, count = self._process
-        mine = dealt(batch_size, microbatches, index, count)
+        slices = dealt(batch_size, microbatches, index, count)
         parts, missing = [], batch_size
         while missing:
             part = self._order[self._position : self._position + missing]
@@ -171,10 +171,10 @@ class Batches:
         rows = np.concatenate(parts)
         lengths, row_lengths = self._padding
         length = lengths[bisect.bisect_left(lengths, int(row_lengths[rows].max()))]
-        return self.rows.batch(rows[mine], length)
+        return self.rows.batch(rows[slices], length)
 
     def state(self) -> dict[str, int]:
-        """Say where the stream is.
+        """The position of the stream.
 
         Returns:
             A few integers, fit for JSON: the position, and what must be the same for it to mean anything.
@@ -197,14 +197,14 @@ class Batches:
         Raises:
             ArenaError: the state belongs to other rows, another seed or another order.
         """
-        own = self.state()
-        missing = [key for key in own if key not in state]
+        state_now = self.state()
+        missing = [key for key in state_now if key not in state]
         if missing:
             raise ArenaError(f"the saved data position lacks {', '.join(missing)}; it cannot be restored")
         for key in ("rows", "fingerprint", "seed", "run"):
-            if int(state[key]) != own[key]:
+            if int(state[key]) != state_now[key]:
                 raise ArenaError(
-                    f"the saved data position is of other data: {key} was {state[key]} and is {own[key]}; "
+                    f"the saved data position is of other data: {key} was {state[key]} and is {state_now[key]}; "
                     "resume with the same data, tokenizer, lengths and seed"
                 )
         epoch, position = int(state["epoch"]), int(state["position"])
@@ -288,12 +288,12 @@ def evaluation_batches(
 
 
 def _evaluation(rows: Encoded, batch_size: int, process_index: int, share: int) -> Iterator[Batch]:
-    mine = slice(process_index * share, (process_index + 1) * share)
+    local_rows = slice(process_index * share, (process_index + 1) * share)
     for start in range(0, len(rows), batch_size):
         numbers = np.arange(start, start + batch_size)
-        valid = (numbers < len(rows))[mine]
+        valid = (numbers < len(rows))[local_rows]
         numbers = np.minimum(numbers, len(rows) - 1)
-        batch = rows.batch(numbers[mine], rows.padded_length(numbers))
+        batch = rows.batch(numbers[local_rows], rows.padded_length(numbers))
         batch["valid"] = valid
         if "bytes" in batch:
             batch["bytes"] = np.where(valid, batch["bytes"], np.float32(0.0))

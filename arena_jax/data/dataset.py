@@ -7,12 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.agreement import DataFacts
+from arena_jax.config.errors import ArenaError
+from arena_jax.config.tasks import task_hint
+from arena_jax.data.tags import scheme_of, why_no_scheme
 
 LANGUAGE = "language-model"
 CLASSIFICATION = "sequence-classification"
 TAGGING = "token-classification"
 QUESTIONS = "question-answering"
+REGRESSION = "regression"
+MULTI_LABEL = "multi_label_classification"
+PROBLEM_TYPES = (REGRESSION, "single_label_classification", MULTI_LABEL)  # as transformers calls them
 
 # A text serves both language-model objectives; which tokens are predicted is decided when it is encoded.
 _DATA_TASK = {
@@ -42,7 +48,7 @@ def data_task(task: str) -> str:
         'language-model'
     """
     if task not in _DATA_TASK:
-        raise ArenaError(f"unknown task '{task}'; {nearest(task, _DATA_TASK)}")
+        raise ArenaError(f"unknown task '{task}'; {task_hint(task, _DATA_TASK)}")
     return _DATA_TASK[task]
 
 
@@ -60,7 +66,8 @@ class Dataset:
 
     Columns by task:
         language-model: "text" (str, one document each).
-        sequence-classification: "text" (str), perhaps "text_pair" (str), "label" (int).
+        sequence-classification: "text" (str), perhaps "text_pair" (str), "label": a class (int); in regression a
+            number (float); with several labels a list of classes.
         token-classification: "words" (list of str), "labels" (list of int, one per word).
         question-answering: "id", "question", "context" (str), "answers" (list of (text, first character)).
 
@@ -72,6 +79,9 @@ class Dataset:
         label_names: name of class i at position i; empty where there are no classes.
         provenance: where the examples came from, with what is needed to get them again.
         notes: what a person should know: held-out rows, empty rows, dropped rows, with counts.
+        numbered: whether the source says which class is 0, 1, …; False: it has names, numbered by the alphabet, so that
+            a class means its name and never its number.
+        problem_type: of sequence classification: "regression" or "multi_label_classification"; None: one class each.
 
     Example:
         >>> few = Dataset("mine", "language-model", "train", {"text": ["a text", "another"]})
@@ -86,6 +96,8 @@ class Dataset:
     label_names: tuple[str, ...] = ()
     provenance: str = ""
     notes: tuple[str, ...] = ()
+    numbered: bool = True
+    problem_type: str | None = None
 
     def __post_init__(self) -> None:
         if self.task not in _COLUMNS:
@@ -98,8 +110,19 @@ class Dataset:
             raise ArenaError(f"data set '{self.name}': columns of different lengths {sizes}")
         if not sizes or not next(iter(sizes.values())):
             raise ArenaError(f"data set '{self.name}' ({self.split}) has no examples; check the source and its limits")
-        if self.task in (CLASSIFICATION, TAGGING):
-            rows = [self.columns["label"]] if self.task == CLASSIFICATION else self.columns["labels"]
+        if self.problem_type == "single_label_classification":
+            object.__setattr__(self, "problem_type", None)
+        if self.problem_type not in (None, REGRESSION, MULTI_LABEL) or (
+            self.problem_type and self.task != CLASSIFICATION
+        ):
+            raise ArenaError(
+                f"data set '{self.name}': problem_type is {self.problem_type!r}; it is one of "
+                f"{', '.join(PROBLEM_TYPES)}, of {CLASSIFICATION} alone"
+            )
+        if self.task in (CLASSIFICATION, TAGGING) and self.problem_type != REGRESSION:
+            nested = self.task == TAGGING or self.problem_type == MULTI_LABEL
+            labels = self.columns["labels" if self.task == TAGGING else "label"]
+            rows = labels if nested else [labels]
             wrong = next((label for row in rows for label in row if not 0 <= label < len(self.label_names)), None)
             if wrong is not None:
                 raise ArenaError(
@@ -149,6 +172,47 @@ class Dataset:
             return self
         return self.select(range(count), note=f"limited to the first {count:,} of {len(self):,} examples")
 
+    @property
+    def facts(self) -> DataFacts:
+        """What it asks of a model, for :func:`arena_jax.config.agreement.check`."""
+        column = self.columns.get("labels" if self.task == TAGGING else "label", ())
+        nested = self.task == TAGGING or self.problem_type == MULTI_LABEL
+        used = {label for row in column for label in row} if nested else set(column)
+        return DataFacts(
+            name=self.name,
+            label_names=self.label_names,
+            used=frozenset(used) if self.label_names else None,
+            numbered=self.numbered,
+            problem_type=self.problem_type,
+            pairs="text_pair" in self.columns,
+        )
+
+    def with_outputs(self, outputs: Sequence[int], label_names: Sequence[str]) -> Dataset:
+        """The same examples with their classes numbered as a model's outputs are.
+
+        Args:
+            outputs: the output of each class, from :func:`arena_jax.config.agreement.check`.
+            label_names: of the outputs.
+
+        Returns:
+            A new data set.
+
+        Example:
+            >>> columns = {"text": ["a", "b"], "label": [0, 1]}
+            >>> few = Dataset("mine", "sequence-classification", "train", columns, ("no", "yes"))
+            >>> few.with_outputs((1, 0), ("yes", "no")).columns["label"]
+            [1, 0]
+        """
+        names = tuple(label_names)
+        if names == self.label_names and list(outputs) == list(range(len(names))):
+            return self
+        column = "labels" if self.task == TAGGING else "label"
+        if self.task == TAGGING or self.problem_type == MULTI_LABEL:
+            labels: list[Any] = [[outputs[label] for label in row] for row in self.columns[column]]
+        else:
+            labels = [outputs[label] for label in self.columns[column]]
+        return dataclasses.replace(self, columns={**self.columns, column: labels}, label_names=names)
+
     def report(self) -> list[str]:
         """Describe the data set for a person, one fact per line.
 
@@ -160,7 +224,13 @@ class Dataset:
             ['mine (train): 1 example for language-model; typed in']
         """
         count = f"{len(self):,} example" + ("s" if len(self) != 1 else "")
-        if self.task == CLASSIFICATION:
+        if self.problem_type == REGRESSION:
+            labels = self.columns["label"]
+            count += f" with values from {min(labels):g} to {max(labels):g}"
+        elif self.problem_type == MULTI_LABEL:
+            mean = sum(map(len, self.columns["label"])) / len(self)
+            count += f" with any of {len(self.label_names)} classes, {mean:.2f} each"
+        elif self.task == CLASSIFICATION:
             counts = Counter(self.columns["label"])
             if len(self.label_names) <= 10:
                 count += " (" + ", ".join(f"{name}: {counts[k]:,}" for k, name in enumerate(self.label_names)) + ")"
@@ -169,6 +239,11 @@ class Dataset:
         elif self.task == TAGGING:
             words = sum(len(row) for row in self.columns["words"])
             count += f" of {words:,} words, {len(self.label_names)} tags"
+            scheme = scheme_of(self.label_names)
+            if scheme is not None:
+                count += f", {scheme.describe()},"
+            elif len(self.label_names) > 1:
+                count += f", which mark no entities ({why_no_scheme(self.label_names)}),"
         elif self.task == LANGUAGE and len(self) > 1:
             count += f" ({sum(len(text) for text in self.columns['text']):,} characters)"
         first = f"{self.name} ({self.split}): {count} for {self.task}"

@@ -22,6 +22,7 @@ def encode(
     max_length: int = 128,
     lengths: Sequence[int] | None = None,
     stride: int = 128,
+    token_types: int | None = None,
 ) -> Encoded:
     """Tokenise a data set for one model.
 
@@ -33,6 +34,8 @@ def encode(
         max_length: tokens per row at most, special tokens included.
         lengths: allowed padded lengths (each is a compilation); None pads all rows to one length.
         stride: tokens that neighbouring windows over one long context share (question answering).
+        token_types: types that the model has a row for: 0 leaves them out, 1 makes both texts of a pair of one type;
+            None: as the tokenizer gives them.
 
     Returns:
         Rows from which `Batches` and `evaluation_batches` draw.
@@ -56,12 +59,14 @@ def encode(
     if max_length < 1:
         raise ArenaError(f"max_length={max_length}: give the tokens per row, 1 or more")
     if data.task == LANGUAGE:
-        return encode_language(data, tokenizer, task=task, max_length=max_length)
+        return encode_language(data, tokenizer, task=task, max_length=max_length, token_types=token_types)
     smallest = tokenizer.backend.num_special_tokens_to_add("text_pair" in data.columns) + 2
     if data.task != QUESTIONS and max_length < smallest:
         raise ArenaError(f"max_length={max_length} leaves no room for text; give {smallest} or more")
     if data.task == CLASSIFICATION:
-        return encode_classification(data, tokenizer, max_length=max_length, lengths=lengths)
+        return encode_classification(data, tokenizer, max_length=max_length, lengths=lengths, token_types=token_types)
     if data.task == TAGGING:
-        return encode_tagging(data, tokenizer, max_length=max_length, lengths=lengths)
-    return encode_questions(data, tokenizer, max_length=max_length, lengths=lengths, stride=stride)
+        return encode_tagging(data, tokenizer, max_length=max_length, lengths=lengths, token_types=token_types)
+    return encode_questions(
+        data, tokenizer, max_length=max_length, lengths=lengths, stride=stride, token_types=token_types
+    )

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from arena_jax.data.dataset import CLASSIFICATION, Dataset
+from arena_jax.data.dataset import CLASSIFICATION, MULTI_LABEL, REGRESSION, Dataset
 from arena_jax.data.encoded import Encoded, padded_lengths, token_columns
 from arena_jax.data.tokenizer import Tokenizer, encodings
 
 
 def encode_classification(
-    data: Dataset, tokenizer: Tokenizer, *, max_length: int, lengths: Sequence[int] | None = None
+    data: Dataset,
+    tokenizer: Tokenizer,
+    *,
+    max_length: int,
+    lengths: Sequence[int] | None = None,
+    token_types: int | None = None,
 ) -> Encoded:
     """Tokenise texts for classification, cutting what is longer than `max_length` and counting it.
 
@@ -24,9 +29,11 @@ def encode_classification(
         tokenizer: of the model.
         max_length: tokens per row at most, special tokens included; pairs are cut longest first.
         lengths: allowed padded lengths; None chooses one.
+        token_types: as `encode` takes it.
 
     Returns:
-        Rows with "input_ids" (and "token_type_ids" where the family has them) and "labels" (rows,) int32.
+        Rows with "input_ids" (and "token_type_ids" where the family has them) and "labels": (rows,) int32; in
+        regression (rows,) float32; with several labels (rows, classes) float32, 1 where a class is one of them.
     """
     texts: Sequence[object] = data.columns["text"]
     if "text_pair" in data.columns:
@@ -43,7 +50,7 @@ def encode_classification(
                 row, kinds = [tokenizer.stand_in_id], [0]
         ids.append(row)
         types.append(kinds)
-    tokens, fill = token_columns(tokenizer, ids, types)
+    tokens, fill = token_columns(tokenizer, ids, types, token_types)
     notes = []
     if counts["truncated"]:
         notes.append(
@@ -57,9 +64,21 @@ def encode_classification(
         task=CLASSIFICATION,
         source=data,
         tokens=tokens,
-        columns={"labels": np.asarray(data.columns["label"], np.int32)},
+        columns={"labels": _labels(data)},
         fill=fill,
         lengths=padded_lengths(tokens["input_ids"].lengths, max_length, lengths),
         counts={"examples": len(data), **counts},
         notes=tuple(notes),
     )
+
+
+def _labels(data: Dataset) -> np.ndarray:
+    labels = data.columns["label"]
+    if data.problem_type == REGRESSION:
+        return np.asarray(labels, np.float32)
+    if data.problem_type == MULTI_LABEL:
+        hot = np.zeros((len(data), len(data.label_names)), np.float32)
+        for row, classes in enumerate(labels):
+            hot[row, list(classes)] = 1
+        return hot
+    return np.asarray(labels, np.int32)

@@ -12,7 +12,9 @@ from arena_jax.data.encoded import Encoded, Ragged, token_columns
 from arena_jax.data.tokenizer import Tokenizer, encodings
 
 
-def encode_language(data: Dataset, tokenizer: Tokenizer, *, task: str, max_length: int) -> Encoded:
+def encode_language(
+    data: Dataset, tokenizer: Tokenizer, *, task: str, max_length: int, token_types: int | None = None
+) -> Encoded:
     """Pack documents into rows: one stream of tokens, a separator after each document, cut into rows.
 
     causal-lm: the stream starts with a start token and neighbouring rows share one token, so that every token
@@ -29,6 +31,7 @@ def encode_language(data: Dataset, tokenizer: Tokenizer, *, task: str, max_lengt
         tokenizer: of the model.
         task: "causal-lm" or "masked-lm".
         max_length: L, tokens per row, special tokens included.
+        token_types: as `encode` takes it.
 
     Returns:
         Rows with "input_ids", "bytes" (rows,) float32 and, for masked-lm, "special_tokens_mask". Only the last
@@ -58,7 +61,7 @@ def encode_language(data: Dataset, tokenizer: Tokenizer, *, task: str, max_lengt
         rows = [stream[at : at + max_length] for at in range(0, len(stream) - 1, width)]
         row_bytes = [sizes[at : at + width].sum() for at in range(0, len(stream) - 1, width)]
 
-    tokens, fill = token_columns(tokenizer, rows)
+    tokens, fill = token_columns(tokenizer, rows, token_types=token_types)
     if masked:
         ids = tokens["input_ids"]
         special = np.isin(ids.values, sorted(tokenizer.special_ids)).astype(np.int32)

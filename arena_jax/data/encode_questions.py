@@ -19,6 +19,7 @@ def encode_questions(
     max_length: int,
     lengths: Sequence[int] | None = None,
     stride: int = 128,
+    token_types: int | None = None,
 ) -> Encoded:
     """Cut each context into windows that fit beside the question; nothing of a context is lost.
 
@@ -31,6 +32,7 @@ def encode_questions(
         max_length: tokens per window at most, question and special tokens included.
         lengths: allowed padded lengths; None chooses one.
         stride: tokens that neighbouring windows share; made smaller where windows are too short for it.
+        token_types: as `encode` takes it.
 
     Returns:
         Rows (windows) with "input_ids", perhaps "token_type_ids", "start_positions", "end_positions",
@@ -66,19 +68,19 @@ def encode_questions(
     windows = tokenizer.configured(max_length, stride=overlap, strategy="only_second")
     for example, encoding in enumerate(encodings(windows, pairs)):
         answers = data.columns["answers"][example]
-        found = False
+        in_window = False
         for window in (encoding, *encoding.overflowing):
             spans = np.asarray(window.offsets, np.int32).reshape(-1, 2)
             context = np.asarray([part == 1 for part in window.sequence_ids], bool)
             spans[~context] = -1
             start, end = _answer_tokens(spans, context, answers[0]) if answers else (0, 0)
-            found |= end > 0
+            in_window |= end > 0
             ids.append(window.ids or [tokenizer.pad_id])
             types.append(window.type_ids or [0])
             offsets.append(spans if len(spans) else np.full((1, 2), -1, np.int32))
             columns.append((start, end, example, len(columns)))
-        outside += bool(answers) and not found
-    tokens, fill = token_columns(tokenizer, ids, types)
+        outside += bool(answers) and not in_window
+    tokens, fill = token_columns(tokenizer, ids, types, token_types)
     names = ("start_positions", "end_positions", "example_index", "feature_index")
     notes = [f"{len(data):,} questions in {len(ids):,} windows of up to {max_length} tokens, sharing {overlap}"]
     if overlap < stride:

@@ -12,7 +12,12 @@ IGNORED = -100  # the label of what is not scored, as in PyTorch's loss and tran
 
 
 def encode_tagging(
-    data: Dataset, tokenizer: Tokenizer, *, max_length: int, lengths: Sequence[int] | None = None
+    data: Dataset,
+    tokenizer: Tokenizer,
+    *,
+    max_length: int,
+    lengths: Sequence[int] | None = None,
+    token_types: int | None = None,
 ) -> Encoded:
     """Tokenise words and align their tags; later pieces of a word and special tokens get -100.
 
@@ -21,6 +26,7 @@ def encode_tagging(
         tokenizer: of the model; a byte-level one puts a space before each word.
         max_length: tokens per row at most, special tokens included.
         lengths: allowed padded lengths; None chooses one.
+        token_types: as `encode` takes it.
 
     Returns:
         Rows with "input_ids" (and "token_type_ids" where the family has them) and per-token "labels".
@@ -37,18 +43,18 @@ def encode_tagging(
         for word in encoding.word_ids:
             row.append(IGNORED if word is None or word == before else labels[word])
             before = word
-        seen = {word for word in encoding.word_ids if word is not None}
-        cut = {word for part in encoding.overflowing for word in part.word_ids if word is not None} - seen
+        words_encoded = {word for word in encoding.word_ids if word is not None}
+        cut = {word for part in encoding.overflowing for word in part.word_ids if word is not None} - words_encoded
         cut_rows += bool(encoding.overflowing)
         cut_words += len(cut)
-        lost_words += len(words) - len(seen) - len(cut)
+        lost_words += len(words) - len(words_encoded) - len(cut)
         kinds, pieces = encoding.type_ids, encoding.ids
         if not pieces:
             pieces, kinds, row = [tokenizer.stand_in_id], [0], [IGNORED]
         ids.append(pieces)
         types.append(kinds)
         tags.append(row)
-    tokens, fill = token_columns(tokenizer, ids, types)
+    tokens, fill = token_columns(tokenizer, ids, types, token_types)
     tokens["labels"], fill["labels"] = Ragged.of(tags), IGNORED
     notes = []
     if cut_rows:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_jax.config.agreement import ModelFacts, TokenizerFacts, check
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import Dataset
 from arena_jax.data.tokenizer import Tokenizer
@@ -71,7 +72,8 @@ class Encoded:
         task: the model task, such as "masked-lm".
         source: the examples behind the rows.
         tokens: per-token columns; "input_ids" always, and the others that the task has.
-        columns: per-row columns, such as "labels" (rows,) int32 or "bytes" (rows,) float32.
+        columns: per-row columns, such as "labels" (rows,) int32 (float32 in regression, (rows, classes) with several
+            labels) or "bytes" (rows,) float32.
         fill: what pads each per-token column on the right.
         lengths: the only padded lengths there will be, ascending, in tokens; each costs one compilation.
         counts: what was counted on the way: "truncated", "empty", "unknown", "bytes", …
@@ -157,7 +159,10 @@ class Encoded:
 
 
 def token_columns(
-    tokenizer: Tokenizer, ids: Iterable[Sequence[int] | np.ndarray], types: Iterable[Sequence[int]] | None = None
+    tokenizer: Tokenizer,
+    ids: Iterable[Sequence[int] | np.ndarray],
+    types: Iterable[Sequence[int]] | None = None,
+    token_types: int | None = None,
 ) -> tuple[dict[str, Ragged], dict[str, int]]:
     """The columns that a model reads of any task's rows.
 
@@ -165,14 +170,15 @@ def token_columns(
         tokenizer: of the model.
         ids: of each row's tokens.
         types: of the same tokens, where the family has types; None: all 0.
+        token_types: types that the model has; 0: it takes none; 1: all are 0; None: what the tokenizer gives.
 
     Returns:
         "input_ids", and "token_type_ids" where the family has them; and what pads each of them.
     """
     tokens, fill = {"input_ids": Ragged.of(ids)}, {"input_ids": tokenizer.pad_id}
-    if tokenizer.token_types:
+    if tokenizer.token_types and token_types != 0:
         rows = tokens["input_ids"]
-        if types is None:
+        if types is None or token_types == 1:
             tokens["token_type_ids"] = Ragged(np.zeros_like(rows.values), rows.offsets)
         else:
             tokens["token_type_ids"] = Ragged.of(types)
@@ -210,7 +216,7 @@ def padded_lengths(row_lengths: np.ndarray, max_length: int, lengths: Sequence[i
 
 
 def check_fits(max_length: int, vocab_size: int, *, positions: int, embeddings: int, model: str) -> None:
-    """Refuse rows that a model cannot take.
+    """Refuse rows that a model cannot take, by their sizes alone; `arena_jax.config.agreement.check` sees more.
 
     Args:
         max_length: tokens per row.
@@ -228,13 +234,5 @@ def check_fits(max_length: int, vocab_size: int, *, positions: int, embeddings: 
             ...
         arena_jax.ArenaError: model 'tiny' takes 64 tokens, but rows may have 512: set max_length to at most 64
     """
-    if max_length > positions:
-        raise ArenaError(
-            f"model '{model}' takes {positions} tokens, but rows may have {max_length}: "
-            f"set max_length to at most {positions}"
-        )
-    if vocab_size > embeddings:
-        raise ArenaError(
-            f"model '{model}' has {embeddings:,} token embeddings, but its tokenizer has {vocab_size:,} tokens: "
-            "use the model's own tokenizer, or a model with a larger vocabulary"
-        )
+    sizes = ModelFacts(name=model, family="", task="", vocab_size=embeddings, max_length=positions, token_types=2)
+    check(sizes, TokenizerFacts(name=model, vocab_size=vocab_size), max_length=max_length)

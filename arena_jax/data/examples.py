@@ -1,219 +1,319 @@
-"""From a table to the examples of a task: which column plays which part, and what each label is called."""
+"""From a table to the examples of a task, each record checked: one that cannot be used is left out and named."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, QUESTIONS, TAGGING
-from arena_jax.data.files import Table
-
-# What each part is usually called, in the order in which it is looked for.
-PARTS: dict[str, dict[str, tuple[str, ...]]] = {
-    LANGUAGE: {"text": ("text", "content", "sentence", "document")},
-    CLASSIFICATION: {
-        "text": ("text", "sentence", "sentence1", "premise", "question1", "content", "review"),
-        "label": ("label", "labels", "class", "category", "target", "sentiment"),
-        "text_pair": (),
-    },
-    TAGGING: {"words": ("words", "tokens"), "label": ("tags", "ner_tags", "labels", "label")},
-    QUESTIONS: {"question": ("question",), "context": ("context",), "answers": ("answers",), "id": ("id",)},
-}
-_OPTIONAL = {"text_pair", "id"}
+from arena_jax.config.errors import ArenaError
+from arena_jax.data.columns import unused_note
+from arena_jax.data.dataset import LANGUAGE, MULTI_LABEL, QUESTIONS, REGRESSION, TAGGING
+from arena_jax.data.labels import Classes, number_labels, read_label
+from arena_jax.data.records import LIMIT, Rejected, first_few
+from arena_jax.data.table import Table
 
 Columns = dict[str, list[Any]]
 
 
-def guess_task(table: Table, columns: Mapping[str, str]) -> str:
-    """Tell the task from the columns that there are, or that were named.
+class Examples(NamedTuple):
+    """What a table holds for a task.
 
-    Args:
-        table: the examples.
-        columns: part to column, as given.
-
-    Returns:
-        One of the four kinds of examples.
+    Attributes:
+        columns: as `Dataset` has them.
+        classes: of the labels; no names where there are none.
+        notes: what a person should know.
     """
-    for task in (QUESTIONS, TAGGING, CLASSIFICATION):
-        parts = PARTS[task]
-        if all(
-            part in _OPTIONAL or part in columns or set(names) & set(table.columns) for part, names in parts.items()
-        ) and set(columns) <= set(parts):
-            return task
-    return LANGUAGE
 
-
-def check_parts(task: str, columns: Mapping[str, str]) -> None:
-    """Refuse columns for parts that the task does not have.
-
-    Args:
-        task: one of the four kinds of examples.
-        columns: part to column, as given.
-
-    Raises:
-        ArenaError: an unknown part, with the nearest name.
-
-    Example:
-        >>> check_parts("sequence-classification", {"txt": "sentence"})
-        Traceback (most recent call last):
-            ...
-        arena_jax.ArenaError: sequence-classification has no part 'txt' for a column; did you mean 'text'?
-    """
-    for part in columns:
-        if part not in PARTS[task]:
-            raise ArenaError(f"{task} has no part '{part}' for a column; {nearest(part, PARTS[task])}")
-
-
-def find_columns(table: Table, task: str, columns: Mapping[str, str]) -> dict[str, str]:
-    """Decide which column plays which part.
-
-    Args:
-        table: the examples.
-        task: one of the four kinds of examples.
-        columns: part to column, as far as given; the rest is found by its usual names.
-
-    Returns:
-        Part to column.
-
-    Raises:
-        ArenaError: a part without column, with the nearest name.
-    """
-    check_parts(task, columns)
-    found = {}
-    for part, names in PARTS[task].items():
-        if part in columns:
-            table.column(columns[part])
-            found[part] = columns[part]
-            continue
-        name = next((name for name in names if name in table.columns), None)
-        if name is not None:
-            found[part] = name
-        elif part not in _OPTIONAL:
-            raise ArenaError(
-                f"{table.where} has no column for '{part}' ({' or '.join(names)}); "
-                f"name it as {part}=COLUMN, its columns are: {', '.join(map(str, table.columns))[:200]}"
-            )
-    return found
+    columns: Columns
+    classes: Classes
+    notes: list[str]
 
 
 def examples_of(
-    table: Table, task: str, columns: Mapping[str, str], label_names: Sequence[str] | None = None
-) -> tuple[Columns, tuple[str, ...], list[str]]:
+    table: Table,
+    task: str,
+    columns: Mapping[str, str],
+    classes_before: Classes | None = None,
+    *,
+    problem_type: str | None = None,
+    max_bad_records: float = LIMIT,
+) -> Examples:
     """Read the examples out of a table, checking each.
 
     Args:
         table: the table.
         task: one of the four kinds of examples.
         columns: part to column, from `find_columns`.
-        label_names: the classes or tags that there are; None takes those that occur.
+        classes_before: the classes or tags that there are; None takes those that occur.
+        problem_type: "regression" or "multi_label_classification"; None: one class each.
+        max_bad_records: largest fraction of the records that may be left out.
 
     Returns:
-        (columns as `Dataset` has them, label names, notes).
+        The examples, without the records that cannot be used.
 
     Raises:
-        ArenaError: a missing text or label, a label out of range, words without tags, an answer that is not in
-            its context; each with its row.
+        ArenaError: more such records than allowed, each first one with its reason; labels that are no classes.
     """
     values = {part: table.column(name) for part, name in columns.items()}
-    notes: list[str] = []
+    rejected = Rejected(table.where, dict(table.rejected))
+    total = len(table.rows) + len(table.rejected)
+    notes = list(table.notes)
+    beside: list[str] = []
+    classes = Classes((), True)
     if task == QUESTIONS:
-        out: Columns = {part: _texts(table, columns[part], values[part]) for part in ("question", "context")}
-        given = values.get("id")
-        out["id"] = [str(row) for row in (range(len(table.rows)) if given is None else given)]
-        out["answers"], moved = _answers(table, values["answers"], out["context"])
-        if moved:
-            notes.append(f"{moved:,} answers do not begin where the data says; the nearest occurrence was taken")
-        return out, (), notes
-    if task == TAGGING:
-        words = [_list_of_text(table, row, value) for row, value in zip(table.rows, values["words"], strict=True)]
-        tags = list(values["label"])
-        for row, text, labels in zip(table.rows, words, tags, strict=True):
-            if not isinstance(labels, list | tuple) or len(labels) != len(text):
-                count = len(labels) if isinstance(labels, list | tuple) else "no"
-                raise ArenaError(f"{table.where} {row} has {len(text)} words but {count} tags in '{columns['label']}'")
-        flat = [(row, tag) for row, labels in zip(table.rows, tags, strict=True) for tag in labels]
-        names = tuple(label_names or table.class_names.get(columns["label"], ()))
-        numbers, names = _label_numbers(table.where, flat, names, tags=True)
-        out, at = {"words": words, "labels": []}, 0
-        for labels in tags:
-            out["labels"].append(numbers[at : at + len(labels)])
-            at += len(labels)
-        empty = [index for index, text in enumerate(words) if not text]
-        if empty:
-            notes.append(f"{len(empty):,} sentences without any word left out")
-            out = {part: [value for value, text in zip(rows, words, strict=True) if text] for part, rows in out.items()}
-        return out, names, notes
-    out = {part: _texts(table, columns[part], values[part]) for part in ("text", "text_pair") if part in values}
-    empty_rows = sum(not text.strip() for text in out["text"])
-    if task == LANGUAGE:
-        if empty_rows:
-            notes.append(f"{empty_rows:,} empty documents left out")
-            out["text"] = [text for text in out["text"] if text.strip()]
-        return out, (), notes
-    if empty_rows == len(out["text"]):
-        raise ArenaError(f"{table.where}: every text in column '{columns['text']}' is blank; is it the right column?")
-    if empty_rows:
-        notes.append(f"{empty_rows:,} of {len(out['text']):,} texts are blank; kept with their label")
-    names = tuple(label_names or table.class_names.get(columns["label"], ()))
-    numbered = list(zip(table.rows, values["label"], strict=True))
-    out["label"], names = _label_numbers(table.where, numbered, names)
-    return out, names, notes
+        out: Columns = {part: _texts(rejected, table, columns[part], values[part]) for part in ("question", "context")}
+        ids = values.get("id")
+        out["id"] = [str(row) for row in (range(len(table.rows)) if ids is None else ids)]
+        out["answers"], more = _answers(rejected, table, values["answers"], out["context"])
+        notes += more
+    elif task == TAGGING:
+        out, classes = _tagged(rejected, table, columns, values, classes_before)
+    else:
+        out = {
+            part: _texts(rejected, table, columns[part], values[part])
+            for part in ("text", "text_pair")
+            if part in values
+        }
+        if task != LANGUAGE:
+            if classes_before is None and columns["label"] in table.class_names:
+                classes_before = Classes(table.class_names[columns["label"]], True)
+            if classes_before is None and problem_type is None:
+                classes_before, beside = _named_beside(table, columns["label"], values["label"])
+            read = {REGRESSION: _measures, MULTI_LABEL: _several}.get(problem_type or "", _single)
+            out["label"], classes = read(rejected, table, values["label"], classes_before)
+    notes += classes.notes
+    keep = [index for index, row in enumerate(table.rows) if row not in rejected.reasons]
+    notes += rejected.settle(total, max_bad_records)
+    if len(keep) < len(table.rows):
+        out = {part: [rows[index] for index in keep] for part, rows in out.items()}
+    out, blank = _blank(table, task, columns, out, [table.rows[index] for index in keep])
+    notes += [*blank, *unused_note(table, columns, beside)]
+    return Examples(out, classes, notes)
 
 
-def _texts(table: Table, column: str, values: Iterable[Any]) -> list[str]:
+def _blank(
+    table: Table, task: str, columns: Mapping[str, str], out: Columns, rows: list[str]
+) -> tuple[Columns, list[str]]:
+    """Leave examples without any text out where they mean nothing, and count them."""
+    part = {TAGGING: "words", QUESTIONS: "question"}.get(task, "text")
+    empty = [index for index, text in enumerate(out[part]) if not (text if task == TAGGING else text.strip())]
+    if not empty or task == QUESTIONS:
+        return out, []
+    names = ", ".join(rows[index] for index in empty[:3])
+    if task not in (TAGGING, LANGUAGE):
+        if len(empty) == len(out["text"]):
+            raise ArenaError(
+                f"{table.where}: every text in column '{columns['text']}' is blank; is it the right column?"
+            )
+        return out, [f"{len(empty):,} of {len(out['text']):,} texts are blank ({names}); kept with their label"]
+    left = set(empty)
+    remaining = {
+        part: [value for index, value in enumerate(values) if index not in left] for part, values in out.items()
+    }
+    what = "sentences without any word" if task == TAGGING else "empty documents"
+    return remaining, [f"{len(empty):,} {what} left out"]
+
+
+def _texts(rejected: Rejected, table: Table, column: str, values: Iterable[Any]) -> list[str]:
     out = []
     for row, value in zip(table.rows, values, strict=True):
-        if not isinstance(value, str):
-            what = "has no text" if value is None else f"has {type(value).__name__} instead of text"
-            raise ArenaError(f"{table.where} {row} {what} in column '{column}'")
-        out.append(_encodable(table, row, value))
+        if isinstance(value, str):
+            out.append(_encodable(rejected, row, value))
+            continue
+        absent = value is None or (isinstance(value, float) and math.isnan(value))
+        what = "has no text" if absent else f"has {type(value).__name__} instead of text"
+        rejected.add(row, f"{what} in column '{column}'")
+        out.append("")
     return out
 
 
-def _encodable(table: Table, row: str, value: str) -> str:
+def _encodable(rejected: Rejected, row: str, value: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ArenaError(
-            f"{table.where} {row}: character {error.start} is half of a surrogate pair, which is no text; remove it"
-        ) from None
+        rejected.add(row, f": character {error.start} is half of a surrogate pair, which is no text; remove it")
+        return ""
     return value
 
 
-def _list_of_text(table: Table, row: str, value: Any) -> list[str]:
-    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
-        raise ArenaError(f"{table.where} {row}: the words must be a list of texts")
-    return [_encodable(table, row, word) for word in value]
+def _tagged(
+    rejected: Rejected,
+    table: Table,
+    columns: Mapping[str, str],
+    values: Mapping[str, Sequence[Any]],
+    classes_before: Classes | None,
+) -> tuple[Columns, Classes]:
+    words: list[list[str]] = []
+    tags: list[list[Any]] = []
+    for row, text, labels in zip(table.rows, values["words"], values["label"], strict=True):
+        wrong = ""
+        if not isinstance(text, list | tuple) or not all(isinstance(word, str) for word in text):
+            wrong = ": the words must be a list of texts"
+        elif not isinstance(labels, list | tuple) or len(labels) != len(text):
+            count = len(labels) if isinstance(labels, list | tuple) else "no"
+            wrong = f"has {len(text)} words but {count} tags in '{columns['label']}'"
+        if wrong:
+            rejected.add(row, wrong)
+        words.append([] if wrong else [_encodable(rejected, row, word) for word in text])
+        tags.append([] if wrong else list(labels))
+    flat = [(row, tag) for row, labels in zip(table.rows, tags, strict=True) for tag in labels]
+    if classes_before is None and columns["label"] in table.class_names:
+        classes_before = Classes(table.class_names[columns["label"]], True)
+    numbers, classes = number_labels(
+        rejected, [row for row, _ in flat], [tag for _, tag in flat], classes_before, tags=True
+    )
+    out: Columns = {"words": words, "labels": []}
+    at = 0
+    for labels in tags:
+        out["labels"].append(numbers[at : at + len(labels)])
+        at += len(labels)
+    return out, classes
 
 
-def _answers(table: Table, values: Sequence[Any], contexts: Sequence[str]) -> tuple[list[list[tuple[str, int]]], int]:
-    out, moved = [], 0
+def _single(
+    rejected: Rejected, table: Table, values: Sequence[Any], classes_before: Classes | None
+) -> tuple[list[Any], Classes]:
+    """One class per record."""
+    return number_labels(rejected, table.rows, values, classes_before)
+
+
+def _named_beside(table: Table, column: str, values: Sequence[Any]) -> tuple[Classes | None, list[str]]:
+    """Classes whose names stand in a column of their own, as label_text beside label."""
+    name = next((f"{column}{end}" for end in ("_text", "_name", "_str") if f"{column}{end}" in table.columns), None)
+    if name is None:
+        return None, []
+    pairs = set()
+    for label, text in zip(values, table.columns[name], strict=True):
+        kind, number = read_label(label)
+        if kind not in ("number", "float") or not isinstance(text, str) or not text.strip().isprintable():
+            return None, []
+        pairs.add((int(number), text.strip()))
+    ordered = sorted(pairs)
+    if [number for number, _ in ordered] != list(range(len(ordered))) or len({text for _, text in pairs}) < len(pairs):
+        return None, []
+    return Classes(tuple(text for _, text in ordered), True, (f"classes are named by column '{name}'",)), [name]
+
+
+def _measures(
+    rejected: Rejected, table: Table, values: Sequence[Any], classes_before: Classes | None
+) -> tuple[list[Any], Classes]:
+    """One number per record."""
+    out: list[float] = []
+    for row, value in zip(table.rows, values, strict=True):
+        number = math.nan
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            number = float(value) if abs(value) < 1e300 else math.inf
+        elif isinstance(value, str) and re.fullmatch(
+            r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s*", value
+        ):
+            number = float(value)
+        if not math.isfinite(number) or abs(number) > 1e30:
+            absent = value is None or (isinstance(value, str) and not value.strip())
+            reason = "has no label" if absent else f": {str(value)[:40]!r} is no number to learn"
+            rejected.add(row, reason)
+            number = 0.0
+        out.append(number)
+    return out, Classes((), True)
+
+
+def _several(
+    rejected: Rejected, table: Table, values: Sequence[Any], classes_before: Classes | None
+) -> tuple[list[Any], Classes]:
+    """Any number of classes per record: lists of classes, lists of 0 and 1 per class, or names between , ; or |."""
+    rows: list[list[Any]] = []
+    notes: list[str] = []
+    texts = [value for value in values if isinstance(value, str)]
+    separator = next((mark for mark in ("|", ";", ",") if any(mark in text for text in texts)), None)
+    if separator:
+        notes.append(f"labels of one record are divided at '{separator}'")
+    for row, value in zip(table.rows, values, strict=True):
+        if isinstance(value, str):
+            rows.append(
+                [part.strip() for part in value.split(separator) if part.strip()]
+                if separator
+                else [value.strip()]
+                if value.strip()
+                else []
+            )
+        elif isinstance(value, list | tuple):
+            rows.append(list(value))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            rows.append([value])
+        else:
+            rejected.add(row, "has no list of labels")
+            rows.append([])
+    many_hot = _many_hot(rows, classes_before)
+    if many_hot is not None:
+        count = len(rows[0])
+        classes = classes_before or Classes(tuple(str(number) for number in range(count)), True)
+        notes.append("labels are a 0 or 1 for each class")
+        return many_hot, Classes(classes.names, classes.numbered, (*classes.notes, *notes))
+    flat = [(row, label) for row, labels in zip(table.rows, rows, strict=True) for label in labels]
+    numbers, classes = number_labels(rejected, [row for row, _ in flat], [label for _, label in flat], classes_before)
+    if not classes.names:
+        raise ArenaError(f"{table.where}: no record has a label")
+    out, at = [], 0
+    for labels in rows:
+        row_numbers = numbers[at : at + len(labels)]
+        out.append(sorted({number for number in row_numbers if number is not None}))
+        at += len(labels)
+    return out, Classes(classes.names, classes.numbered, (*classes.notes, *notes))
+
+
+def _many_hot(rows: list[list[Any]], classes_before: Classes | None) -> list[list[int]] | None:
+    """Rows of 0 and 1 as the classes that have 1; None where the rows are lists of classes."""
+    width = len(rows[0]) if rows else 0
+    plain = all(len(row) == width and all(type(x) in (int, float, bool) and x in (0, 1) for x in row) for row in rows)
+    if width < 2 or not plain or (classes_before is not None and len(classes_before.names) != width):
+        return None
+    # A class is listed once; so rows that repeat a number, or hold fractions or truths, say it for each class.
+    if not any(len(set(row)) < len(row) or any(type(x) is not int for x in row) for row in rows):
+        return None
+    return [[index for index, x in enumerate(row) if x] for row in rows]
+
+
+def _answers(
+    rejected: Rejected, table: Table, values: Sequence[Any], contexts: Sequence[str]
+) -> tuple[list[list[tuple[str, int]]], list[str]]:
+    out, moved, dropped = [], 0, []
     for row, value, context in zip(table.rows, values, contexts, strict=True):
+        answers, wrong = [], ""
+        pairs: list[tuple[Any, Any]] = []
         if isinstance(value, dict):  # the Hub's form: lists side by side
             texts, starts = value.get("text"), value.get("answer_start")
             if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
-                raise ArenaError(f'{table.where} {row}: answers need as many "text" as "answer_start"')
-            pairs = list(zip(texts, starts, strict=True))
+                wrong = ': answers need as many "text" as "answer_start"'
+            else:
+                pairs = list(zip(texts, starts, strict=True))
         elif isinstance(value, list) and all(isinstance(answer, dict) for answer in value):
             pairs = [(answer.get("text"), answer.get("answer_start")) for answer in value]
         else:
-            raise ArenaError(f'{table.where} {row}: answers must be a list of {{"text": …, "answer_start": …}}')
-        answers = []
+            wrong = ': answers must be a list of {"text": …, "answer_start": …}'
         for text, start in pairs:
             if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
-                raise ArenaError(f'{table.where} {row}: an answer needs a "text" and a whole number "answer_start"')
+                wrong = ': an answer needs a "text" and a whole number "answer_start"'
+                continue
             if not text.strip() or start < 0 or context[start : start + len(text)] != text:
                 places = list(_occurrences(context, text)) if text.strip() else []
                 if not places:
-                    raise ArenaError(f"{table.where} {row}: the answer {text[:40]!r} is not in its context")
+                    wrong = f": the answer {text[:40]!r} is not in its context"
+                    continue
                 start = min((abs(at - start), at) for at in places)[1]
                 moved += 1
             answers.append((text, start))
+        if wrong and answers:  # another person's answer stands
+            dropped.append(row + wrong)
+        elif wrong:
+            rejected.add(row, wrong)
         out.append(answers)
-    return out, moved
+    notes = []
+    if moved:
+        notes.append(f"{moved:,} answers do not begin where the data says; the nearest occurrence was taken")
+    if dropped:
+        notes.append(f"{len(dropped):,} answers left out where a question has others: {first_few(dropped)}")
+    return out, notes
 
 
 def _occurrences(context: str, text: str) -> Iterable[int]:
@@ -221,74 +321,3 @@ def _occurrences(context: str, text: str) -> Iterable[int]:
     while at >= 0:
         yield at
         at = context.find(text, at + 1)
-
-
-def _label_numbers(
-    where: str, labels: list[tuple[str, Any]], names: tuple[str, ...], *, tags: bool = False
-) -> tuple[list[int], tuple[str, ...]]:
-    """Number the labels: by given names, else as the numbers they are, else by the names that occur."""
-    for row, label in labels:
-        absent = label is None or (isinstance(label, str) and not label.strip())
-        if absent or (isinstance(label, float) and not math.isfinite(label)):
-            raise ArenaError(f"{where} {row} has no label; give one, or leave the row out")
-        if not isinstance(label, str | int | float):
-            raise ArenaError(f"{where} {row}: a label is a number or a name, not a {type(label).__name__}")
-        if isinstance(label, str) and not label.strip().isprintable():
-            raise ArenaError(f"{where} {row}: the label {label[:40]!r} holds control characters; is the column right?")
-    numbers = [_whole(label) for _, label in labels]
-    # Where classes have names of their own, only true numbers (the Hub's) count as numbers: text must be a name.
-    as_numbers = not names or names == tuple(map(str, range(len(names)))) or _all_int(labels)
-    if None not in numbers and as_numbers:
-        found = [(row, number) for (row, _), number in zip(labels, numbers, strict=True) if number is not None]
-        different = {number for _, number in found}
-        bound = len(names) or min(max(different, default=-1) + 1, 10 * len(different) + 1000)
-        for row, number in found:
-            if not 0 <= number < bound:
-                hidden = " (-1 often stands for labels kept secret: use another split)" if number == -1 else ""
-                raise ArenaError(
-                    f"{where} {row}: label {number} is out of range; labels are whole numbers "
-                    f"from 0 to {bound - 1}{hidden}"
-                )
-        return [number for _, number in found], names or tuple(map(str, range(bound)))
-    if not names:
-        _check_no_measure(where, labels)
-    texts = [str(label).strip() for _, label in labels]
-    names = names or _order(set(texts), tags)
-    index = {name: number for number, name in enumerate(names)}
-    for (row, _), text in zip(labels, texts, strict=True):
-        if text not in index:
-            clause = nearest(text, names) if len(names) <= 20 else f"there are {len(names)} labels"
-            raise ArenaError(f"{where} {row}: label {text[:40]!r} is not one of the training labels; {clause}")
-    return [index[text] for text in texts], names
-
-
-def _check_no_measure(where: str, labels: list[tuple[str, Any]]) -> None:
-    """Refuse numbers that are no class numbers: each value would silently become a class of its own."""
-    for row, label in labels:
-        measured = isinstance(label, float) and not label.is_integer()
-        if measured or (isinstance(label, str) and re.fullmatch(r"\s*[-+]?\d*\.\d+\s*", label)):
-            raise ArenaError(
-                f"{where} {row}: label {str(label).strip()[:40]} is no class: labels are whole numbers from 0,"
-                " or names; measured values cannot be learnt"
-            )
-
-
-def _all_int(labels: list[tuple[str, Any]]) -> bool:
-    return all(type(label) is int for _, label in labels)
-
-
-def _whole(label: Any) -> int | None:
-    if isinstance(label, float):
-        return int(label) if label.is_integer() and abs(label) < 1e9 else None
-    if isinstance(label, str):
-        return int(label) if re.fullmatch(r"\s*-?[0-9]{1,9}\s*", label) else None
-    return int(label)
-
-
-def _order(names: set[str], tags: bool) -> tuple[str, ...]:
-    if not tags:
-        return tuple(sorted(names))
-    kinds = {name[2:] for name in names if name[:2] in ("B-", "I-")}
-    # Both tags of each type, also where the training split happens to lack one.
-    names = names | {f"{prefix}-{kind}" for kind in kinds for prefix in "BI"}
-    return tuple(sorted(names, key=lambda name: (name != "O", name[2:], name[:2])))

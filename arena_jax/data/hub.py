@@ -7,10 +7,11 @@ from typing import Any
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
-from arena_jax.data.files import Table, split_documents
+from arena_jax.data.documents import split_documents
+from arena_jax.data.table import Table
 
 # name: (id, subset, revision). WNUT-17's own repository holds a script, which is never run; its Parquet copy does.
-KNOWN: dict[str, tuple[str, str | None, str | None]] = {
+DATA_SETS: dict[str, tuple[str, str | None, str | None]] = {
     "sst2": ("stanfordnlp/sst2", None, None),
     "wikitext2": ("Salesforce/wikitext", "wikitext-2-raw-v1", None),
     "wnut17": ("leondz/wnut_17", None, "refs/convert/parquet"),
@@ -34,7 +35,7 @@ def hub_tables(name: str, subset: str | None) -> tuple[dict[str, Table], str]:
     stay_offline_if_unreachable()
     import datasets
 
-    place, known_subset, revision = KNOWN.get(name, (name, None, None))
+    place, known_subset, revision = DATA_SETS.get(name, (name, None, None))
     subset = subset or known_subset
     datasets.disable_progress_bars()
     try:
@@ -46,7 +47,7 @@ def hub_tables(name: str, subset: str | None) -> tuple[dict[str, Table], str]:
             f"check the name and the connection, or give a local file or folder instead{near_here(name)}"
         ) from None
     provenance = f"Hugging Face Hub, {place}" + (f", subset {subset}" if subset else "")
-    return _tables(loaded, place, articles=name == "wikitext2"), provenance
+    return tables_of(loaded, place, articles=name == "wikitext2"), provenance
 
 
 def saved_tables(folder: Path) -> dict[str, Table]:
@@ -64,7 +65,7 @@ def saved_tables(folder: Path) -> dict[str, Table]:
     import datasets
 
     try:
-        return _tables(datasets.load_from_disk(str(folder)), str(folder))
+        return tables_of(datasets.load_from_disk(str(folder)), str(folder))
     except ArenaError:
         raise
     except Exception as error:  # whatever a damaged file makes the library raise
@@ -74,7 +75,17 @@ def saved_tables(folder: Path) -> dict[str, Table]:
         ) from None
 
 
-def _tables(loaded: Any, where: str, *, articles: bool = False) -> dict[str, Table]:
+def tables_of(loaded: Any, where: str, *, articles: bool = False) -> dict[str, Table]:
+    """The splits of what `datasets` loaded.
+
+    Args:
+        loaded: a ``Dataset`` or ``DatasetDict``; the former becomes the split "train".
+        where: its name, for errors.
+        articles: join lines of text to WikiText's articles.
+
+    Returns:
+        Split to table.
+    """
     import datasets
 
     if isinstance(loaded, datasets.Dataset):

@@ -6,37 +6,53 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, QUESTIONS, TAGGING, Dataset, data_task, held_out
-from arena_jax.data.examples import check_parts, examples_of, find_columns, guess_task
-from arena_jax.data.files import TABLES, TAGGED, TEXTS, Table, read_documents, read_table, read_tagged
-from arena_jax.data.hub import KNOWN, hub_tables, saved_tables
+from arena_jax.config.errors import ArenaError, few, nearest
+from arena_jax.data.columns import check_parts, find_columns, guess_task
+from arena_jax.data.content import PACKED
+from arena_jax.data.dataset import (
+    CLASSIFICATION,
+    LANGUAGE,
+    PROBLEM_TYPES,
+    QUESTIONS,
+    TAGGING,
+    Dataset,
+    data_task,
+    held_out,
+)
+from arena_jax.data.examples import examples_of
+from arena_jax.data.files import SPLIT_ENDINGS, TABLES, TAGGED, TEXTS, read_file
+from arena_jax.data.folders import Splits, pattern_files, split_files, split_of
+from arena_jax.data.hub import DATA_SETS, hub_tables, saved_tables
+from arena_jax.data.labels import Classes
+from arena_jax.data.memory import tables_in_memory
+from arena_jax.data.records import LIMIT, Rejected
 from arena_jax.data.stdlib_text import python_docs
 from arena_jax.data.synthetic import synthetic_sentiment
+from arena_jax.data.table import Table, joined
 
 BUILT_IN = {"synthetic-sentiment": CLASSIFICATION, "python-docs": LANGUAGE}
 SPLITS = ("train", "validation", "test", "all")
 _KNOWN_TASK = {"sst2": CLASSIFICATION, "wikitext2": LANGUAGE, "wnut17": TAGGING, "squad": QUESTIONS}
 _KNOWN_FOLDER = {"sst2": "sst2", "wikitext2": "wikitext", "wnut17": "wnut17", "squad": "squad"}
-_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    "test": "test",
-}
 
 
 def load(
-    source: str | Path,
+    source: Any,
+    labels: Sequence[Any] | None = None,
     *,
     task: str | None = None,
     split: str = "train",
     columns: Mapping[str, str] | None = None,
     subset: str | None = None,
+    label_names: Sequence[str] = (),
+    problem_type: str | None = None,
     validation_fraction: float = 0.1,
+    max_bad_records: float = LIMIT,
     seed: int = 0,
     limit: int | None = None,
 ) -> Dataset:
@@ -46,25 +62,33 @@ def load(
         "synthetic-sentiment", "python-docs": built in.
         "sst2", "wikitext2", "wnut17", "squad": from the folder of that name under $ARENA_DATA if that is set,
             else from the Hugging Face Hub.
-        a file: .tsv (no quoting), .csv, .jsonl, .json (list of objects, or SQuAD's form), .txt/.raw/.tokens (text:
-            WikiText's articles, else paragraphs), .conll/.annotated (word and tag per line).
-        a folder: one such file per split, told by a word in its name: train or training; dev, val, valid or
-            validation; test. So sst2/{train,dev,test}.tsv, wikitext/raw/{train_prefix,valid,test}.raw,
-            wnut17/{wnut17train.conll,emerging.dev.conll,emerging.test.annotated} and squad/{train,dev}.json are
-            understood as they are. Or a folder that `datasets` saved.
+        a file: .tsv (no quoting), .csv, .jsonl, .json (list of objects, SQuAD's form, or lines), .parquet, .arrow,
+            .txt/.raw/.tokens (text: WikiText's articles, else paragraphs), .conll and its kin (word and tag per line);
+            any of them packed by gzip, bzip2, xz or zstd.
+        a folder: one such file per split, or its shards, told by a word in its name or its folder's: train or training;
+            dev, val, valid or validation; test. Or a folder that `datasets` saved.
+        a pattern, such as "data/train-*.jsonl".
         anything else: a data set's id on the Hub. No script is ever run.
+    Or examples in memory: a ``datasets.Dataset`` or ``DatasetDict``, a pandas frame, a pyarrow table, a dictionary of
+    columns or of splits, a list of dictionaries, or a list of texts with their labels.
 
     Where there is no validation split, rows of the training split are held out, chosen by `seed` (questions on one
-    context stay together); the notes say how many. Labels and tags are numbered by the training split.
+    context stay together); the notes say how many. Labels and tags are numbered by the training split, as
+    docs/guides/data.md says. A record that cannot be used is left out, counted and named.
 
     Args:
-        source: a name, path or id.
+        source: a name, path, pattern or id, or examples.
+        labels: of a list of texts, one each; of a list of lists of words, a tag for each word.
         task: of a model or of the examples; None tells it from the source.
         split: "train", "validation", "test", or "all" (the training split with nothing held out).
         columns: part to column, for parts not under their usual name: "text", "text_pair", "label" (classification),
             "text" (language model), "words", "label" (tagging), "question", "context", "answers", "id" (questions).
-        subset: configuration of a data set on the Hub.
+        subset: configuration of a data set on the Hub, or folder below the one that is given.
+        label_names: names of class 0, 1, …, where the data hold numbers, or their order, where they hold names.
+        problem_type: what the labels of classification are: "regression" (a number each), "multi_label_classification"
+            (any of the classes), or "single_label_classification" (None: one class each).
         validation_fraction: share of the rows held out, in (0, 1).
+        max_bad_records: largest fraction of the records that may be left out because they cannot be used.
         seed: of the choice of rows held out.
         limit: examples at most.
 
@@ -78,34 +102,65 @@ def load(
         >>> data = load("synthetic-sentiment", split="validation", limit=10)
         >>> data.task, len(data), data.label_names
         ('sequence-classification', 10, ('negative', 'positive'))
+        >>> load(["a good film", "a bad film"], ["good", "bad"], split="all").columns["label"]
+        [1, 0]
     """
-    if not isinstance(source, str | Path) or not str(source).strip():
-        raise ArenaError(f"a data set's name, file, folder or Hub id is needed, not {source!r}")
-    name, wanted = str(source), None if task is None else data_task(task)
+    task_kind = None if task is None else data_task(task)
     columns = dict(columns or {})
     if split not in SPLITS:
         raise ArenaError(f"unknown split '{split}'; {nearest(split, SPLITS)}")
-    if wanted is not None:
-        check_parts(wanted, columns)
-    if name in BUILT_IN:
-        _check_task(name, wanted, BUILT_IN[name])
-        if name == "python-docs":
-            data = python_docs(split, validation_fraction=validation_fraction, seed=seed)
-        else:
-            data = synthetic_sentiment(split)
-        return data if limit is None else data.take(limit)
-    if name in KNOWN:
-        _check_task(name, wanted, _KNOWN_TASK[name])
-        wanted = _KNOWN_TASK[name]
-    tables, provenance = _tables(name, wanted, subset)
-    data = _split(name, tables, wanted, split, columns, validation_fraction, seed)
+    if problem_type not in (None, *PROBLEM_TYPES):
+        raise ArenaError(f"unknown problem_type '{problem_type}'; {nearest(str(problem_type), PROBLEM_TYPES)}")
+    if not 0 <= max_bad_records < 1:
+        raise ArenaError(f"max_bad_records is {max_bad_records}: give a fraction from 0 to below 1")
+    if task_kind is not None:
+        check_parts(task_kind, columns)
+    if isinstance(label_names, str) or not all(isinstance(name, str) for name in label_names):
+        raise ArenaError(f"label_names is {label_names!r}: give a list of names, of class 0, 1, …")
+    if len(set(label_names)) < len(label_names):
+        raise ArenaError(f"label_names holds a name twice: {few(label_names)}")
+    classes = Classes(tuple(label_names), True) if label_names else None
+    if isinstance(source, str | Path):
+        name = str(source)
+        if not name.strip():
+            raise ArenaError(f"a data set's name, file, folder or Hub id is needed, not {source!r}")
+        if labels is not None:
+            raise ArenaError(f"labels go with a list of texts; '{name[:60]}' has a column for them: columns=")
+        if name in BUILT_IN:
+            _check_task(name, task_kind, BUILT_IN[name])
+            if name == "python-docs":
+                data = python_docs(split, validation_fraction=validation_fraction, seed=seed)
+            else:
+                data = synthetic_sentiment(split)
+            return data if limit is None else data.take(limit)
+        if name in DATA_SETS:
+            _check_task(name, task_kind, _KNOWN_TASK[name])
+            task_kind = _KNOWN_TASK[name]
+        tables, provenance = _tables(name, task_kind, subset)
+    else:
+        name, provenance = "in memory", type(source).__name__
+        in_memory = tables_in_memory(source, labels, split_of)
+        tables = {key: partial(_same, table) for key, table in in_memory.items()}
+    if Path(name).name == "sst2" and classes is None:
+        classes = Classes(("negative", "positive"), True)
+    reading = Reading(task_kind, columns, classes, problem_type, max_bad_records)
+    data = _split(name, tables, reading, split, validation_fraction, seed)
     data = dataclasses.replace(data, provenance=provenance)
-    if Path(name).name == "sst2" and data.label_names == ("0", "1"):
-        data = dataclasses.replace(data, label_names=("negative", "positive"))
     return data if limit is None else data.take(limit)
 
 
 Reader = Callable[[], Table]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How tables become examples: what the user said of them."""
+
+    task: str | None
+    columns: Mapping[str, str]
+    classes: Classes | None
+    problem_type: str | None
+    max_bad_records: float
 
 
 def _same(table: Table) -> Table:
@@ -113,13 +168,7 @@ def _same(table: Table) -> Table:
 
 
 def _split(
-    name: str,
-    tables: Mapping[str, Reader],
-    task: str | None,
-    split: str,
-    columns: Mapping[str, str],
-    fraction: float,
-    seed: int,
+    name: str, tables: Mapping[str, Reader], reading: Reading, split: str, fraction: float, seed: int
 ) -> Dataset:
     """Choose, read and number the split; hold rows out where there is no validation split."""
     train = next((key for key in ("train", "all") if key in tables), None)
@@ -128,105 +177,105 @@ def _split(
     if key is None or key not in tables:
         raise ArenaError(f"data set '{name}' has no split '{split}'; it has: {', '.join(sorted(tables))}")
     table = tables[key]()
-    if not table.rows:
-        raise ArenaError(f"{table.where} has no examples; give at least one")
-    kind = task or guess_task(table, columns)
-    label_names: tuple[str, ...] | None = None
-    if train is not None and key != train and kind in (CLASSIFICATION, TAGGING):
-        first = tables[train]()
-        label_names = examples_of(first, kind, find_columns(first, kind, columns))[1]
-    values, label_names, notes = examples_of(table, kind, find_columns(table, kind, columns), label_names)
-    data = Dataset(Path(name).name, kind, split, values, label_names, notes=tuple(notes))
+    first = table if train is None or train == key else tables[train]()
+    for part in (table, first):
+        if not part.rows:
+            Rejected(part.where, dict(part.rejected)).settle(len(part.rejected), reading.max_bad_records)
+            raise ArenaError(f"{part.where} has no examples; give at least one")
+    kind = reading.task or guess_task(first, reading.columns)
+    if kind != CLASSIFICATION and reading.problem_type not in (None, "single_label_classification"):
+        raise ArenaError(f"problem_type={reading.problem_type} is of {CLASSIFICATION}, not of {kind}")
+    problem_type = None if reading.problem_type == "single_label_classification" else reading.problem_type
+    # Parts are found in the training split, and are the same columns in every split.
+    parts = find_columns(first, kind, reading.columns)
+    classes_before = reading.classes if kind in (CLASSIFICATION, TAGGING) else None
+    notes: list[str] = []
+
+    def examples(of: Table, classes: Classes | None) -> Any:
+        return examples_of(of, kind, parts, classes, problem_type=problem_type, max_bad_records=reading.max_bad_records)
+
+    if first is not table and kind in (CLASSIFICATION, TAGGING):
+        classes = examples(first, classes_before).classes
+        classes_before = classes if classes.names else classes_before
+        parts = {part: column for part, column in parts.items() if column in table.columns or part not in ("id",)}
+    data_examples = examples(table, classes_before)
+    if classes_before is not None and data_examples.classes is classes_before and first is not table:
+        notes = [note for note in data_examples.notes if note not in classes_before.notes]
+    else:
+        notes = data_examples.notes
+    data = Dataset(
+        Path(name).name,
+        kind,
+        split,
+        data_examples.columns,
+        data_examples.classes.names,
+        notes=tuple(notes),
+        numbered=data_examples.classes.numbered,
+        problem_type=problem_type,
+    )
     if not holds_out:
         return data
-    groups = list(dict.fromkeys(values["context"])) if kind == QUESTIONS else None
+    others = sorted(set(tables) - {"train", "all", "test"})
+    if others:
+        data = dataclasses.replace(data, notes=(*data.notes, f"other splits, not used: {few(others)}"))
+    groups = list(dict.fromkeys(data_examples.columns["context"])) if kind == QUESTIONS else None
     count = len(data) if groups is None else len(groups)
-    chosen = held_out(count, fraction, seed, name)[split == "validation"]
+    indices = held_out(count, fraction, seed, name)[split == "validation"]
     if groups is not None:
-        contexts = {groups[index] for index in chosen}
-        chosen = [row for row, context in enumerate(values["context"]) if context in contexts]
-    out = len(data) - len(chosen) if split == "train" else len(chosen)
+        contexts = {groups[index] for index in indices}
+        indices = [row for row, context in enumerate(data_examples.columns["context"]) if context in contexts]
+    out = len(data) - len(indices) if split == "train" else len(indices)
     note = f"no validation split: {out:,} of {len(data):,} training examples held out (seed {seed})"
-    return data.select(chosen, note=note)
+    return data.select(indices, note=note)
 
 
 def _tables(name: str, task: str | None, subset: str | None) -> tuple[dict[str, Reader], str]:
     path = Path(name)
-    if name in KNOWN:
+    if name in DATA_SETS:
         root = os.environ.get("ARENA_DATA")
         local = Path(root) / _KNOWN_FOLDER[name] if root else None
         if local is not None and local.is_dir():
-            return _folder(local, task), f"folder {local}"
+            return _folder(local, task, None), f"folder {local}"
     elif path.is_dir():
-        return _folder(path, task), f"folder {path}"
+        return _folder(path, task, subset), f"folder {path}"
     elif path.exists():
-        return {"all": partial(_read, path, task)}, f"file {path}"
+        return _readers({"all": [path]}, task), f"file {path}"
+    elif any(mark in name for mark in "*?["):
+        splits = pattern_files(name)
+        return _readers(splits, task), f"files {name}"
     elif _looks_like_path(name):
         beside = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
         clause = nearest(path.name, beside) if len(beside) <= 20 or _close(path.name, beside) else "check the path"
         raise ArenaError(f"no data at {name}; {clause if beside else 'its folder does not exist either'}")
-    elif _close(name, [*BUILT_IN, *KNOWN]) and "/" not in name:
-        raise ArenaError(f"unknown data set '{name}'; {nearest(name, [*BUILT_IN, *KNOWN])}")
+    elif _close(name, [*BUILT_IN, *DATA_SETS]) and "/" not in name:
+        raise ArenaError(f"unknown data set '{name}'; {nearest(name, [*BUILT_IN, *DATA_SETS])}")
     tables, provenance = hub_tables(name, subset)
     return {split: partial(_same, table) for split, table in tables.items()}, provenance
 
 
-def _close(name: str, known: list[str]) -> bool:
-    return bool(difflib.get_close_matches(name, known, n=1))
+def _close(name: str, names: list[str]) -> bool:
+    return bool(difflib.get_close_matches(name, names, n=1))
 
 
 def _looks_like_path(name: str) -> bool:
-    known = Path(name).suffix.lower() in (*TABLES, *TEXTS, *TAGGED)
-    return known or name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)
+    has_ending = Path(name).suffix.lower() in (*TABLES, *TEXTS, *TAGGED, *SPLIT_ENDINGS, *PACKED)
+    return has_ending or name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)
 
 
-def _folder(folder: Path, task: str | None) -> dict[str, Reader]:
+def _folder(folder: Path, task: str | None, subset: str | None) -> dict[str, Reader]:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return {split: partial(_same, table) for split, table in saved_tables(folder).items()}
-    files = _split_files(folder)
-    if not files:  # WikiText's own layouts
-        for below in ("raw", "wikitext-2-raw", "wikitext-2"):
-            files = files or (_split_files(folder / below) if (folder / below).is_dir() else {})
-    if not files:
-        raise ArenaError(
-            f"{folder} holds no data file with train, dev or test in its name "
-            f"({', '.join((*TABLES, *TEXTS, *TAGGED))}); name one file, or rename them"
-        )
-    return {split: partial(_read, path, task) for split, path in files.items()}
+    return _readers(split_files(folder, subset), task)
 
 
-def _split_files(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.suffix.lower() not in (*TABLES, *TEXTS, *TAGGED):
-            continue
-        splits = {_WORDS[word] for word in re.findall("[a-z]+", path.name.lower()) if word in _WORDS}
-        if len(splits) != 1:
-            continue
-        split = splits.pop()
-        if split in found:
-            raise ArenaError(
-                f"{folder} holds two files for the split {split}: {found[split].name} and {path.name}; name one file"
-            )
-        found[split] = path
-    return found
+def _readers(splits: Splits, task: str | None) -> dict[str, Reader]:
+    def read(paths: list[Path]) -> Table:
+        where = str(paths[0] if len(paths) == 1 else paths[0].parent)
+        return joined([read_file(path, task) for path in paths], where)
+
+    return {split: partial(read, paths) for split, paths in splits.items()}
 
 
-def _read(path: Path, task: str | None) -> Table:
-    ending = path.suffix.lower()
-    if ending in TABLES:
-        return read_table(path)
-    if ending in TAGGED or (task == TAGGING and ending not in TABLES):
-        return read_tagged(path)
-    if task in (None, LANGUAGE) and (ending in TEXTS or task == LANGUAGE):
-        documents = read_documents(path)
-        return Table({"text": documents}, str(path), [f"document {index}" for index in range(len(documents))])
-    raise ArenaError(
-        f"{path}: {ending or 'a file without ending'} is not known for {task or 'any task'}; "
-        f"use {', '.join(TABLES)} with named columns"
-    )
-
-
-def _check_task(name: str, wanted: str | None, own: str) -> None:
-    if wanted is not None and wanted != own:
-        raise ArenaError(f"data set '{name}' is for {own}, not for {wanted}; choose another data set or task")
+def _check_task(name: str, task: str | None, data_kind: str) -> None:
+    if task is not None and task != data_kind:
+        raise ArenaError(f"data set '{name}' is for {data_kind}, not for {task}; choose another data set or task")

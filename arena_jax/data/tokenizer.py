@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arena_jax.config.agreement import TokenizerFacts
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.git_lfs import refuse_pointer
 from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ class Tokenizer:
         unk_id, bos_id, eos_id, cls_id, sep_id, mask_id: None where the family has none.
         token_types: whether the model of this family takes token types (BERT does).
         max_length: longest sequence that the tokenizer's own model takes, in tokens; None if unknown.
+        truncation_side: which end of a long text is cut off, "right" or "left".
+        padding_side: as its files say; rows are padded on the right whatever it is.
         notes: what a person should know.
         source: the `transformers` object it was read from, kept to be saved again unchanged.
     """
@@ -57,6 +62,8 @@ class Tokenizer:
     mask_id: int | None = None
     token_types: bool = False
     max_length: int | None = None
+    truncation_side: str = "right"
+    padding_side: str = "right"
     notes: tuple[str, ...] = ()
     source: Any = dataclasses.field(default=None, repr=False)
 
@@ -82,7 +89,21 @@ class Tokenizer:
             text = text if normalizer is None else normalizer.normalize_str(text)
             return [text] if splitter is None else [piece for piece, _ in splitter.pre_tokenize_str(text)]
 
-        return tuple(what for what, (one, other) in _DIFFERENCES.items() if pieces(one) == pieces(other))
+        return tuple(what for what, (first, other) in _DIFFERENCES.items() if pieces(first) == pieces(other))
+
+    @property
+    def facts(self) -> TokenizerFacts:
+        """What it gives to a model, for :func:`arena_jax.config.agreement.check`."""
+        ids = {role: getattr(self, f"{role}_id") for role in ("unk", "bos", "eos", "cls", "sep", "mask")}
+        pair = self.backend.encode("a", "a").type_ids if self.token_types else []
+        return TokenizerFacts(
+            name=self.name,
+            vocab_size=self.vocab_size,
+            pad_id=self.pad_id,
+            special={role: token for role, token in ids.items() if token is not None},
+            token_types=max(pair, default=-1) + 1,
+            padding_side=self.padding_side,
+        )
 
     def encode(self, text: str, pair: str | None = None) -> tokenizers.Encoding:
         """Turn one text, or a pair, into tokens with the family's special tokens around.
@@ -127,7 +148,9 @@ class Tokenizer:
         copy.no_padding()
         copy.no_truncation()
         if max_length is not None:
-            copy.enable_truncation(max_length, stride=stride, strategy=strategy)
+            # Windows over a context lose nothing, so they go from left to right whatever side is cut elsewhere.
+            side = "right" if strategy == "only_second" else self.truncation_side
+            copy.enable_truncation(max_length, stride=stride, strategy=strategy, direction=side)
         if words and isinstance(copy.pre_tokenizer, tokenizers.pre_tokenizers.ByteLevel):
             copy.pre_tokenizer.add_prefix_space = True
         return copy
@@ -181,61 +204,144 @@ SPECIAL = {
 SHARED_PAD = "has no padding token: padded with the end-of-text token, which the attention mask hides"
 
 
-def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
+def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> Tokenizer:
     """Read a Hugging Face tokenizer from a folder, or from the Hub by its id.
 
-    Nothing from the folder is executed.
+    Nothing from the folder is executed. Truncation and padding that are saved inside tokenizer.json are not applied:
+    the rows' own length decides, and the notes say so.
 
     Args:
         path_or_id: a folder with tokenizer.json (or the family's vocabulary files), or an id such as "gpt2".
+        pad_token: token of the vocabulary that fills rows up; None: the tokenizer's own, else its end-of-text token.
 
     Returns:
         The tokenizer.
 
     Raises:
-        ArenaError: nothing there, not readable, or a tokenizer that only exists as Python code.
+        ArenaError: nothing there, not readable, no vocabulary, or a tokenizer that only exists as Python code.
     """
     stay_offline_if_unreachable()
+    import tokenizers
     from transformers import AutoTokenizer
 
     name = str(path_or_id)
     path = Path(name)
     if (path.is_absolute() or name.startswith(".")) and not path.is_dir():
         raise ArenaError(f"no tokenizer folder at {name}; give a folder with tokenizer.json, or a Hugging Face id")
+    if path.is_dir():
+        _check_files(path)
     try:
         source = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
-        backend = source.backend_tokenizer
+        backend = tokenizers.Tokenizer.from_str(source.backend_tokenizer.to_str())
+        ids = {role: getattr(source, f"{role}_token_id", None) for role in _IDS}
+        special, more_special = list(source.all_special_tokens), list(source.all_special_ids)
+        limit = None if source.model_max_length is None else int(source.model_max_length)
+        token_types = "token_type_ids" in source.model_input_names
+        sides = {side: str(getattr(source, side)) for side in ("truncation_side", "padding_side")}
     except Exception as error:  # the library raises whatever its parsers and its network meet
         where = "in the folder" if path.is_dir() else "on the Hugging Face Hub or in its cache"
         what = str(error).strip().splitlines()
+        advice = "give a folder with tokenizer.json, or leave it out to train one on the data"
+        if path.is_dir() and not (path / "config.json").is_file() and not (path / "tokenizer.json").is_file():
+            advice = "add the model's config.json (or a tokenizer.json), which says of what kind these files are"
         raise ArenaError(
             f"no usable tokenizer '{name}' {where} ({type(error).__name__}: {what[0][:160] if what else ''}); "
-            f"give a folder with tokenizer.json, or leave it out to train one on the data{near_here(name)}"
+            f"{advice}{near_here(name)}"
         ) from None
-    ids = {role: getattr(source, f"{role}_token_id", None) for role in _IDS}
-    notes: tuple[str, ...] = ()
-    if ids["pad"] is None:
+    notes = [*_saved_settings(backend), *_letters(backend)]
+    backend.no_padding()
+    backend.no_truncation()
+    _check_vocabulary(backend, special, name)
+    if pad_token is not None:
+        ids["pad"] = backend.token_to_id(pad_token)
+        if ids["pad"] is None:
+            raise ArenaError(f"tokenizer '{name}' has no token '{pad_token}' to pad with; name one of its vocabulary")
+        notes.append(f"rows are padded with '{pad_token}', as asked")
+    elif ids["pad"] is None:
         shared = next((ids[role] for role in ("eos", "bos", "sep", "unk") if ids[role] is not None), None)
         if shared is None:
             raise ArenaError(f"tokenizer '{name}' has neither a padding nor an end-of-text token; add one to its files")
         ids["pad"] = shared
-        notes = (SHARED_PAD,)
+        notes.append(SHARED_PAD)
     kind = type(source).__name__.lower()
     if "tokenizersbackend" in kind or "pretrainedtokenizerfast" in kind:
         kind = _kind_by_tokens(source)
     family = next((family for family in ("roberta", "gpt2", "bert") if family in kind), "other")
-    limit = source.model_max_length
+    wrong = next((side for side, value in sides.items() if value not in ("left", "right")), None)
+    if wrong is not None:
+        raise ArenaError(f"tokenizer '{name}': {wrong} is {sides[wrong]!r}; it is left or right")
     return describe(
         backend,
         ids,
         family=family,
         name=name,
-        token_types="token_type_ids" in source.model_input_names,
-        max_length=int(limit) if limit is not None and limit < 10**9 else None,
-        notes=notes,
+        token_types=token_types,
+        max_length=limit if limit is not None and 0 < limit < 10**9 else None,
+        **sides,
+        notes=tuple(notes),
         source=source,
-        more_special=source.all_special_ids,
+        more_special=more_special,
     )
+
+
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse a folder without a vocabulary: the library would make an empty tokenizer of its family."""
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    for name in (*_VOCABULARIES, "merges.txt", "tokenizer_config.json"):
+        if name in names:
+            refuse_pointer(folder / name)
+    vocabularies = [name for name in names if name in _VOCABULARIES or name.endswith(("-vocab.txt", "-vocab.json"))]
+    if not vocabularies:
+        raise ArenaError(
+            f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt nor vocab.json with merges.txt; copy "
+            "them there from where the model came from, or name a tokenizer (tokenizer=FOLDER or Hub id)"
+        )
+    if "vocab.json" in names and not names & {"tokenizer.json", "merges.txt"}:
+        raise ArenaError(f"{folder} holds vocab.json without merges.txt: copy it there from where the model came from")
+
+
+def _check_vocabulary(backend: tokenizers.Tokenizer, special: Sequence[str], name: str) -> None:
+    words = backend.get_vocab(with_added_tokens=True).keys() - set(special)
+    if not words:
+        raise ArenaError(
+            f"tokenizer '{name}' has no vocabulary beside its special tokens: its files are not complete; fetch "
+            "tokenizer.json, or vocab.txt, or vocab.json with merges.txt"
+        )
+    model = json.loads(backend.to_str()).get("model") or {}
+    if model.get("type") == "BPE" and not model.get("merges") and len(words) > 512:
+        raise ArenaError(
+            f"tokenizer '{name}' has {len(words):,} tokens and no merges, so that most can never occur: "
+            "fetch merges.txt or tokenizer.json again"
+        )
+
+
+def _saved_settings(backend: tokenizers.Tokenizer) -> list[str]:
+    notes = []
+    if backend.truncation:
+        length = backend.truncation.get("max_length")
+        notes.append(f"its file would cut texts at {length} tokens: not applied, max_length of the data decides")
+    if backend.padding:
+        notes.append("its file would pad texts: not applied, batches are padded as a whole")
+    return notes
+
+
+def _letters(backend: tokenizers.Tokenizer) -> list[str]:
+    """A vocabulary with capitals behind a normaliser that removes them: half of it can never occur."""
+    normalizer = backend.normalizer
+    if normalizer is None or normalizer.normalize_str("A") != "a":
+        return []
+    special = {token.content for token in backend.get_added_tokens_decoder().values()}
+    words = [word for word in backend.get_vocab(with_added_tokens=False) if word not in special and word[:1] != "["]
+    capital = sum(word != word.lower() for word in words)
+    if capital <= 0.02 * len(words):
+        return []
+    return [
+        f"it makes texts lower-case, but {capital:,} of its {len(words):,} tokens have capitals: is it cased? "
+        'then set "do_lower_case": false in tokenizer_config.json'
+    ]
 
 
 def encodings(backend: tokenizers.Tokenizer, texts: Sequence[Any], **options: Any) -> Iterator[tokenizers.Encoding]:
@@ -254,7 +360,7 @@ def encodings(backend: tokenizers.Tokenizer, texts: Sequence[Any], **options: An
 
 
 def _kind_by_tokens(source: Any) -> str:
-    """Tell the family of a tokenizer saved without its class from its special tokens."""
+    """The family of a tokenizer saved without its class from its special tokens."""
     for family, tokens in SPECIAL.items():
         if all(getattr(source, f"{role}_token") == token for role, token in tokens.items()):
             return family

@@ -95,6 +95,7 @@ class AblationGame:
         self._places = together * max(1, min(CHUNK, STORED // state) // together)
         self._values: dict[bytes, float] = {}
         self._run = jax.jit(self._chunk)
+        self._gradients = jax.jit(self._example_gradients)
 
     def __call__(self, members: Any) -> Array:
         """Values of coalitions: (m, n) booleans → (m,) float64, in −nats."""
@@ -144,29 +145,29 @@ class AblationGame:
 
         Examples without a target, such as rows that only fill a batch, are left out.
         """
-        ones = jnp.ones(len(self.table), jnp.float32)
-
-        @jax.jit
-        def run(params: Any, means: Any, probe: Any, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-            def example_gradient(row: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-                batch = {name: value[None] for name, value in row.items()}
-
-                def loss(gates: jax.Array) -> tuple[jax.Array, jax.Array]:
-                    total, count = self._batch_sums(params, means, gates, batch, key)
-                    return total / jnp.maximum(count, 1), count
-
-                return jax.grad(loss, has_aux=True)(ones)
-
-            def batch_gradients(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
-                rows, key = batch
-                count = rows["input_ids"].shape[0]
-                return jax.vmap(example_gradient)(rows, jax.random.split(key, count))
-
-            return jax.lax.map(batch_gradients, (probe, keys))
-
-        gradients, count = run(self.params, self.means, self.probe, self.keys)
+        gradients, count = self._gradients(self.params, self.means, self.probe, self.keys)
         rows = np.asarray(gradients, np.float64).reshape(-1, len(self.table))
         return rows[np.asarray(count).reshape(-1) > 0]
+
+    def _example_gradients(self, params: Any, means: Any, probe: Any, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(batches, examples, n) gradients, and what each example's loss is averaged over."""
+        ones = jnp.ones(len(self.table), jnp.float32)
+
+        def example_gradient(row: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            batch = {name: value[None] for name, value in row.items()}
+
+            def loss(gates: jax.Array) -> tuple[jax.Array, jax.Array]:
+                total, count = self._batch_sums(params, means, gates, batch, key)
+                return total / jnp.maximum(count, 1), count
+
+            return jax.grad(loss, has_aux=True)(ones)
+
+        def batch_gradients(batch: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            rows, key = batch
+            count = rows["input_ids"].shape[0]
+            return jax.vmap(example_gradient)(rows, jax.random.split(key, count))
+
+        return jax.lax.map(batch_gradients, (probe, keys))
 
     def _chunk(self, params: Any, means: Any, todo: Plan, count: jax.Array, probe: Any, keys: jax.Array) -> Any:
         """(batches, places) sums of the loss, and what they are averaged over."""

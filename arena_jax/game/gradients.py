@@ -130,8 +130,8 @@ def second_order(loss: Callable[[Gates], Any], n: int) -> Values:
     def entry(direction: jax.Array) -> jax.Array:
         return jnp.vdot(direction, jax.jvp(slope, (ones,), (direction,))[1])
 
-    diagonal = jax.jit(lambda: jax.lax.map(entry, jnp.eye(n)))()
-    values = np.asarray(-slope(ones) + diagonal / 2, np.float64)
+    gradient, diagonal = jax.jit(lambda: (slope(ones), jax.lax.map(entry, jnp.eye(n))))()
+    values = np.asarray(-gradient + diagonal / 2, np.float64)
     return Values(_finite(values, "a gate's derivative"), np.zeros(n), 1, "second order", gradients=n + 1)
 
 

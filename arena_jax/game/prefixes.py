@@ -182,7 +182,8 @@ class Encoded:
 
     def __call__(self, input_ids: jax.Array, *inputs: Any, **options: Any) -> jax.Array:
         """As the model's."""
-        return self.model.predict(self.encode(input_ids, *inputs, **options), input_ids)
+        mask = inputs[0] if inputs else options.get("attention_mask")
+        return self.model.predict(self.encode(input_ids, *inputs, **options), input_ids, attention_mask=mask)
 
     def encode(
         self,

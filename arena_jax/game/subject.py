@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,8 @@ from arena_jax import data, models
 from arena_jax.config import DataConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.equilibria import arguments
-from arena_jax.training.objectives import Objective, objective_for
+from arena_jax.training.folder_model import has_description, is_model_folder, load_folder
+from arena_jax.training.objectives import Objective
 
 
 class Subject(NamedTuple):
@@ -77,18 +77,14 @@ def load_subject(
         ArenaError: neither kind of folder, no such model, another task, or data that the model cannot take.
     """
     folder = Path(target)
-    try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise ArenaError(
-            f"'{folder}' is neither a run's folder nor a Hugging Face folder: it has no readable config.json"
-        )
-    if "model_type" in content:
+    if is_model_folder(folder):
         if model is not None:
             raise ArenaError(f"'{folder}' holds one model: leave --model out")
         return _from_folder(folder, dataset, max_length, language)
+    if not has_description(folder):
+        raise ArenaError(
+            f"'{folder}' is neither a run's folder nor a Hugging Face folder: it has no readable config.json"
+        )
     return _from_run(folder, dataset, model, language)
 
 
@@ -103,37 +99,25 @@ def check_language(task: str, name: str) -> None:
 
 
 def _from_folder(folder: Path, dataset: str | None, max_length: int, language: bool) -> Subject:
-    from arena_jax.training.build import load_split
-
     if dataset is None:
         raise ArenaError(f"'{folder}' is a model without data: name a data set with --data")
-    model = models.from_pretrained(folder)
-    if language:
-        check_language(model.task, folder.name)
-    tokenizer = data.load_tokenizer(folder)
-    task = data.data_task(model.task)
-    config = DataConfig(name=dataset, max_length=min(max_length, model.config.max_length))
-    data.check_fits(
-        config.max_length,
-        tokenizer.vocab_size,
-        positions=model.config.max_length,
-        embeddings=model.config.vocab_size,
-        model=folder.name,
+
+    def before_data(model: models.Transformer) -> None:
+        if language:
+            check_language(model.task, folder.name)
+
+    config = DataConfig(name=dataset, max_length=max_length)
+    loaded = load_folder(folder, config, ("train", "validation"), before_data)
+    rows = loaded.rows
+    return Subject(
+        loaded.name, loaded.model, loaded.objective, loaded.tokenizer, rows["train"], rows["validation"], None
     )
-    rows = {
-        split: data.encode(
-            load_split(config, task, split, None), tokenizer, task=model.task, max_length=config.max_length
-        )
-        for split in ("train", "validation")
-    }
-    objective = objective_for(model.task, mask_token_id=tokenizer.mask_id, vocab_size=tokenizer.vocab_size)
-    return Subject(folder.name, model, objective, tokenizer, rows["train"], rows["validation"], None)
 
 
 def _from_run(folder: Path, dataset: str | None, name: str | None, language: bool) -> Subject:
     from arena_jax.runs.folder import load_run
     from arena_jax.training import restore
-    from arena_jax.training.build import encode, load_split
+    from arena_jax.training.build import encode, load_split, problem_type
 
     config = load_run(folder)
     names = [model.name for model in config.models]
@@ -147,9 +131,9 @@ def _from_run(folder: Path, dataset: str | None, name: str | None, language: boo
     tokenizer = parts.tokenizers[name]
     train, validation = parts.train[name], parts.validation[name]
     if dataset is not None:
-        changed_config = dataclasses.replace(config.data, name=dataset)
+        changed_config = dataclasses.replace(config.data, name=dataset, problem_type=problem_type(config))
         train, validation = (
-            encode(model, name, config, load_split(changed_config, config.task, split, None), tokenizer)
+            encode(model, name, config, load_split(changed_config, config.task, split, None), tokenizer, learning=False)
             for split in ("train", "validation")
         )
     rate = config.model(name).learning_rate or config.optimizer.learning_rate

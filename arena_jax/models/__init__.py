@@ -6,23 +6,28 @@ from arena_jax.models.flops import forward_flops, row_flops, training_flops
 from arena_jax.models.gated import Gated
 from arena_jax.models.gates import Gates
 from arena_jax.models.huggingface.config import config_from_hf, config_to_hf
-from arena_jax.models.huggingface.load import from_pretrained, read_config
+from arena_jax.models.huggingface.load import facts, from_pretrained, has_head, read_config
 from arena_jax.models.huggingface.save import save_pretrained
-from arena_jax.models.presets import PRESETS, preset
+from arena_jax.models.initialize import abstract
+from arena_jax.models.presets import HUB_SIZES, PRESETS, preset
 from arena_jax.models.transformer import Transformer, merge, split
 
 __all__ = [
     "TransformerConfig",
     "TASKS",
     "PRESETS",
+    "HUB_SIZES",
     "preset",
     "Transformer",
     "create",
+    "abstract",
     "split",
     "merge",
     "Gates",
     "Gated",
+    "facts",
     "from_pretrained",
+    "has_head",
     "read_config",
     "save_pretrained",
     "config_from_hf",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,6 +16,9 @@ from arena_jax.models.config import TransformerConfig
 from arena_jax.models.gates import gate
 from arena_jax.models.initial import Initial
 from arena_jax.models.layers import Linear, dropout
+
+# The platform that is compiled for where it is not the one that is here: GPUs need not be present to be compiled for.
+compiling_for: ContextVar[str | None] = ContextVar("compiling_for", default=None)
 
 
 class Attention(nnx.Module):
@@ -35,7 +41,8 @@ class Attention(nnx.Module):
 
         Args:
             x: (B, L, D).
-            mask: bool, broadcastable to (B, heads, L, L): True where a query may see a key. None: everywhere.
+            mask: bool, broadcastable to (B, heads, L, L): True where a query may see a key; or where the library masks
+                by itself, int32 (B,), the real tokens of each row, which come first. None: everywhere.
             layer: int32 scalar, the number of this block from 0.
             key: random key of the dropout on attention weights, or None.
 
@@ -49,6 +56,14 @@ class Attention(nnx.Module):
         wide = jnp.promote_types(x.dtype, jnp.float32)
         scale = self.scale(layer, wide)
         dropping = key is not None and config.attention_dropout > 0  # the library functions cannot drop weights
+        if dropping and config.attention == "cudnn":
+            raise ArenaError(
+                f"attention='cudnn' cannot drop attention weights, and attention_dropout is {config.attention_dropout}:"
+                " set it to 0, or use attention='xla'"
+            )
+        if mask is not None and mask.ndim == 1 and dropping:
+            mask = jnp.arange(x.shape[1], dtype=jnp.int32)[None, None, None, :] < mask[:, None, None, None]
+            mask = mask & jnp.tril(jnp.ones((x.shape[1],) * 2, bool))[None, None] if config.causal else mask
         if config.attention != "xla" and not dropping:
             mixed = _library_attention(config, (query * scale).astype(x.dtype), keys, values, mask)
             return mixed.reshape(joined)
@@ -89,12 +104,24 @@ def _library_attention(
     config: TransformerConfig, query: Array, keys: Array, values: Array, mask: Array | None
 ) -> Array:
     """``jax.nn.dot_product_attention`` of (B, L, heads, d) with the scale already in the queries."""
-    if config.attention == "dot_product":
-        return jax.nn.dot_product_attention(query, keys, values, mask=mask, scale=1.0)
-    if jax.default_backend() != "gpu":
-        raise ArenaError(f"attention='cudnn' needs an NVIDIA GPU, not {jax.default_backend()}: use attention='xla'")
+    platform = compiling_for.get() or jax.default_backend()
+    if config.attention == "cudnn" and platform not in ("gpu", "cuda"):
+        raise ArenaError(f"attention='cudnn' needs an NVIDIA GPU, not {platform}: use attention='xla'")
+    implementation: Literal["cudnn"] | None = "cudnn" if config.attention == "cudnn" else None
+    if mask is not None and mask.ndim == 1:
+        # Lengths and not a mask: cuDNN then reads no (B, heads, L, L) array, and skips what is padding.
+        return jax.nn.dot_product_attention(
+            query,
+            keys,
+            values,
+            scale=1.0,
+            is_causal=config.causal,
+            query_seq_lengths=mask,
+            key_value_seq_lengths=mask,
+            implementation=implementation,
+        )
     # A mask without examples of its own is the causal one, which cuDNN knows by itself and then skips half the work.
-    is_causal = mask is not None and config.causal and mask.shape[0] == 1 < query.shape[0]
+    causal = implementation == "cudnn" and mask is not None and config.causal and mask.shape[0] == 1 < query.shape[0]
     return jax.nn.dot_product_attention(
-        query, keys, values, mask=None if is_causal else mask, scale=1.0, is_causal=is_causal, implementation="cudnn"
+        query, keys, values, mask=None if causal else mask, scale=1.0, is_causal=causal, implementation=implementation
     )

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.tasks import task_hint
 
 FAMILIES = ("bert", "roberta", "gpt2")
 TASKS = ("causal-lm", "masked-lm", "sequence-classification", "token-classification", "question-answering")
@@ -64,6 +65,7 @@ class TransformerConfig:
     dtype: str | None = None  # of the computation; None: param_dtype
     param_dtype: str = "float32"  # of the parameters
     attention: str = "xla"  # products written out; "dot_product": jax.nn's; "cudnn": NVIDIA's fused one (not yet run)
+    right_padded: bool = False  # padding always follows the real tokens: library attention is told lengths, not a mask
     remat: bool = False  # recompute each block in the backward pass: less memory, about a third more time
     carried: tuple[tuple[str, Any], ...] = ()  # Hugging Face options without effect here, written back on saving
 
@@ -108,6 +110,11 @@ class TransformerConfig:
         """The type in which blocks compute."""
         return self.dtype or self.param_dtype
 
+    @property
+    def labels_are(self) -> str | None:
+        """What the labels of a trained sequence classifier are: ``problem_type``, else regression for one output."""
+        return self.problem_type or ("regression" if self.num_labels == 1 else None)
+
     def labels(self) -> tuple[str, ...]:
         """The name of each class, in the order of the logits."""
         return self.label_names or tuple(f"LABEL_{i}" for i in range(self.num_labels))
@@ -138,7 +145,7 @@ def check_task(config: TransformerConfig, task: str) -> None:
         ArenaError: unknown task, or one this family does not have.
     """
     if task not in TASKS:
-        raise ArenaError(f"unknown task {task!r}; {nearest(str(task), TASKS)}")
+        raise ArenaError(f"unknown task {task!r}; {task_hint(task, TASKS)}")
     if config.family == "gpt2" and task == "masked-lm":
         raise ArenaError(
             "gpt2 has no masked-lm: each token sees earlier ones only; use task='causal-lm', or bert or roberta"

@@ -99,6 +99,7 @@ def label_logits(
     pooler: Linear | None,
     hidden: Array,
     input_ids: Array,
+    attention_mask: Array | None,
     key: Array | None,
 ) -> Array:
     """Logits of a task that is not a language model, from the hidden states (B, L, D); key None: no dropout."""
@@ -108,7 +109,7 @@ def label_logits(
     if task == "token-classification":
         return head.output(dropout(hidden, rate, key))
     if config.family == "gpt2":
-        return head.output(_last_token(config, hidden, input_ids))
+        return head.output(_last_token(config, hidden, input_ids, attention_mask))
     first, second = (None, None) if key is None else jax.random.split(key)
     if pooler is not None:
         return head.output(dropout(jnp.tanh(pooler(hidden[:, 0])), rate, first))
@@ -123,15 +124,22 @@ def _classifier_dropout(config: TransformerConfig) -> float:
     return 0.1 if config.family == "gpt2" else config.hidden_dropout  # GPT2ForTokenClassification has 0.1 built in
 
 
-def _last_token(config: TransformerConfig, hidden: Array, input_ids: Array) -> Array:
-    """The hidden state of the rightmost token that is not padding, as GPT2ForSequenceClassification finds it."""
-    if config.pad_token_id is None:
+def _last_token(config: TransformerConfig, hidden: Array, input_ids: Array, attention_mask: Array | None) -> Array:
+    """The hidden state of the rightmost token that is not padding.
+
+    Padding is what GPT2ForSequenceClassification takes for it, the configured token, and also what the attention mask
+    hides: a row's answer must not depend on which token a tokenizer fills it up with.
+    """
+    if config.pad_token_id is None and attention_mask is None:
         if input_ids.shape[0] != 1:
             raise ArenaError(
-                "gpt2 classifies at the last token that is not padding: set pad_token_id in the configuration "
-                "to classify more than one sequence at a time"
+                "gpt2 classifies at the last token that is not padding: set pad_token_id in the configuration, or hand "
+                "over an attention mask, to classify more than one sequence at a time"
             )
         return hidden[:, -1]
     numbers = jnp.arange(input_ids.shape[1], dtype=jnp.int32)[None, :]
-    last = jnp.argmax(numbers * (input_ids != config.pad_token_id), axis=-1)
+    real = jnp.ones_like(input_ids) if attention_mask is None else (attention_mask != 0).astype(jnp.int32)
+    if config.pad_token_id is not None:
+        real = real * (input_ids != config.pad_token_id)
+    last = jnp.argmax(numbers * real, axis=-1)
     return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]

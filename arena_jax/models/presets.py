@@ -54,6 +54,19 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+# Public checkpoints whose sizes are those of a preset, by their id on the Hugging Face Hub.
+HUB_SIZES: dict[str, str] = {
+    "google-bert/bert-base-uncased": "bert-base",
+    "google-bert/bert-large-uncased": "bert-large",
+    "FacebookAI/roberta-base": "roberta-base",
+    "FacebookAI/roberta-large": "roberta-large",
+    "openai-community/gpt2": "gpt2",
+    "openai-community/gpt2-medium": "gpt2-medium",
+    "openai-community/gpt2-large": "gpt2-large",
+    "openai-community/gpt2-xl": "gpt2-xl",
+}
+
+
 def preset(name: str, **overrides: Any) -> TransformerConfig:
     """The configuration of a named size.
 

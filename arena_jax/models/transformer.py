@@ -7,10 +7,11 @@ from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.models import heads
 from arena_jax.models.block import Block
 from arena_jax.models.config import TransformerConfig, check_task
@@ -105,6 +106,7 @@ class Transformer(nnx.Module):
         *,
         key: Array | None = None,
         gates: Gates | None = None,
+        **unknown: Any,
     ) -> Array:
         """The logits of the model's task.
 
@@ -115,16 +117,20 @@ class Transformer(nnx.Module):
             position_ids: int32 (B, L) or (1, L), rows of the position table; None: transformers' own.
             key: random key of the dropout; None: evaluation, no dropout.
             gates: on heads and groups of neurons; None: all open, and nothing of them in the compiled program.
+            unknown: refused, with what to use instead: a model gives logits, and an objective makes a loss of them.
 
         Returns:
             Language models (B, L, V); sequence classification (B, classes); token classification (B, L, classes);
             question answering (B, L, 2): start and end. In the computation's dtype.
 
         Raises:
-            ArenaError: a wrong shape or type, or more tokens than positions.
+            ArenaError: a wrong shape or type, more tokens than positions, labels, or an unknown argument.
         """
+        if unknown:
+            _refuse_arguments(self.task, unknown)
         hidden = self.encode(input_ids, attention_mask, token_type_ids, position_ids, key=key, gates=gates)
-        return self.predict(hidden, input_ids, None if key is None else jax.random.fold_in(key, 1))
+        head_key = None if key is None else jax.random.fold_in(key, 1)
+        return self.predict(hidden, input_ids, head_key, attention_mask=attention_mask)
 
     @overload
     def encode(
@@ -183,7 +189,10 @@ class Transformer(nnx.Module):
         sites = 3 * config.num_layers
         keys = None if key is None else jax.random.split(jax.random.fold_in(key, 0), sites + 1)
         x = self.embeddings(input_ids, token_type_ids, position_ids, None if keys is None else keys[-1])
-        mask = attention_pattern(config, input_ids.shape[1], attention_mask)
+        if config.right_padded and config.attention != "xla" and attention_mask is not None:
+            mask: Array | None = jnp.sum(jnp.not_equal(attention_mask, 0), axis=1, dtype=jnp.int32)
+        else:
+            mask = attention_pattern(config, input_ids.shape[1], attention_mask)
 
         graph, stack = nnx.split(self.blocks)
         block_keys = None if keys is None else keys[:sites].reshape(config.num_layers, 3, *keys.shape[1:])
@@ -193,13 +202,17 @@ class Transformer(nnx.Module):
             hidden = self.final_norm(hidden)
         return hidden if outputs is None else (hidden, jnp.concatenate([x[None], outputs]))
 
-    def predict(self, hidden: Array, input_ids: Array, key: Array | None = None) -> Array:
+    def predict(
+        self, hidden: Array, input_ids: Array, key: Array | None = None, *, attention_mask: Array | None = None
+    ) -> Array:
         """The logits of the model's task from hidden states.
 
         Args:
             hidden: (B, L, D), as ``encode`` returns it.
             input_ids: int32 (B, L); GPT-2 classifies a sequence at its last token that is not padding.
             key: random key of the head's dropout; None: no dropout.
+            attention_mask: int32 or bool (B, L), 0 where a token is padding, whatever token it is; None: padding is
+                told by ``pad_token_id`` alone.
 
         Returns:
             As the call.
@@ -207,7 +220,9 @@ class Transformer(nnx.Module):
         if self.task in heads.LANGUAGE_MODELS:
             return self.predict_tokens(hidden)
         assert isinstance(self.head, heads.LabelHead)
-        return heads.label_logits(self.config, self.task, self.head, self.pooler, hidden, input_ids, key)
+        return heads.label_logits(
+            self.config, self.task, self.head, self.pooler, hidden, input_ids, attention_mask, key
+        )
 
     def predict_tokens(self, hidden: Array) -> Array:
         """The language-model head on any hidden states, for example at masked positions only.
@@ -288,6 +303,22 @@ def attention_pattern(config: TransformerConfig, length: int, attention_mask: Ar
     return earlier if visible is None else visible & earlier
 
 
+_LABELS = ("labels", "label", "start_positions", "end_positions", "targets")
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "key", "gates")
+
+
+def _refuse_arguments(task: str, unknown: dict[str, Any]) -> None:
+    """Refuse an argument that the call does not have, with what it was probably meant for."""
+    for name in unknown:
+        if name in _LABELS:
+            call = f"'{task}', mask_token_id=…" if task == "masked-lm" else f"'{task}'"
+            raise ArenaError(
+                f"a model gives logits and takes no {name}: the loss is the objective's, "
+                f"arena_jax.training.objectives.objective_for({call})(model, batch, key, training)"
+            )
+        raise ArenaError(f"a model takes no argument '{name}'; {nearest(name, _INPUTS)}")
+
+
 def _check_inputs(
     config: TransformerConfig,
     input_ids: Array,
@@ -316,6 +347,19 @@ def _check_inputs(
         kind = jnp.result_type(value)
         if not (jnp.issubdtype(kind, jnp.integer) or (name == "attention_mask" and kind == jnp.bool_)):
             raise ArenaError(f"{name} must hold whole numbers (int32), not {kind}")
+    rows = {"input_ids": config.vocab_size, "token_type_ids": config.type_vocab_size}
+    if config.family == "gpt2":
+        rows["token_type_ids"] = config.vocab_size
+    for name, count in rows.items():
+        value = inputs[name]
+        if value is None or isinstance(value, jax.core.Tracer):
+            continue  # inside a compiled program a row that does not exist reads as NaN
+        largest = int(np.max(np.asarray(value))) if np.size(value) else 0
+        if largest >= count:
+            raise ArenaError(
+                f"{name} hold {largest}, but the model has the rows 0 to {count - 1}: use the model's own tokenizer"
+                + (", or leave token_type_ids out" if name == "token_type_ids" else "")
+            )
 
 
 def split(model: Transformer) -> tuple[nnx.GraphDef[Transformer], Params]:

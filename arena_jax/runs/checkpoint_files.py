@@ -74,8 +74,8 @@ def write(path: Path, arrays: Arrays, content: Mapping[str, Any]) -> None:
             ocp.save(path / _ARRAYS, dict(arrays))
     leaves = {name: _described(array) for name, array in arrays.items()}
     text = json.dumps({**content, "leaves": leaves, "files": _files(path)})
-    told = {"format": FORMAT, "checksum": zlib.crc32(text.encode()), "content": text}
-    (path / _CONTENTS).write_text(json.dumps(told), encoding="utf-8")
+    contents = {"format": FORMAT, "checksum": zlib.crc32(text.encode()), "content": text}
+    (path / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
     for place in (*path.rglob("*"), path):
         _to_disk(place)
     read(path)
@@ -91,8 +91,8 @@ def read_content(path: Path) -> dict[str, Any]:
         Unreadable: it is damaged, or of another format.
     """
     try:
-        told = json.loads((path / _CONTENTS).read_bytes())
-        number, checksum, text = told["format"], told["checksum"], told["content"]
+        contents = json.loads((path / _CONTENTS).read_bytes())
+        number, checksum, text = contents["format"], contents["checksum"], contents["content"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raise Unreadable("its description cannot be read") from None
     if number != FORMAT:
@@ -115,21 +115,21 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     content = read_content(path)
     leaves, expected = content["leaves"], content["files"]
     try:
-        found = _files(path)
+        files = _files(path)
     except OSError as error:
         raise Unreadable(f"its files cannot be read ({error.strerror or error})") from None
     for name in expected:
-        if name not in found:
+        if name not in files:
             raise Unreadable(f"the file {name} is missing")
-        if found[name] != expected[name]:
+        if files[name] != expected[name]:
             raise Unreadable(f"the file {name} is not what was written: its size or checksum differs")
-    wanted = {name: np.empty(shape, _dtype(dtype)) for name, (shape, dtype, _) in leaves.items()}
+    empty = {name: np.empty(shape, _dtype(dtype)) for name, (shape, dtype, _) in leaves.items()}
     try:
         if (path / _PLAIN).exists():
-            arrays = _read_plain(path / _PLAIN, wanted)
+            arrays = _read_plain(path / _PLAIN, empty)
         else:
             with _alone():
-                arrays = ocp.load(path / _ARRAYS, wanted)
+                arrays = ocp.load(path / _ARRAYS, empty)
     except Exception as error:  # whatever Orbax and TensorStore meet, though every file is as it was written
         raise Unreadable(f"its arrays cannot be read ({type(error).__name__})") from None
     for name, described in leaves.items():
@@ -149,10 +149,10 @@ def _write_plain(path: Path, arrays: Arrays) -> None:
             file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
-def _read_plain(path: Path, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _read_plain(path: Path, empty: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         return {
-            name: np.frombuffer(file.read(like.nbytes), like.dtype).reshape(like.shape) for name, like in wanted.items()
+            name: np.frombuffer(file.read(like.nbytes), like.dtype).reshape(like.shape) for name, like in empty.items()
         }
 
 
@@ -163,7 +163,7 @@ def to_host(array: Any) -> np.ndarray:
 
 def _files(path: Path) -> dict[str, list[int]]:
     """Size and checksum of every file of a checkpoint, less the one that lists them."""
-    found = {}
+    files = {}
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path).as_posix()
         if file.is_file() and name != _CONTENTS:
@@ -171,8 +171,8 @@ def _files(path: Path) -> dict[str, list[int]]:
             with open(file, "rb") as opened:
                 while chunk := opened.read(_CHUNK):
                     checksum, size = zlib.crc32(chunk, checksum), size + len(chunk)
-            found[name] = [size, checksum]
-    return found
+            files[name] = [size, checksum]
+    return files
 
 
 def _described(array: np.ndarray) -> list[Any]:
@@ -187,9 +187,9 @@ def _dtype(name: str) -> np.dtype:
 
 def _alone() -> ocp.Context:
     """Every process reads for itself, and process 0 writes alone: Orbax must wait for no other."""
-    own = jax.process_index()
+    index = jax.process_index()
     return ocp.Context(
-        multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+        multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=index, active_processes={index})
     )
 
 

@@ -111,9 +111,9 @@ class Checkpoints:
         unfinished = _LEFT.pop(self.folder, None)
         if unfinished is not None:
             unfinished.join()
-        for left in folder.glob(".*"):
-            if left.suffix in (".partial", ".removed"):
-                shutil.rmtree(left, ignore_errors=True)
+        for entry in folder.glob(".*"):
+            if entry.suffix in (".partial", ".removed"):
+                shutil.rmtree(entry, ignore_errors=True)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -186,9 +186,9 @@ class Checkpoints:
         self.write(step, self.take(state), position, score=score)
 
     def trouble(self) -> str | None:
-        """Say, once, why the last save failed; None where it has not, or is still going on."""
-        told, self._trouble = self._trouble, None
-        return told
+        """The reason, returned once, why the last save failed; None where it has not, or is still going on."""
+        reason, self._trouble = self._trouble, None
+        return reason
 
     def wait(self) -> None:
         """Return when everything is on disk, or has failed."""
@@ -215,9 +215,9 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         steps = self.steps
-        kept = {*steps[-self._keep :], self.best, *self.protected}
+        staying = {*steps[-self._keep :], self.best, *self.protected}
         for step in steps:
-            if step not in kept:
+            if step not in staying:
                 # By another name first: half of a checkpoint must not look like one.
                 removed = self.folder / f".{step}.removed"
                 os.rename(self.folder / str(step), removed)
@@ -276,10 +276,10 @@ class Checkpoints:
                 return self._load(like, candidate)
             except Unreadable as unreadable:
                 if (self.folder / str(candidate)).is_dir():  # and was not removed by the run meanwhile
-                    found = Damage(candidate, self.folder / str(candidate), unreadable.reason, unreadable.aside)
-                    self.damaged.append(found)
-        told = "; ".join(f"'{one.path}': {one.reason}" for one in self.damaged)
-        raise ArenaError(f"no checkpoint can be used; {told}; put one back, or start anew with another --output")
+                    damage = Damage(candidate, self.folder / str(candidate), unreadable.reason, unreadable.aside)
+                    self.damaged.append(damage)
+        reasons = "; ".join(f"'{damage.path}': {damage.reason}" for damage in self.damaged)
+        raise ArenaError(f"no checkpoint can be used; {reasons}; put one back, or start anew with another --output")
 
     def arrays(self, step: int) -> dict[str, Any]:
         """Read a checkpoint's arrays into host memory, ``{path within the state: array}``.
@@ -296,21 +296,23 @@ class Checkpoints:
             The damaged ones, under their new names.
         """
         moved = []
-        for one in self.damaged:
-            number, target = 1, one.path.with_name(f"{one.step}.{one.aside}")
+        for damage in self.damaged:
+            number, target = 1, damage.path.with_name(f"{damage.step}.{damage.aside}")
             while target.exists():
                 number += 1
-                target = one.path.with_name(f"{one.step}.{one.aside}-{number}")
-            os.rename(one.path, target)
-            moved.append(one._replace(path=target))
+                target = damage.path.with_name(f"{damage.step}.{damage.aside}-{number}")
+            os.rename(damage.path, target)
+            moved.append(damage._replace(path=target))
         self.damaged = []
         return moved
 
     def _load(self, like: Tree, step: int) -> tuple[Tree, dict[str, Any]]:
         path = self.folder / str(step)
-        wanted = flatten(like)
-        held = files.read_content(path)["leaves"]
-        differences = _differences(wanted, {name: (tuple(shape), dtype) for name, (shape, dtype, _) in held.items()})
+        expected = flatten(like)
+        leaves = files.read_content(path)["leaves"]
+        differences = _differences(
+            expected, {name: (tuple(shape), dtype) for name, (shape, dtype, _) in leaves.items()}
+        )
         if differences:
             raise ArenaError(
                 f"checkpoint '{path}' holds another state: {'; '.join(differences[:3])}"
@@ -318,21 +320,21 @@ class Checkpoints:
             )
         arrays, content = files.read(path)
         # A copy, because a step donates its state: NumPy's memory is not XLA's to give away.
-        ordered = [jax.device_put(jnp.array(arrays[name], copy=True), leaf.sharding) for name, leaf in wanted.items()]
+        ordered = [jax.device_put(jnp.array(arrays[name], copy=True), leaf.sharding) for name, leaf in expected.items()]
         return jax.tree.unflatten(jax.tree.structure(like), ordered), content["position"]
 
 
-def _differences(wanted: Mapping[str, Any], held: Mapping[str, tuple[tuple[int, ...], str]]) -> list[str]:
+def _differences(expected: Mapping[str, Any], stored: Mapping[str, tuple[tuple[int, ...], str]]) -> list[str]:
     """What a checkpoint lacks, has too much, or has in another shape or type."""
-    found = [f"'{name}' is missing" for name in sorted(set(wanted) - set(held))]
-    found += [f"'{name}' is not of this run" for name in sorted(set(held) - set(wanted))]
-    for name in sorted(set(wanted) & set(held)):
-        shape, dtype = held[name]
-        if shape != tuple(wanted[name].shape):
-            found.append(f"'{name}' has shape {shape}, not {tuple(wanted[name].shape)}")
-        elif dtype != str(wanted[name].dtype):
-            found.append(f"'{name}' is {dtype}, not {wanted[name].dtype}")
-    return found
+    texts = [f"'{name}' is missing" for name in sorted(set(expected) - set(stored))]
+    texts += [f"'{name}' is not of this run" for name in sorted(set(stored) - set(expected))]
+    for name in sorted(set(expected) & set(stored)):
+        shape, dtype = stored[name]
+        if shape != tuple(expected[name].shape):
+            texts.append(f"'{name}' has shape {shape}, not {tuple(expected[name].shape)}")
+        elif dtype != str(expected[name].dtype):
+            texts.append(f"'{name}' is {dtype}, not {expected[name].dtype}")
+    return texts
 
 
 def _reason(error: Exception) -> str:

@@ -14,14 +14,14 @@ def allocation_rows(record: Record) -> list[Sequence[str]]:
     heading = ("share", "progress", "steps/round", "batch", "memory", "model")
     rows = [
         (
-            f"{100 * one['share']:.1f} %",
-            f"{one['progress']:+.4f}",
-            str(one["steps"]),
-            f"{one['batch_size']} × {one['accumulation']}",
-            f"{one['memory'] / 1e6:,.3g} of {one['allowed'] / 1e6:,.3g} MB",
+            f"{100 * model['share']:.1f} %",
+            f"{model['progress']:+.4f}",
+            str(model["steps"]),
+            f"{model['batch_size']} × {model['accumulation']}",
+            f"{model['memory'] / 1e6:,.3g} of {model['allowed'] / 1e6:,.3g} MB",
             name,
         )
-        for name, one in record["models"].items()
+        for name, model in record["models"].items()
     ]
     return [heading, *rows]
 
@@ -73,22 +73,24 @@ def bits_note(models: Mapping[str, Record]) -> str:
         >>> bits_note({"gpt2": {"task": "causal-lm", "left_out": []}})
         ''
     """
-    said = ["pseudo: of hidden tokens given all others, no code length"] if any(map(bits_mark, models.values())) else []
+    notes = (
+        ["pseudo: of hidden tokens given all others, no code length"] if any(map(bits_mark, models.values())) else []
+    )
     groups: dict[tuple[str, ...], list[str]] = {}
     for name, about in models.items():
         if about.get("left_out"):
             groups.setdefault(tuple(about["left_out"]), []).append(name)
-    said += [
+    notes += [
         f"of {', '.join(names)}: of the text as the tokenizer keeps it, without {', '.join(lost)}"
         for lost, names in groups.items()
     ]
-    return f"bits/byte, {'; '.join(said)}" if said else ""
+    return f"bits/byte, {'; '.join(notes)}" if notes else ""
 
 
 def leaderboard_rows(record: Record, about: Mapping[str, Record] | None = None) -> list[Sequence[str]]:
     """The leaderboard, a row per model and one of headings; ``about`` is what the first record says of each."""
     about = about or {}
-    bits = any("bits_per_byte" in one for one in record["models"].values())
+    bits = any("bits_per_byte" in model for model in record["models"].values())
     heading = (
         "place",
         "score",
@@ -103,24 +105,24 @@ def leaderboard_rows(record: Record, about: Mapping[str, Record] | None = None) 
     )
     rows = [
         (
-            str(one["place"]),
-            f"{one['score']:.4f}",
-            f"{one['baseline']:.4f}",
-            *((_bits(one, about.get(name, {})),) if bits else ()),
-            f"{100 * one['mean_share']:.1f} %",
-            f"{one['steps']:,}",
-            f"{one['examples']:,}",
-            f"{one['flops'] / 1e12:,.3g}",
-            f"{one['seconds']:,.1f}",
+            str(model["place"]),
+            f"{model['score']:.4f}",
+            f"{model['baseline']:.4f}",
+            *((_bits(model, about.get(name, {})),) if bits else ()),
+            f"{100 * model['mean_share']:.1f} %",
+            f"{model['steps']:,}",
+            f"{model['examples']:,}",
+            f"{model['flops'] / 1e12:,.3g}",
+            f"{model['seconds']:,.1f}",
             name,
         )
-        for name, one in record["models"].items()
+        for name, model in record["models"].items()
     ]
     return [heading, *rows]
 
 
-def _bits(one: Record, about: Record) -> str:
-    return f"{bits_mark(about)}{one['bits_per_byte']:.3f}" if "bits_per_byte" in one else ""
+def _bits(model: Record, about: Record) -> str:
+    return f"{bits_mark(about)}{model['bits_per_byte']:.3f}" if "bits_per_byte" in model else ""
 
 
 def winner_line(record: Record) -> str:
@@ -133,5 +135,5 @@ def winner_line(record: Record) -> str:
     if record["winner"] is None:
         return "nobody won: no model has a finite score"
     score = record["models"][record["winner"]]["score"]
-    told = f"{score:.4f}" if math.isfinite(score) else "no score"
-    return f"winner: {record['winner']}, {told} (score: − validation loss; shares are means over the run)"
+    text = f"{score:.4f}" if math.isfinite(score) else "no score"
+    return f"winner: {record['winner']}, {text} (score: − validation loss; shares are means over the run)"

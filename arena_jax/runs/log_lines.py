@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from arena_jax.runs import competition_lines, fault_lines
+from arena_jax.runs import competition_lines, divergence_lines
 
 WIDTH = 100
 # The first that a model reports is its score; True: more is better.
@@ -30,7 +30,7 @@ _HEADINGS = {
 }
 _SHARES = ("accuracy", "f1", "exact_match", "entity_f1", "entity_precision", "entity_recall")
 # What stands beside the loss, in training and evaluation lines alike.
-_SHOWN = {"language-model": "perplexity"}
+_EXTRA_METRIC = {"language-model": "perplexity"}
 # A column heading is repeated after so many lines, about a screen.
 _HEADING_EVERY = 40
 _GAP = "   "
@@ -79,7 +79,7 @@ class Narrator:
         return tell(record) if tell else []
 
     def forget_clock(self) -> None:
-        """Say that time passed outside the run: the time left is reckoned from the next record."""
+        """Note that time passed outside the run: the time left is reckoned from the next record."""
         self._origin = None
 
     def _reckon_from(self, record: Record) -> None:
@@ -125,24 +125,24 @@ class Narrator:
             for name, m in record["models"].items()
         }
         rows = self._rows(record, cells, f"{speed:,.0f}" if speed else "", left)
-        return [*rows, *fault_lines.skipped_lines(record)]
+        return [*rows, *divergence_lines.skipped(record)]
 
     def _evaluation(self, record: Record) -> list[str]:
         cells: dict[str, tuple[str, str, str]] = {}
         others: dict[str, list[str]] = {}
-        shown = self._score(record)
+        main_metric = self._score(record)
         for name, metrics in record["models"].items():
             score = score_of(metrics)
             best = self._improved(name, metrics.get(score), score)
             mark = "best" if best else ""
-            cells[name] = (number(metrics.get("loss"), 6), score_text(metrics, shown, 5), mark)
+            cells[name] = (number(metrics.get("loss"), 6), score_text(metrics, main_metric, 5), mark)
             for metric, value in metrics.items():
-                if metric not in ("loss", shown) and isinstance(value, int | float):
+                if metric not in ("loss", main_metric) and isinstance(value, int | float):
                     about = self.start.get("models", {}).get(name, {})
                     mark = competition_lines.bits_mark(about) if metric == "bits_per_byte" else ""
                     others.setdefault(metric, []).append(f"{name} {mark}{score_text(metrics, metric)}")
         rows = self._rows(record, cells, "", record.get("split", "validation"))
-        rows += [f"{'':16}{words(metric)}: {' · '.join(told)}" for metric, told in others.items()]
+        rows += [f"{'':16}{words(metric)}: {' · '.join(scores)}" for metric, scores in others.items()]
         return rows
 
     def _end(self, record: Record) -> list[str]:
@@ -173,8 +173,8 @@ class Narrator:
     def _score(self, record: Record) -> str:
         """Name the metric in the score column: the same one for training and evaluation lines."""
         reported = set().union(*[set(metrics) for metrics in record["models"].values()])
-        if self.start.get("task") in _SHOWN:
-            return _SHOWN[self.start["task"]]
+        if self.start.get("task") in _EXTRA_METRIC:
+            return _EXTRA_METRIC[self.start["task"]]
         column = self._layout[-1] if self._layout else ""
         return column if column in reported else next((score for score in SCORES if score in reported), "loss")
 
@@ -204,7 +204,7 @@ class Narrator:
             return [*lines, (head + "".join(_GAP + text for text in texts.values()) + tail).rstrip()]
         longest = max(map(len, names))
         first, *rest = [f"{name:{longest}}{_GAP}{text}" for name, text in texts.items()]
-        return [*lines, f"{head}{_GAP}{first}{tail}".rstrip(), *[f"{'':13}{_GAP}{one}".rstrip() for one in rest]]
+        return [*lines, f"{head}{_GAP}{first}{tail}".rstrip(), *[f"{'':13}{_GAP}{text}".rstrip() for text in rest]]
 
 
 def _wrapped(record: Record, mark: str) -> list[str]:
@@ -219,13 +219,13 @@ def _wrapped(record: Record, mark: str) -> list[str]:
 
 
 def narrate(records: Iterable[Record]) -> str:
-    """Tell a whole run: what the terminal showed, or would have."""
+    """The lines of a whole run: what the terminal showed, or would have."""
     narrator = Narrator()
     return "\n".join(line for record in records for line in narrator(record))
 
 
 def summary(records: Sequence[Record]) -> list[str]:
-    """Tell how a run ended: a row per model, where the time went, and where everything is.
+    """The lines at the end of a run: a row per model, where the time went, and where everything is.
 
     Args:
         records: all records of the run.
@@ -243,7 +243,7 @@ def summary(records: Sequence[Record]) -> list[str]:
     score = words(scores.pop()) if len(scores) == 1 else "score"
     heading = ("model", "train loss", "valid loss", f"last {score}", f"best {score}", "at step", "own ex/s")
     lines = _columns([heading, *rows], right=range(1, len(heading)), rule=True) if rows else []
-    divergence = fault_lines.divergence_lines(records)
+    divergence = divergence_lines.totals(records)
     lines += ["", *divergence] if divergence else []
     compiling = end.get("compiling", 0)
     evaluating = sum(r.get("seconds", 0) for r in evaluations)

@@ -136,11 +136,11 @@ class Records:
         return len(self._waiting)
 
     def trouble(self) -> str | None:
-        """Say, once, why lines are waiting or events are dropped; None where all is well."""
-        told, self._failure = self._failure, None
-        if told is None and self._events is not None:
-            told, self._events.trouble = self._events.trouble, None
-        return told
+        """The reason, returned once, why lines are waiting or events are dropped; None where all is well."""
+        reason, self._failure = self._failure, None
+        if reason is None and self._events is not None:
+            reason, self._events.trouble = self._events.trouble, None
+        return reason
 
     def sync(self) -> None:
         """Wait until the lines are on the disk: a checkpoint must not outlive the records it counts on."""

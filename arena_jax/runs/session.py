@@ -37,6 +37,7 @@ from arena_jax.runs.divergence import Divergence
 from arena_jax.runs.environment import environment
 from arena_jax.runs.folder import open_folder
 from arena_jax.runs.lock import Lock
+from arena_jax.runs.paths import with_absolute_paths
 from arena_jax.runs.records import Records, Silence, open_records, read
 from arena_jax.runs.resume import has_ended, newest
 from arena_jax.runs.signals import Stop, Stopped
@@ -57,7 +58,7 @@ class Session:
         resume: go on from the newest checkpoint in ``output``.
 
     Attributes:
-        config: of the run.
+        config: of the run, with absolute paths.
         folder: of the run.
         resumed: whether it goes on from a checkpoint; known after :meth:`begin`, as are the following.
         first_step: steps taken before this session.
@@ -88,6 +89,8 @@ class Session:
         self._stop: Stop
 
     def __enter__(self) -> Session:
+        if not self._resume:
+            self.config = with_absolute_paths(self.config)
         self.folder = open_folder(self.config, self._output, resume=self._resume)
         with ExitStack() as stack:  # what was entered is left again where the next cannot be
             stack.enter_context(processes.watched(self.folder))
@@ -117,24 +120,24 @@ class Session:
                 cannot be written.
         """
         self._stop = self._stack.enter_context(Stop())
-        kept: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
         if self._resume:
-            state, kept = newest(self.checkpoints, state, self.config)
-        self.resumed, self.first_step = bool(kept), kept.get("step", 0)
-        self.ended = kept.get("over", False) and has_ended(self.folder)
+            state, metadata = newest(self.checkpoints, state, self.config)
+        self.resumed, self.first_step = bool(metadata), metadata.get("step", 0)
+        self.ended = metadata.get("over", False) and has_ended(self.folder)
         if self.ended:
             self._open_console()
             self._console.show({"kind": "resume", "step": self.first_step, "time": time.time()})
             return state, {}
-        self._began -= kept.get("seconds", 0.0)
-        self._compiling = kept.get("compiling", 0.0)
-        self.saved = self.first_step if kept else None
+        self._began -= metadata.get("seconds", 0.0)
+        self._compiling = metadata.get("compiling", 0.0)
+        self.saved = self.first_step if metadata else None
         training = self.config.training
         self.divergence = Divergence(
-            models, training.max_nonfinite_steps, training.on_nonfinite, kept.get("divergence")
+            models, training.max_nonfinite_steps, training.on_nonfinite, metadata.get("divergence")
         )
         self.checkpoints.protected = self.divergence.sources
-        size = kept.get("records", 0) if self._resume else None
+        size = metadata.get("records", 0) if self._resume else None
         self._records = open_records(self.folder, size, tensorboard=training.tensorboard)
         self._stack.callback(self._records.close)
         self._open_console()
@@ -143,14 +146,17 @@ class Session:
         self._record_damaged()
         if self._resume:
             # Shown, not recorded: the records are those of a run that was never interrupted.
-            path = str(self._path(self.first_step)) if kept else "its beginning: nothing was saved"
+            path = str(self._path(self.first_step)) if metadata else "its beginning: nothing was saved"
             self._console.show({"kind": "resume", "step": self.first_step, "time": time.time(), "checkpoint": path})
-        position: dict[str, Any] = kept.get("position", {})
+        position: dict[str, Any] = metadata.get("position", {})
         return state, position
 
     def _open_console(self) -> None:
         first = processes.first()
-        self._console = Console(earlier=read(self.folder) if self._resume and first else (), silent=not first)
+        earlier = read(self.folder) if self._resume and first else []
+        # Where the run is now: its folder may have been moved.
+        earlier = [r | {"run": str(self.folder)} if r["kind"] == "start" else r for r in earlier]
+        self._console = Console(earlier=earlier, silent=not first)
         self._stack.enter_context(self._console)
 
     def _path(self, step: int) -> Path:
@@ -255,14 +261,14 @@ class Session:
         """Whether to stop before this step: Ctrl-C or SIGTERM came. Call it at every step; all processes agree."""
         return processes.stopping(bool(self._stop), step)
 
-    def advance(self, step: int, *, shown: int | None = None) -> None:
+    def advance(self, step: int, *, bar_position: int | None = None) -> None:
         """Move the console's bar after a step, and record what has gone wrong in the background.
 
         Args:
             step: steps taken.
-            shown: what the bar shows, in percent, where the run has no number of steps.
+            bar_position: what the bar shows, in percent, where the run has no number of steps.
         """
-        self._console.advance(step if shown is None else shown)
+        self._console.advance(step if bar_position is None else bar_position)
         self._record_failures(step)
 
     def handle_divergence(self, step: int, state: Tree, before: int | None = None) -> Tree:
@@ -321,7 +327,7 @@ class Session:
             self._unsaved = _NO_ROOM
             return
         self.saved = step
-        kept = {
+        metadata = {
             "step": step,
             "over": over,
             "position": dict(position),
@@ -330,7 +336,7 @@ class Session:
             "records": self._records.position,
             **self.clock(),
         }
-        self.checkpoints.write(step, snapshot, kept, score=mean_loss(losses))
+        self.checkpoints.write(step, snapshot, metadata, score=mean_loss(losses))
 
     def finish(self, step: int, steps: int | None, *, over: bool) -> None:
         """Wait for the disk.

@@ -37,11 +37,11 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._asked = self._several = False
+        self._requested = self._several = False
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
-        return self._asked
+        return self._requested
 
     def __enter__(self) -> Stop:
         self._several = processes.several()
@@ -60,8 +60,8 @@ class Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self._requested:
             raise KeyboardInterrupt
-        self._asked = True
+        self._requested = True
         if self._several:
             signal.raise_signal(signal.SIGTERM)

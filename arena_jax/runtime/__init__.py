@@ -4,6 +4,7 @@ from arena_jax.runtime.batch_search import BatchChoice, largest_batch
 from arena_jax.runtime.devices import make_mesh, place_batch, replicated
 from arena_jax.runtime.memory import parse_bytes
 from arena_jax.runtime.program import Program, ProgramBytes, compile_program, use_compilation_cache
+from arena_jax.runtime.target import Target, target
 
 __all__ = [
     "largest_batch",
@@ -13,6 +14,8 @@ __all__ = [
     "compile_program",
     "use_compilation_cache",
     "parse_bytes",
+    "target",
+    "Target",
     "make_mesh",
     "place_batch",
     "replicated",

@@ -45,9 +45,9 @@ def make_mesh(count: int | None = None) -> Mesh:
     ]
     if sum(map(len, each)) < count:
         raise ArenaError(f"{count} devices asked for, but some process has fewer than {count // processes}; give fewer")
-    chosen = np.array([device for own in each for device in own])
+    order = np.array([device for devices_of_process in each for device in devices_of_process])
     # Auto and not the default Explicit: under Explicit a plain gather on a sharded batch raises.
-    return Mesh(chosen, ("data",), axis_types=(AxisType.Auto,))
+    return Mesh(order, ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -92,7 +92,7 @@ def zeros_like(tree: Any, mesh: Mesh) -> Any:
     return jax.jit(lambda arrays: jax.tree.map(jnp.zeros_like, arrays), out_shardings=replicated(mesh))(tree)
 
 
-def own_rows(batch: Mapping[str, np.ndarray], accumulation: int = 1) -> dict[str, np.ndarray]:
+def local_rows(batch: Mapping[str, np.ndarray], accumulation: int = 1) -> dict[str, np.ndarray]:
     """The rows of a global batch that this process feeds: of each microbatch its part, as `data.Batches` deals them.
 
     Args:
@@ -103,7 +103,7 @@ def own_rows(batch: Mapping[str, np.ndarray], accumulation: int = 1) -> dict[str
         Arrays (B / number of processes, …).
 
     Example:
-        >>> own_rows({"labels": np.arange(4)})["labels"]
+        >>> local_rows({"labels": np.arange(4)})["labels"]
         array([0, 1, 2, 3])
     """
     index, count = jax.process_index(), jax.process_count()

@@ -73,7 +73,7 @@ class Executables:
         compile_program: ``(function, *arguments) -> Program``, where ``function.name`` is the model; by default
             `arena_jax.runtime.compile_program`.
         calibrate: ``(program, run, devices) -> (result, excess)``; by default `arena_jax.runtime.memory.calibrate`.
-        executor: runs searches, one at a time; a thread of its own if not given.
+        executor: runs searches, one at a time, and is shut down at the end; a thread of its own if not given.
 
     Attributes:
         evicted: ``{model: programs that were let go of}``.
@@ -183,7 +183,7 @@ class Executables:
             step=self._jitted[name],
             arguments=functools.partial(self.arguments, name),
             sizes=self.limits.sizes(name),
-            known=dict(self._programs[name]),
+            programs=dict(self._programs[name]),
             earlier=tuple(future for model, future in self._abandoned if model == name),
             budget=self._budget,
             resident=self._budget - int(memory) - model_bytes,
@@ -376,8 +376,9 @@ class Executables:
         compiled = []
         for name, size in sizes.items():
             program = self._compile_program(self._jitted[name], *self.arguments(name, size))
-            known = {int(key): ProgramBytes(*counts) for key, counts in state["programs"][name].items()}
-            self._programs[name] = {key: Program(None, counts) for key, counts in known.items()}
+            self._programs[name] = {
+                int(key): Program(None, ProgramBytes(*counts)) for key, counts in state["programs"][name].items()
+            }
             self._programs[name][size] = program
             self._alive[name] = {key: program.executable if key == size else None for key in state["alive"][name]}
             self._not_run[name] = {size}

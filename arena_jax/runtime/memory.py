@@ -32,7 +32,7 @@ def tree_bytes(*trees: Any) -> int:
 
 
 def device_limit(device: jax.Device | None = None) -> int:
-    """Say how much memory JAX may use on a device.
+    """The memory that JAX may use on a device.
 
     Args:
         device: the first one when not given.

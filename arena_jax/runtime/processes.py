@@ -102,12 +102,12 @@ def _whole(what: str) -> int | None:
 
 
 def several() -> bool:
-    """Tell whether this run has more than one process."""
+    """Whether this run has more than one process."""
     return jax.process_count() > 1
 
 
 def first() -> bool:
-    """Tell whether this is process 0: the one that writes and prints."""
+    """Whether this is process 0: the one that writes and prints."""
     return jax.process_index() == 0
 
 
@@ -165,10 +165,10 @@ def together() -> Iterator[None]:
         yield
     except ArenaError as error:
         failed = error
-    told = gather(None if failed is None else str(failed)[:_LINE])
+    messages = gather(None if failed is None else str(failed)[:_LINE])
     if failed is not None:
         raise failed
-    for index, message in enumerate(told):
+    for index, message in enumerate(messages):
         if message is not None:
             raise ArenaError(f"process {index}: {message}")
 
@@ -210,14 +210,14 @@ def _from_first(answer: dict[str, Any]) -> dict[str, Any]:
 
     text = np.frombuffer(json.dumps(answer).encode(), np.uint8)
     size = gather(len(text))[0]
-    told = multihost_utils.broadcast_one_to_all(text if first() else np.zeros(size, np.uint8))
-    heard: dict[str, Any] = json.loads(bytes(told).decode())
-    return heard
+    received = multihost_utils.broadcast_one_to_all(text if first() else np.zeros(size, np.uint8))
+    value: dict[str, Any] = json.loads(bytes(received).decode())
+    return value
 
 
 @contextmanager
 def watched(folder: Path) -> Iterator[None]:
-    """Say in one line that another process is gone, and how to go on; beforehand too, as JAX may end this one first.
+    """Print in one line that another process is gone, and how to go on; beforehand too, as JAX may end this one first.
 
     Args:
         folder: of the run.
@@ -250,21 +250,21 @@ def watched(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def stopping(asked: bool, step: int) -> bool:
+def stopping(requested: bool, step: int) -> bool:
     """Agree on when to stop; call it at every step.
 
     SIGTERM at any process reaches all through JAX's coordination service, which chooses a step that none has passed:
     that costs no exchange between the devices. (JAX takes the signal itself: see `arena_jax.runs.signals`.)
 
     Args:
-        asked: whether this process was asked to stop; one process alone just does.
+        requested: whether this process was asked to stop; one process alone just does.
         step: the step that would come next.
 
     Returns:
         Whether to stop before this step; the same on every process.
     """
     if not several():
-        return asked
+        return requested
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.reached_preemption_sync_point(step))

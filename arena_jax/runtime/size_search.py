@@ -21,7 +21,7 @@ class SizeSearch(NamedTuple):
         step: what is compiled; jitted anew for every program, so that one can be let go of.
         arguments: ``batch size -> (abstract) arguments of the step``.
         sizes: the batch sizes to choose from, rising.
-        known: programs by size as they were when the search began; the search adds its own. None: the compiler refused.
+        programs: by size as they were when the search began; the search adds its own. None: the compiler refused.
         earlier: searches for the same model that were abandoned while they compiled; what they compiled is known, too.
         budget: bytes per device of everything.
         resident: bytes per device that are there whatever the batch size, less the model's own arguments and results.
@@ -35,7 +35,7 @@ class SizeSearch(NamedTuple):
     step: Callable[..., Any]
     arguments: Callable[[int], Sequence[Any]]
     sizes: tuple[int, ...]
-    known: dict[int, Program | None]
+    programs: dict[int, Program | None]
     earlier: tuple[Future[BatchChoice], ...]
     budget: int
     resident: int
@@ -49,7 +49,7 @@ def run(search: SizeSearch) -> BatchChoice:
     """Search, and compile the size that is chosen where its program has been let go of since.
 
     Args:
-        search: what it goes by; its ``known`` grows.
+        search: what it goes by; its ``programs`` grow.
 
     Returns:
         The choice, its program alive.
@@ -59,13 +59,13 @@ def run(search: SizeSearch) -> BatchChoice:
     """
     for future in search.earlier:
         if future.done() and not future.exception():
-            search.known.update(future.result().programs)
+            search.programs.update(future.result().programs)
     programs: dict[int, Program] = {}
     compilations = 0
     while True:
         choice = _choose(search)
         programs |= choice.programs
-        search.known.update(choice.programs)
+        search.programs.update(choice.programs)
         size, compilations = choice.batch_size, compilations + choice.compilations
         if choice.program.executable is not None:
             return choice._replace(programs=programs, compilations=compilations)
@@ -75,9 +75,9 @@ def run(search: SizeSearch) -> BatchChoice:
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            search.known[size] = None
+            search.programs[size] = None
             continue
-        search.known[size] = programs[size] = program
+        search.programs[size] = programs[size] = program
         if program.bytes.with_code == choice.program.bytes.with_code:  # what was chosen stands, and its reason
             return choice._replace(program=program, programs=programs, compilations=compilations)
 
@@ -96,7 +96,7 @@ def run_without_compiling(search: SizeSearch) -> BatchChoice | None:
         raise _MustCompileError
 
     try:
-        return run(search._replace(compile_program=refuse, known=dict(search.known)))
+        return run(search._replace(compile_program=refuse, programs=dict(search.programs)))
     except (_MustCompileError, ArenaError):
         return None
 
@@ -124,7 +124,7 @@ def _largest(search: SizeSearch, sizes: Sequence[int]) -> BatchChoice:
         name=search.name,
         sizes=sizes,
         margin=search.margin,
-        known=search.known,
+        programs=search.programs,
         start=search.start,
         compile_program=search.compile_program,
     )

@@ -13,7 +13,8 @@ import jax
 
 from arena_jax import data, models
 from arena_jax.config import DataConfig, ModelConfig, RunConfig
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.agreement import Agreement, check, unnamed
+from arena_jax.config.errors import ArenaError, few
 from arena_jax.runtime import processes
 from arena_jax.training.objectives import Objective, objective_for
 
@@ -64,67 +65,108 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     Raises:
         ArenaError: data, tokenizers and models do not fit each other, or cannot be read.
     """
-    wanted = config.data
+    source = dataclasses.replace(config.data, problem_type=problem_type(config))
     splits = {
-        split: load_split(wanted, config.task, split, limit)
-        for split, limit in (("train", wanted.train_limit), ("validation", wanted.validation_limit))
+        split: load_split(source, config.task, split, limit)
+        for split, limit in (("train", source.train_limit), ("validation", source.validation_limit))
     }
     parts = Parts({}, {}, {}, {}, {}, [note for dataset in splits.values() for note in dataset.report()])
     for model in config.models:
         tokenizer = get_tokenizer(model, splits["train"], tokenizers)
-        made = make_model(model, config, tokenizer, splits["train"])
-        encoded = {split: encode(made, model.name, config, dataset, tokenizer) for split, dataset in splits.items()}
-        parts.models[model.name] = made
+        network = make_model(model, config, tokenizer, splits["train"], parts.notes)
+        encoded = {split: encode(network, model.name, config, dataset, tokenizer) for split, dataset in splits.items()}
+        parts.models[model.name] = network
         parts.tokenizers[model.name] = tokenizer
         parts.objectives[model.name] = objective_for(
-            made.task, mask_token_id=tokenizer.mask_id, vocab_size=tokenizer.vocab_size
+            network.task,
+            mask_token_id=tokenizer.mask_id,
+            vocab_size=tokenizer.vocab_size,
+            problem_type=splits["train"].problem_type,
         )
         parts.train[model.name], parts.validation[model.name] = encoded["train"], encoded["validation"]
         parts.notes.extend(f"{model.name}: {note}" for note in (*tokenizer.report(), *encoded["train"].report()))
     return parts
 
 
-def load_split(wanted: DataConfig, task: str, split: str, limit: int | None) -> data.Dataset:
+def load_split(source: DataConfig, task: str, split: str, limit: int | None) -> data.Dataset:
     """One split of the data that a configuration asks for, at most ``limit`` examples of it."""
     return data.load(
-        wanted.name,
+        source.name,
         task=task,
         split=split,
-        columns=dict(wanted.columns),
-        subset=wanted.subset,
-        validation_fraction=wanted.validation_fraction,
+        columns=dict(source.columns),
+        subset=source.subset,
+        label_names=source.label_names,
+        problem_type=source.problem_type,
+        max_bad_records=source.max_bad_records,
+        validation_fraction=source.validation_fraction,
         limit=limit,
     )
 
 
 def get_tokenizer(model: ModelConfig, train: data.Dataset, folder: Path | None) -> data.Tokenizer:
     """A model's tokenizer: the run's own if it is there, else the one asked for, else one trained on the data."""
-    own = None if folder is None else folder / model.name
-    if own is not None and own.is_dir():
-        return data.load_tokenizer(own)
+    saved = None if folder is None else folder / model.name
+    if saved is not None and saved.is_dir():
+        return data.load_tokenizer(saved, pad_token=model.pad_token)
     source = model.tokenizer or model.checkpoint
     if source is not None:
-        tokenizer = data.load_tokenizer(source)
+        tokenizer = data.load_tokenizer(source, pad_token=model.pad_token)
     else:
         assert model.family is not None
         tokenizer = data.train_tokenizer(train, model.family, vocab_size=model.vocab_size)
-    if own is not None:
+    if saved is not None:
         # By another name first: half a tokenizer must not be found by the run that goes on after a kill.
-        partial = own.with_name(f".{own.name}.partial")
+        partial = saved.with_name(f".{saved.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         tokenizer.save(partial)
-        partial.rename(own)
+        partial.rename(saved)
     return tokenizer
 
 
-def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer, train: data.Dataset) -> Any:
-    """A model from its preset, or from its checkpoint, with the head that the data needs."""
+def problem_type(config: RunConfig) -> str | None:
+    """What the labels of a run's sequence classification are: as its data section says, else as its checkpoints do."""
+    if config.data.problem_type is not None or config.task != "sequence-classification" or config.data.new_head:
+        return config.data.problem_type
+    stated = set()
+    for model in config.models:
+        if model.checkpoint is not None and models.has_head(model.checkpoint, config.task):
+            stated.add(models.read_config(model.checkpoint).labels_are)
+    return stated.pop() if len(stated) == 1 else None
+
+
+def make_model(
+    model: ModelConfig,
+    config: RunConfig,
+    tokenizer: data.Tokenizer,
+    train: data.Dataset,
+    notes: list[str] | None = None,
+) -> Any:
+    """A model from its preset, or from its checkpoint, with the head that the data needs.
+
+    A checkpoint's head stays with the names of its own classes, in their order: rows are numbered by it.
+
+    Args:
+        model: of the run.
+        config: of the run.
+        tokenizer: of the model.
+        train: what it will learn from.
+        notes: takes what a person should know of the model, a line each.
+    """
     seed = config.training.seed ^ zlib.crc32(model.name.encode())
     options: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
+    options |= attention_options(model, config) | dropout_options(model, _family(model))
+    head: dict[str, Any] = {}
     if train.label_names:
-        options |= {"num_labels": len(train.label_names), "label_names": train.label_names}
+        head = {"num_labels": len(train.label_names), "label_names": train.label_names}
+    if train.problem_type is not None:
+        head = {"num_labels": 1} | head | {"problem_type": train.problem_type}
     if model.checkpoint is not None:
-        return models.from_pretrained(model.checkpoint, task=_checkpoint_task(model, config.task), seed=seed, **options)
+        network, about = _from_checkpoint(model, config, tokenizer, options, head, seed)
+        if notes is not None:
+            notes += [f"{model.name}: {note}" for note in about]
+        return network
+    options |= head
     family = model.family
     assert family is not None
     assert model.preset is not None
@@ -132,10 +174,6 @@ def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer,
     for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
         if getattr(model, field) is not None:
             options[field] = getattr(model, field)
-    if model.dropout is not None:
-        options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
-        if family == "gpt2":
-            options["embedding_dropout"] = model.dropout
     if model.max_positions is not None:
         # RoBERTa's positions start after the padding id.
         options["max_positions"] = model.max_positions + (tokenizer.pad_id + 1 if family == "roberta" else 0)
@@ -143,43 +181,142 @@ def make_model(model: ModelConfig, config: RunConfig, tokenizer: data.Tokenizer,
     return models.create(dataclasses.replace(shape, **options), task=model_task(config.task, family), seed=seed)
 
 
-def _checkpoint_task(model: ModelConfig, task: str) -> str:
+def attention_options(model: ModelConfig, config: RunConfig) -> dict[str, Any]:
+    """How a model's attention is computed, as fields of its configuration; batches are padded on the right.
+
+    Raises:
+        ArenaError: cuDNN's attention in a precision that it does not have.
+    """
+    options: dict[str, Any] = {}
+    if config.training.attention != "xla":
+        if config.training.dtype == "float32":
+            raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
+        options |= {"attention": config.training.attention, "right_padded": True}
+    return options
+
+
+def dropout_options(model: ModelConfig, family: str) -> dict[str, float]:
+    """A model's dropout probabilities, where the run changes them, as fields of its configuration."""
+    options: dict[str, float] = {}
+    if model.dropout is not None:
+        options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
+        if family == "gpt2":
+            options["embedding_dropout"] = model.dropout
+    if model.attention_dropout is not None:
+        options["attention_dropout"] = model.attention_dropout
+    return options
+
+
+def _family(model: ModelConfig) -> str:
+    if model.family is not None:
+        return model.family
     assert model.checkpoint is not None
-    return model_task(task, models.read_config(model.checkpoint).family)
+    return models.read_config(model.checkpoint).family
 
 
-def encode(model: Any, name: str, config: RunConfig, dataset: data.Dataset, tokenizer: data.Tokenizer) -> data.Encoded:
-    """A data set as a model's token rows, refused if the model cannot take them."""
-    shape, length = model.config, config.data.max_length
-    data.check_fits(
-        length,
-        tokenizer.vocab_size,
-        positions=shape.max_length,
-        embeddings=shape.vocab_size,
-        model=name,
+def _checkpoint_task(model: ModelConfig, task: str) -> str:
+    return model_task(task, _family(model))
+
+
+def _from_checkpoint(
+    model: ModelConfig,
+    config: RunConfig,
+    tokenizer: data.Tokenizer,
+    options: dict[str, Any],
+    head: dict[str, Any],
+    seed: int,
+) -> tuple[Any, list[str]]:
+    """A model from its checkpoint, and what a person should know of it."""
+    assert model.checkpoint is not None
+    notes = []
+    task = _checkpoint_task(model, config.task)
+    source = models.read_config(model.checkpoint)
+    labelled = bool(head)
+    if labelled and (config.data.new_head or not models.has_head(model.checkpoint, task)):
+        options = options | head
+        notes.append(f"a new head for {task}, drawn from seed {seed}")
+    elif labelled and unnamed(source.label_names) and source.num_labels == head["num_labels"]:
+        names = head.get("label_names")
+        options = options | head
+        if names:
+            order = few([f"{i} is {name}" for i, name in enumerate(names)])
+            notes.append(f"the checkpoint's outputs have no names; they are taken as the data number them: {order}")
+    if source.family == "gpt2" and task == "sequence-classification" and source.pad_token_id != tokenizer.pad_id:
+        options = options | {"pad_token_id": tokenizer.pad_id}
+        before = "no token" if source.pad_token_id is None else f"token {source.pad_token_id}"
+        token = tokenizer.backend.id_to_token(tokenizer.pad_id)
+        notes.append(
+            f"config.json pads with {before}: set to the tokenizer's {tokenizer.pad_id} ('{token}'), before which the "
+            "last token of a text is looked for"
+        )
+    network = models.from_pretrained(
+        model.checkpoint, task=task, seed=seed, new_head=config.data.new_head and labelled, **options
     )
+    return network, notes
+
+
+def agree(
+    model: Any, name: str, tokenizer: data.Tokenizer, dataset: data.Dataset, max_length: int, *, learning: bool
+) -> tuple[data.Dataset, Agreement]:
+    """Check a model, its tokenizer and a data set against one another.
+
+    Args:
+        model: of the data's task.
+        name: for messages.
+        tokenizer: of the model.
+        dataset: what it is to learn, or to be scored on.
+        max_length: tokens of the longest row.
+        learning: whether the model will be trained.
+
+    Returns:
+        The data with its classes numbered as the model's outputs are, and what else follows.
+
+    Raises:
+        ArenaError: something does not agree; the message says all of it.
+    """
+    agreement = check(
+        models.facts(model.config, model.task, name),
+        tokenizer.facts,
+        dataset.facts,
+        max_length=max_length,
+        learning=learning,
+    )
+    if agreement.outputs is not None:
+        names = dataset.label_names if unnamed(model.config.label_names) else model.config.labels()
+        dataset = dataset.with_outputs(agreement.outputs, names)
+    return dataset, agreement
+
+
+def encode(
+    model: Any,
+    name: str,
+    config: RunConfig,
+    dataset: data.Dataset,
+    tokenizer: data.Tokenizer,
+    *,
+    learning: bool = True,
+) -> data.Encoded:
+    """A data set as a model's token rows, refused if the model cannot take them."""
+    length = config.data.max_length
+    dataset, agreement = agree(model, name, tokenizer, dataset, length, learning=learning)
     rows = data.encode(
         dataset,
         tokenizer,
         task=model.task,
         max_length=length,
         lengths=config.data.padded_lengths if config.data.lengths else None,
+        token_types=agreement.token_types,
     )
-    if dataset.label_names and len(dataset.label_names) != shape.num_labels:
-        raise ArenaError(
-            f"model '{name}' has {shape.num_labels} labels, the data has {len(dataset.label_names)}; "
-            "start from a checkpoint without this head, or use data with the same labels"
-        )
-    return rows
+    return dataclasses.replace(rows, notes=(*agreement.notes, *rows.notes))
 
 
 def build_parts(config: RunConfig, folder: Path) -> Parts:
     """Build what a run is made of, on every process; process 0 writes the tokenizers it trained, all use the same."""
-    own = folder / "tokenizers"
-    there = processes.on_first(lambda: all((own / model.name).is_dir() for model in config.models))
+    tokenizers = folder / "tokenizers"
+    there = processes.on_first(lambda: all((tokenizers / model.name).is_dir() for model in config.models))
     with processes.together():
         # A tokenizer is the same whoever trains it on the same data.
-        parts = build(config, own if there or processes.first() else None)
+        parts = build(config, tokenizers if there or processes.first() else None)
     # Weights are not compared: process 0 hands them to all.
     rows = {name: (rows.fingerprint, parts.validation[name].fingerprint) for name, rows in parts.train.items()}
     processes.agree(zlib.crc32(json.dumps(rows, sort_keys=True).encode()), "the data")

@@ -6,17 +6,21 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from arena_jax.data.tags import Scheme, scheme_of
+
 IGNORED = -100  # a label that is not scored: special tokens, padding, later pieces of a word
 
 
-def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+def entities(tags: Sequence[str], scheme: Scheme | None = None) -> list[tuple[str, int, int]]:
     """Find the entities in one sentence.
 
     A token outside any entity is "O". An entity begins at a "B-" or "S-" tag, after an "O", "E-" or "S-" tag, and
-    wherever the type changes: so a stray "I-x" begins one. It goes on until the next beginning or "O".
+    wherever the type changes: so a stray "I-x" begins one. It goes on until the next beginning or "O". Tags of BMES and
+    BMEWO are read as IOBES first. In BILOU only well-formed entities count: U, or B, any I and L of one type.
 
     Args:
         tags: such as "B-person", "I-person", "O".
+        scheme: that the tags follow, from :func:`arena_jax.data.tags.scheme_of`; None: prefixes of IOBES before a "-".
 
     Returns:
         (type, first token, last token) of each, in order.
@@ -26,24 +30,48 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
         [('per', 0, 1), ('loc', 3, 3), ('org', 4, 4), ('org', 5, 5)]
 
     Source:
-        The definition of the CoNLL-2000 script, which is the default of seqeval.
+        The definition of the CoNLL-2000 script, which is the default of seqeval; for BILOU seqeval's strict mode.
     """
-    found: list[tuple[str, int, int]] = []
+    if scheme is None:
+        parts = [(prefix, kind) for prefix, _, kind in (tag.partition("-") for tag in tags)]
+    else:
+        parts = [scheme.read(tag) for tag in tags]
+        if scheme.strict:
+            return _whole_entities(parts)
+    spans: list[tuple[str, int, int]] = []
     before, kind_before = "O", ""
-    for index, tag in enumerate(tags):
-        prefix, _, kind = tag.partition("-")
+    for index, (prefix, kind) in enumerate(parts):
         if prefix == "O":
             kind = ""
         elif prefix in ("B", "S") or before in ("O", "E", "S") or kind != kind_before:
-            found.append((kind, index, index))
+            spans.append((kind, index, index))
         else:
-            found[-1] = (kind, found[-1][1], index)
+            spans[-1] = (kind, spans[-1][1], index)
         before, kind_before = prefix, kind
-    return found
+    return spans
+
+
+def _whole_entities(parts: Sequence[tuple[str, str]]) -> list[tuple[str, int, int]]:
+    """The well-formed entities of BILOU."""
+    spans, begin = [], None
+    for index, (prefix, kind) in enumerate(parts):
+        goes_on = begin is not None and kind == parts[begin][1]
+        if prefix == "U":
+            spans.append((kind, index, index))
+            begin = None
+        elif prefix == "B":
+            begin = index
+        elif prefix == "L" and goes_on:
+            assert begin is not None
+            spans.append((kind, begin, index))
+            begin = None
+        elif prefix != "I" or not goes_on:
+            begin = None
+    return spans
 
 
 def is_entity_scheme(label_names: Iterable[str]) -> bool:
-    """Tell whether tags mark entities: each is "O" or has one of the prefixes B-, I-, E-, S-.
+    """Whether tags mark entities, in one of the schemes of :mod:`arena_jax.data.tags`.
 
     Args:
         label_names: all tags.
@@ -55,9 +83,7 @@ def is_entity_scheme(label_names: Iterable[str]) -> bool:
         >>> is_entity_scheme(["O", "B-x", "I-x"]), is_entity_scheme(["NOUN", "VERB"])
         (True, False)
     """
-    names = list(label_names)
-    marked = [name for name in names if name != "O"]
-    return bool(marked) and all(name[:2] in ("B-", "I-", "E-", "S-") for name in marked)
+    return scheme_of(label_names) is not None
 
 
 def entity_sums(
@@ -80,12 +106,13 @@ def entity_sums(
         {'entities_true': 1.0, 'entities_predicted': 1.0, 'entities_correct': 0.0}
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
+    scheme = scheme_of(label_names)
     true_count = predicted_count = correct_count = 0
     rows = range(len(labels)) if valid is None else np.flatnonzero(np.asarray(valid))
     for row in rows:
         scored = labels[row] != IGNORED
-        true = set(entities([label_names[tag] for tag in labels[row][scored]]))
-        predicted = set(entities([label_names[tag] for tag in predictions[row][scored]]))
+        true = set(entities([label_names[tag] for tag in labels[row][scored]], scheme))
+        predicted = set(entities([label_names[tag] for tag in predictions[row][scored]], scheme))
         true_count += len(true)
         predicted_count += len(predicted)
         correct_count += len(true & predicted)

@@ -12,14 +12,16 @@ import numpy as np
 
 from arena_jax import data
 from arena_jax.runs.folder import load_run
-from arena_jax.runtime.devices import own_rows
+from arena_jax.runtime.devices import local_rows
 from arena_jax.training import metrics
-from arena_jax.training.build import encode, load_split
+from arena_jax.training.build import encode, load_split, problem_type
 from arena_jax.training.restore import restore
 from arena_jax.training.step import Step
 
 
-def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> dict[str, float]:
+def score(
+    step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int, variables: Any = None
+) -> dict[str, float]:
     """Score one model.
 
     Args:
@@ -28,6 +30,7 @@ def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: in
         name: the model's name.
         rows: the data set as its tokens.
         batch_size: examples at a time; raised to what the devices divide.
+        variables: of the model's module, where it has any beside its parameters.
 
     Returns:
         ``loss`` (nats) and what the task has: ``accuracy``; ``perplexity`` and ``bits_per_byte``; ``entity_f1``;
@@ -35,7 +38,7 @@ def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: in
     """
     totals: dict[str, float] = {}
     predicted: list[Any] = []
-    for batch, result in _results(step, params, name, rows, batch_size):
+    for batch, result in _results(step, params, name, rows, batch_size, variables):
         for key, value in result.sums.items():
             totals[key] = totals.get(key, 0.0) + float(value)
         if result.outputs:
@@ -44,7 +47,13 @@ def score(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: in
 
 
 def evaluate(
-    run: Path, dataset: str | None = None, split: str = "validation", checkpoint: str = "newest"
+    run: Path,
+    dataset: str | None = None,
+    split: str = "validation",
+    checkpoint: str = "newest",
+    *,
+    columns: tuple[tuple[str, str], ...] = (),
+    label_names: tuple[str, ...] = (),
 ) -> dict[str, dict[str, float]]:
     """Score a run's checkpoint.
 
@@ -53,6 +62,8 @@ def evaluate(
         dataset: another data set than the run's (name, file, folder or id); the run's own if not given.
         split: which split of it.
         checkpoint: ``"newest"``, ``"best"`` (lowest mean validation loss over the models) or a step.
+        columns: which column of the data plays which part, where that is not as in the run.
+        label_names: names of class 0, 1, … of the data, where that is not as in the run.
 
     Returns:
         ``{model: {metric: value}}``, the metrics of :func:`score`.
@@ -62,18 +73,24 @@ def evaluate(
     """
     config = load_run(run)
     parts, step, state = restore(run, config, checkpoint)
-    source = config.data if dataset is None else dataclasses.replace(config.data, name=dataset)
+    source = dataclasses.replace(
+        config.data,
+        name=dataset or config.data.name,
+        columns=columns or config.data.columns,
+        label_names=label_names or config.data.label_names,
+        problem_type=problem_type(config),
+    )
     examples = load_split(source, config.task, split, source.validation_limit)
     scores = {}
     for name, model in parts.models.items():
-        rows = encode(model, name, config, examples, parts.tokenizers[name])
+        rows = encode(model, name, config, examples, parts.tokenizers[name], learning=False)
         scores[name] = score(step, state.params[name], name, rows, config.training.evaluation_batch_size)
     return scores
 
 
 def first_batch(step: Step, rows: data.Encoded, batch_size: int) -> dict[str, np.ndarray]:
     """The first batch that :func:`score` would look at; its shapes are those of every one of a length."""
-    return own_rows(next(iter(data.evaluation_batches(rows, _spread(step, batch_size)))))
+    return local_rows(next(iter(data.evaluation_batches(rows, _spread(step, batch_size)))))
 
 
 def _spread(step: Step, batch_size: int) -> int:
@@ -81,11 +98,13 @@ def _spread(step: Step, batch_size: int) -> int:
     return -(-batch_size // devices) * devices
 
 
-def _results(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int) -> Iterator[tuple[Any, Any]]:
+def _results(
+    step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int, variables: Any
+) -> Iterator[tuple[Any, Any]]:
     """Each batch with its result, both whole on every process; one is computed while the last one is read."""
     waiting = None
     for index, batch in enumerate(data.evaluation_batches(rows, _spread(step, batch_size))):
-        result = step.evaluate(name, params, own_rows(batch), index)
+        result = step.evaluate(name, params, local_rows(batch), index, variables)
         if waiting is not None:
             yield waiting
         waiting = (batch, result)

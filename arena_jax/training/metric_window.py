@@ -65,7 +65,7 @@ class MetricWindow:
         self._since = time.perf_counter()
 
     def summary(self) -> dict[str, Any]:
-        """Say what happened since the last summary, and begin anew.
+        """Summarise what happened since the last summary, and begin anew.
 
         Returns:
             ``models``: ``{name: {"loss", "learning_rate", "gradient_norm", "examples_per_second", …}}``, means over its

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.data.dataset import QUESTIONS, TAGGING
+from arena_jax.data.dataset import MULTI_LABEL, QUESTIONS, REGRESSION, TAGGING
 from arena_jax.data.encoded import Encoded
 from arena_jax.training.entities import entities, entity_sums, is_entity_scheme
+from arena_jax.training.multi_label import decision_scores
+from arena_jax.training.regression import correlation_scores
 from arena_jax.training.squad import Answers, answer_scores, normalize_answer
 
 __all__ = [
@@ -120,23 +122,28 @@ def finalize(
         rows: what was evaluated; every row once.
         sums: of the objective, added up over all batches.
         outputs: (batch, outputs) of each batch: "predictions" (B, L) int for tagging, "span_logits" (B, L, 2) for
-            question answering; others are not looked at.
+            question answering, "predictions" (B,) for regression and (B, C) for several labels.
 
     Returns:
-        The scores of `ratios`: with entity F1 if the tags are in BIO form, with exact match and F1 for questions.
+        The scores of `ratios`: with entity F1 if the tags mark entities, with exact match and F1 for questions; in
+        regression Pearson's and Spearman's correlations; with several labels micro and macro F1.
     """
-    everything = dict(sums)
+    all_sums = dict(sums)
     if rows.task == TAGGING and is_entity_scheme(rows.label_names):
         for batch, output in outputs:
-            found = entity_sums(batch["labels"], output["predictions"], rows.label_names, batch["valid"])
-            everything = add(everything, found)
+            sums = entity_sums(batch["labels"], output["predictions"], rows.label_names, batch["valid"])
+            all_sums = add(all_sums, sums)
     elif rows.task == QUESTIONS:
         answers = Answers(rows)
         for batch, output in outputs:
             logits = np.asarray(output["span_logits"], np.float32)
             answers.add(batch["feature_index"], logits[..., 0], logits[..., 1], batch["valid"])
-        everything = add(everything, answers.sums())
-    return ratios(everything)
+        all_sums = add(all_sums, answers.sums())
+    elif rows.source.problem_type == REGRESSION:
+        return ratios(all_sums) | correlation_scores(outputs)
+    elif rows.source.problem_type == MULTI_LABEL:
+        return ratios(all_sums) | decision_scores(outputs)
+    return ratios(all_sums)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -6,7 +6,6 @@ different fill is the exact loss over their examples: ``loss = loss_sum / count`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,48 +13,21 @@ import jax.numpy as jnp
 
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.models.layers import random_words
+from arena_jax.training.batch_sums import (
+    Batch,
+    Objective,
+    Result,
+    attention_of,
+    count_of,
+    example_rows,
+    model_inputs,
+)
+from arena_jax.training.multi_label import multi_label
+from arena_jax.training.regression import regression
 from arena_jax.training.token_losses import count_correct, masked_sum, negative_log_likelihood, widened
 from arena_jax.training.vocabulary_loss import token_sums
 
-Batch = Mapping[str, jax.Array]
 HIDDEN = 0.15  # of the tokens, in masked language models (Devlin et al. 2019, section 3.1)
-
-
-class Result(NamedTuple):
-    """What an objective says of one batch.
-
-    Attributes:
-        sums: scalars summed over the examples, in float32 at least; always ``loss_sum`` (nats) and ``count`` (what the
-            loss is averaged over), and by task ``correct`` and ``bytes``.
-        outputs: predictions per example, for metrics that are computed on the host; empty while training.
-    """
-
-    sums: dict[str, jax.Array]
-    outputs: dict[str, jax.Array]
-
-
-Objective = Callable[[Any, Batch, jax.Array, bool], Result]
-
-
-def _rows(batch: Batch) -> jax.Array:
-    """1 for each row that is an example, 0 for a row that only fills the batch: (B,) int32."""
-    valid = batch.get("valid")
-    return jnp.ones(batch["input_ids"].shape[0], jnp.int32) if valid is None else valid.astype(jnp.int32)
-
-
-def _inputs(batch: Batch) -> dict[str, jax.Array]:
-    """The part of a batch that the model reads."""
-    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-    return {name: batch[name] for name in names if name in batch}
-
-
-def _attention(batch: Batch) -> jax.Array:
-    mask = batch.get("attention_mask")
-    return jnp.ones_like(batch["input_ids"]) if mask is None else mask
-
-
-def _count(weight: jax.Array) -> jax.Array:
-    return jnp.sum(weight > 0, dtype=jnp.float32)
 
 
 def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
@@ -70,21 +42,21 @@ def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Resu
     Returns:
         ``loss_sum``, ``count`` (tokens), ``bytes``, and in evaluation ``correct``.
     """
-    hidden = model.encode(**_inputs(batch), key=key if training else None)
-    real = _attention(batch) * _rows(batch)[:, None]
+    hidden = model.encode(**model_inputs(batch), key=key if training else None)
+    real = attention_of(batch) * example_rows(batch)[:, None]
     targets, weight = batch["input_ids"][:, 1:], real[:, 1:] * real[:, :-1]
     tokens = token_sums(model, hidden[:, :-1], targets, weight, correct=not training)
-    sums = {"loss_sum": tokens.loss, "count": _count(weight), "bytes": _bytes(batch)}
+    sums = {"loss_sum": tokens.loss, "count": count_of(weight), "bytes": _bytes(batch)}
     if tokens.correct is not None:
         sums["correct"] = tokens.correct
     return Result(sums, {})
 
 
 def _bytes(batch: Batch) -> jax.Array:
-    given = batch.get("bytes")
-    rows = _rows(batch)
+    sizes = batch.get("bytes")
+    rows = example_rows(batch)
     return (
-        jnp.sum(jnp.where(rows > 0, given, 0), dtype=jnp.float32) if given is not None else jnp.zeros((), jnp.float32)
+        jnp.sum(jnp.where(rows > 0, sizes, 0), dtype=jnp.float32) if sizes is not None else jnp.zeros((), jnp.float32)
     )
 
 
@@ -159,9 +131,9 @@ def mask_tokens(
     order = jnp.where(maskable > 0, _uniform(choose), -1.0)
     _, positions = jax.lax.top_k(order, capacity)
     available = jnp.sum(maskable > 0, axis=1)
-    wanted = jnp.maximum(1, jnp.floor(rate * available + 0.5).astype(jnp.int32))
-    wanted = jnp.minimum(wanted, available)
-    weight = (jnp.arange(capacity)[None, :] < wanted[:, None]).astype(jnp.int32)
+    count = jnp.maximum(1, jnp.floor(rate * available + 0.5).astype(jnp.int32))
+    count = jnp.minimum(count, available)
+    weight = (jnp.arange(capacity)[None, :] < count[:, None]).astype(jnp.int32)
     targets = jnp.take_along_axis(input_ids, positions, axis=1)
     fate = _uniform(replace)
     # A remainder favours small tokens by vocab_size / 2³², one part in 85,000 for GPT-2's vocabulary.
@@ -200,22 +172,22 @@ def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: flo
 
     def objective(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
         mask_key, dropout_key = jax.random.split(key)
-        real = _attention(batch) * _rows(batch)[:, None]
+        real = attention_of(batch) * example_rows(batch)[:, None]
         special = batch.get("special_tokens_mask")
         maskable = real if special is None else real * (1 - special)
         size = vocab_size or model.config.vocab_size
         masked = mask_tokens(
             mask_key, batch["input_ids"], maskable, mask_token_id=mask_token_id, vocab_size=size, rate=rate
         )
-        inputs = {**_inputs(batch), "input_ids": masked.input_ids}
+        inputs = {**model_inputs(batch), "input_ids": masked.input_ids}
         hidden = model.encode(**inputs, key=dropout_key if training else None)
         # The vocabulary is the widest layer: apply it to the hidden tokens alone, 15 % of the work.
-        chosen = jnp.take_along_axis(hidden, masked.positions[:, :, None], axis=1)
-        tokens = token_sums(model, chosen, masked.targets, masked.weight, correct=not training)
+        hidden_tokens = jnp.take_along_axis(hidden, masked.positions[:, :, None], axis=1)
+        tokens = token_sums(model, hidden_tokens, masked.targets, masked.weight, correct=not training)
         share = jnp.sum(masked.weight, axis=1) / jnp.maximum(1, jnp.sum(maskable > 0, axis=1))
         sums = {
             "loss_sum": tokens.loss,
-            "count": _count(masked.weight),
+            "count": count_of(masked.weight),
             "bytes": jnp.sum(batch["bytes"] * share, dtype=jnp.float32)
             if "bytes" in batch
             else jnp.zeros((), jnp.float32),
@@ -239,12 +211,12 @@ def classification(model: Any, batch: Batch, key: jax.Array, training: bool) -> 
     Returns:
         ``loss_sum``, ``count`` (rows), ``correct``; in evaluation the output ``predictions`` (B,) int32.
     """
-    logits = widened(model(**_inputs(batch), key=key if training else None))
-    weight = _rows(batch)
+    logits = widened(model(**model_inputs(batch), key=key if training else None))
+    weight = example_rows(batch)
     labels = jnp.where(weight > 0, batch["labels"], 0)
     sums = {
         "loss_sum": masked_sum(negative_log_likelihood(logits, labels), weight),
-        "count": _count(weight),
+        "count": count_of(weight),
         "correct": count_correct(logits, labels, weight),
     }
     return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
@@ -262,12 +234,12 @@ def tagging(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
     Returns:
         ``loss_sum``, ``count`` (labelled tokens), ``correct``; in evaluation the output ``predictions`` (B, L) int32.
     """
-    logits = widened(model(**_inputs(batch), key=key if training else None))
-    weight = (batch["labels"] != -100) * _rows(batch)[:, None]
+    logits = widened(model(**model_inputs(batch), key=key if training else None))
+    weight = (batch["labels"] != -100) * example_rows(batch)[:, None]
     labels = jnp.where(weight > 0, batch["labels"], 0)
     sums = {
         "loss_sum": masked_sum(negative_log_likelihood(logits, labels), weight),
-        "count": _count(weight),
+        "count": count_of(weight),
         "correct": count_correct(logits, labels, weight),
     }
     return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
@@ -289,15 +261,15 @@ def span(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
     Returns:
         ``loss_sum``, ``count`` (rows), ``correct`` (both ends right); in evaluation ``span_logits`` (B, L, 2).
     """
-    logits = widened(model(**_inputs(batch), key=key if training else None))
-    weight = _rows(batch)
+    logits = widened(model(**model_inputs(batch), key=key if training else None))
+    weight = example_rows(batch)
     starts = jnp.where(weight > 0, batch["start_positions"], 0)
     ends = jnp.where(weight > 0, batch["end_positions"], 0)
     loss = negative_log_likelihood(logits[..., 0], starts) + negative_log_likelihood(logits[..., 1], ends)
     hit = (jnp.argmax(logits[..., 0], axis=-1) == starts) & (jnp.argmax(logits[..., 1], axis=-1) == ends)
     sums = {
         "loss_sum": masked_sum(loss / 2, weight),
-        "count": _count(weight),
+        "count": count_of(weight),
         "correct": jnp.sum(hit & (weight > 0), dtype=jnp.float32),
     }
     return Result(sums, {} if training else {"span_logits": logits})
@@ -311,13 +283,23 @@ _BY_TASK: dict[str, Objective] = {
 }
 
 
-def objective_for(task: str, *, mask_token_id: int | None = None, vocab_size: int | None = None) -> Objective:
+_BY_PROBLEM: dict[str, Objective] = {"regression": regression, "multi_label_classification": multi_label}
+
+
+def objective_for(
+    task: str,
+    *,
+    mask_token_id: int | None = None,
+    vocab_size: int | None = None,
+    problem_type: str | None = None,
+) -> Objective:
     """The objective of a task.
 
     Args:
         task: one of the five tasks of :mod:`arena_jax.models`.
         mask_token_id: needed for ``masked-lm``.
         vocab_size: for ``masked-lm``: random replacements are drawn below it.
+        problem_type: for ``sequence-classification``: "regression" or "multi_label_classification"; None: one class.
 
     Returns:
         ``objective(model, batch, key, training) -> Result``.
@@ -333,6 +315,10 @@ def objective_for(task: str, *, mask_token_id: int | None = None, vocab_size: in
         if mask_token_id is None:
             raise ArenaError("masked-lm needs the tokenizer's mask token: objective_for('masked-lm', mask_token_id=…)")
         return masked_token(mask_token_id, vocab_size=vocab_size)
+    if task == "sequence-classification" and problem_type not in (None, "single_label_classification"):
+        if problem_type not in _BY_PROBLEM:
+            raise ArenaError(f"unknown problem_type '{problem_type}'; {nearest(str(problem_type), _BY_PROBLEM)}")
+        return _BY_PROBLEM[problem_type]
     if task not in _BY_TASK:
         raise ArenaError(f"unknown task '{task}'; {nearest(task, [*_BY_TASK, 'masked-lm'])}")
     return _BY_TASK[task]
@@ -349,5 +335,5 @@ def head_positions(task: str, length: int) -> int:
         >>> [head_positions(task, 64) for task in ("causal-lm", "masked-lm", "sequence-classification")]
         [63, 10, 1]
     """
-    known = {"causal-lm": length - 1, "masked-lm": hidden_tokens(length), "sequence-classification": 1}
-    return known.get(task, length)
+    positions = {"causal-lm": length - 1, "masked-lm": hidden_tokens(length), "sequence-classification": 1}
+    return positions.get(task, length)

@@ -59,9 +59,9 @@ def replace_model(state: TrainState, name: str, model: Any, optimizer_state: Any
             "optimizer_state is of another optimizer, or lacks a model: give one over all models, e.g. "
             f"optimizer.init({{**state.params, '{name}': the new parameters}})"
         )
-    kept = iter([leaf for _, leaf in before])
+    leaves = iter([leaf for _, leaf in before])
     opt_state = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: replicate(leaf, mesh) if owner(path, names) == name else next(kept), optimizer_state
+        lambda path, leaf: replicate(leaf, mesh) if owner(path, names) == name else next(leaves), optimizer_state
     )
     return state._replace(
         params={**state.params, name: replicate(params, mesh)},

@@ -51,16 +51,16 @@ def answer_scores(prediction: str, answers: Sequence[str]) -> tuple[float, float
     Source:
         Rajpurkar et al. 2016; the definitions of evaluate-v1.1.py, and of version 2.0 where there is no answer.
     """
-    ours = normalize_answer(prediction)
+    predicted = normalize_answer(prediction)
     if not answers:
-        score = float(not ours)
+        score = float(not predicted)
         return score, score
     exact = f1 = 0.0
-    words = Counter(ours.split())
+    words = Counter(predicted.split())
     for answer in answers:
-        theirs = normalize_answer(answer)
-        exact = max(exact, float(ours == theirs))
-        true = Counter(theirs.split())
+        accepted = normalize_answer(answer)
+        exact = max(exact, float(predicted == accepted))
+        true = Counter(accepted.split())
         shared = (words & true).total()
         if shared:
             precision, recall = shared / words.total(), shared / true.total()
@@ -136,7 +136,7 @@ class Answers:
                 self._best[question] = best
 
     def texts(self) -> list[str]:
-        """Say the best answer to each question.
+        """The best answer to each question.
 
         Returns:
             One text per question, in the order of the examples; "" where no span was possible.
@@ -150,8 +150,8 @@ class Answers:
         answers = []
         for question, context in enumerate(self._contexts):
             score, first, last = self._best.get(question, (-np.inf, 0, 0))
-            nothing = self._may_be_empty and self._null[question] > score
-            answers.append("" if nothing else context[first:last])
+            empty = self._may_be_empty and self._null[question] > score
+            answers.append("" if empty else context[first:last])
         return answers
 
     def sums(self) -> dict[str, float]:

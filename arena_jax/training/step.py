@@ -84,6 +84,16 @@ class Step:
         variables = replicate(self._initial_variables, self.mesh)
         return TrainState(replicate(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state, variables)
 
+    def abstract_state(self) -> TrainState:
+        """The state before the first step with shapes in place of arrays, whole on every device of the mesh."""
+        opt_state = jax.eval_shape(self.optimizer.init, self._initial)
+        count: Any = jax.ShapeDtypeStruct((), jnp.int32)
+        whole = replicated(self.mesh)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
+            TrainState(count, self._initial, opt_state),
+        )
+
     def new_programs(self) -> list[Program]:
         """The programs compiled since this was last asked."""
         new = self.programs[self._reported :]
@@ -175,13 +185,13 @@ class Step:
         after = self.update(state, gradients, losses, **extra)
         if variables:
             active = extra.get("active") or dict.fromkeys(self.names, True)
-            kept = {
+            updated = {
                 name: jax.tree.map(
                     lambda new, old, on=active[name]: jnp.where(on, new, old), new, state.variables[name]
                 )
                 for name, new in variables.items()
             }
-            after = after._replace(variables=kept)
+            after = after._replace(variables=updated)
         if self._report is not None:
             for name, reported in self._report(state.step, after.opt_state).items():
                 metrics[name].update(reported)
@@ -204,15 +214,17 @@ class Step:
         self, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take models with a non-finite loss or gradient out of this update, and say so in their metrics."""
-        asked = extra.get("active") or dict.fromkeys(self.names, True)
-        active, left = {}, {}
+        taking_part = extra.get("active") or dict.fromkeys(self.names, True)
+        active, selected = {}, {}
         for name in self.names:
-            healthy = jnp.isfinite(metrics[name]["loss"]) & jnp.isfinite(metrics[name]["gradient_norm"])
-            metrics[name]["skipped"] = jnp.asarray(~healthy, jnp.float32)
-            active[name] = healthy & asked[name]
+            finite = jnp.isfinite(metrics[name]["loss"]) & jnp.isfinite(metrics[name]["gradient_norm"])
+            metrics[name]["skipped"] = jnp.asarray(~finite, jnp.float32)
+            active[name] = finite & taking_part[name]
             # An optimizer that knows nothing of `active` sees a gradient of 0, not a NaN that its moments would keep.
-            left[name] = jax.tree.map(lambda g, on=active[name]: jnp.where(on, g, 0).astype(g.dtype), gradients[name])
-        return left, {**extra, "active": active}
+            selected[name] = jax.tree.map(
+                lambda g, on=active[name]: jnp.where(on, g, 0).astype(g.dtype), gradients[name]
+            )
+        return selected, {**extra, "active": active}
 
     def place(self, batches: Batches) -> dict[str, dict[str, jax.Array]]:
         """Move ``{model: batch}`` to the devices as (microbatches, examples, …), spread over the data axis."""

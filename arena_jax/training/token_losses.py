@@ -27,8 +27,8 @@ def negative_log_likelihood(logits: jax.Array, targets: jax.Array) -> jax.Array:
         [1.3863]
     """
     logits = widened(logits)
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - chosen
+    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - target_logits
 
 
 def masked_sum(values: jax.Array, weight: jax.Array) -> jax.Array:

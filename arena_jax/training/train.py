@@ -85,7 +85,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             programs = step.new_programs()
             for program in programs:
                 name = _program_name(program)
-                session.record_program(taken, name, program.seconds, program.bytes.total, program.cached)
+                session.record_program(step_count, name, program.seconds, program.bytes.total, program.cached)
             return programs
 
         def evaluate() -> dict[str, float]:
@@ -98,7 +98,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             losses = {name: metrics["loss"] for name, metrics in scores.items()}
             model_weights.follow(losses)
             details = {"split": "validation", "seconds": seconds, "models": scores, **model_weights.record()}
-            session.record("evaluation", taken, epoch=taken / steps_per_epoch, **details)
+            session.record("evaluation", step_count, epoch=step_count / steps_per_epoch, **details)
             return losses
 
         def save(*, regular: bool = True) -> None:
@@ -111,40 +111,40 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 "model_weights": model_weights.state(),
                 "accumulation": step.accumulation,
             }
-            session.save(taken, state, reached, losses=losses, over=taken == total_steps, regular=regular)
+            session.save(step_count, state, reached, losses=losses, over=step_count == total_steps, regular=regular)
 
         # ---- the loop ----
-        taken = session.first_step
+        step_count = session.first_step
         window.resume()
-        while taken < total_steps and not session.stop_requested(taken):
+        while step_count < total_steps and not session.stop_requested(step_count):
             session.divergence.count(window.skipped())
-            state = session.handle_divergence(taken, state, before=taken)
+            state = session.handle_divergence(step_count, state, before=step_count)
             if session.divergence.hopeless:
                 save(regular=False)
-                session.give_up(taken)
+                session.give_up(step_count)
             # Drawn while the last step is still being computed.
             batches = {
                 name: stream.next(training.batch_size, step.accumulation[name]) for name, stream in streams.items()
             }
             extra: dict[str, Any] = {"active": session.divergence.active, **model_weights.arguments()}
             state, metrics = run_step(
-                step, state, batches, extra, batch_size=training.batch_size, steps_taken=taken, session=session
+                step, state, batches, extra, batch_size=training.batch_size, steps_taken=step_count, session=session
             )
             window.add(metrics, rows=training.batch_size, compiled=record_programs())
-            taken += 1
-            session.advance(taken)
-            if taken % training.log_every == 0 or taken == total_steps:
-                session.record("train", taken, epoch=taken / steps_per_epoch, **window.summary())
-            if taken % evaluate_every == 0 or taken == total_steps:
+            step_count += 1
+            session.advance(step_count)
+            if step_count % training.log_every == 0 or step_count == total_steps:
+                session.record("train", step_count, epoch=step_count / steps_per_epoch, **window.summary())
+            if step_count % evaluate_every == 0 or step_count == total_steps:
                 window.pause()
                 losses = evaluate()
                 window.resume()
-            if (training.checkpoint_every and taken % training.checkpoint_every == 0) or taken == total_steps:
+            if (training.checkpoint_every and step_count % training.checkpoint_every == 0) or step_count == total_steps:
                 save()
-        if session.saved != taken:  # asked to stop
+        if session.saved != step_count:  # asked to stop
             save(regular=False)
-        session.finish(taken, total_steps, over=taken == total_steps)
-        session.record_end(taken, epoch=taken / steps_per_epoch)
+        session.finish(step_count, total_steps, over=step_count == total_steps)
+        session.record_end(step_count, epoch=step_count / steps_per_epoch)
     return session.folder
 
 

@@ -15,11 +15,11 @@ from arena_jax.transforms.trees import Name, branches
 Scalar = Any  # a Python number or a traced scalar
 
 
-def check_names(given: Any, models: Iterable[Name], what: str) -> None:
+def check_names(values: Any, models: Iterable[Name], what: str) -> None:
     """Refuse a per-model dictionary that names other models than the parameters do.
 
     Args:
-        given: the dictionary.
+        values: the dictionary.
         models: the names in the parameters.
         what: how the message should call the dictionary, e.g. ``"share_gradients: weights"``.
 
@@ -33,13 +33,13 @@ def check_names(given: Any, models: Iterable[Name], what: str) -> None:
         arena_jax.ArenaError: weights: there is no model 'robrta'; did you mean 'roberta'?
     """
     models = tuple(models)
-    if not isinstance(given, Mapping):
-        raise ArenaError(f"{what}: expected {{model: number}}, got {type(given).__name__}")
-    for name in given:
+    if not isinstance(values, Mapping):
+        raise ArenaError(f"{what}: expected {{model: number}}, got {type(values).__name__}")
+    for name in values:
         if name not in models:
             hint = nearest(str(name), [str(model) for model in models])
             raise ArenaError(f"{what}: there is no model {name!r}; {hint}")
-    missing = [str(model) for model in models if model not in given]
+    missing = [str(model) for model in models if model not in values]
     if missing:
         raise ArenaError(f"{what}: nothing is given for {', '.join(missing)}; name every model")
 
@@ -82,7 +82,7 @@ def constant_weights(weights: Mapping[Name, float] | None, what: str) -> dict[Na
 
 def current_weights(
     constant: Mapping[Name, float] | None,
-    given: Mapping[Name, Scalar] | None,
+    passed: Mapping[Name, Scalar] | None,
     models: tuple[Name, ...],
     *,
     normalize: bool,
@@ -92,7 +92,7 @@ def current_weights(
 
     Args:
         constant: from ``constant_weights``.
-        given: the update's ``weights=``, possibly traced.
+        passed: the update's ``weights=``, possibly traced.
         models: the models in the tree.
         normalize: divide by the sum over all models, so that the weights sum to 1.
         what: the transformation's name, for the message.
@@ -108,9 +108,9 @@ def current_weights(
         {'a': 0.25, 'b': 0.75}
     """
     weights: Mapping[Name, Scalar] = dict.fromkeys(models, 1.0)
-    if given is not None:
-        check_names(given, models, f"{what}: weights")
-        weights = {model: given[model] for model in models}
+    if passed is not None:
+        check_names(passed, models, f"{what}: weights")
+        weights = {model: passed[model] for model in models}
     elif constant is not None:
         check_names(constant, models, f"{what}: weights")
         weights = {model: constant[model] for model in models}
@@ -122,17 +122,17 @@ def current_weights(
     return dict(weights)
 
 
-def current_active(given: Any, models: tuple[Name, ...], what: str) -> dict[Name, Any] | None:
+def current_active(mask: Any, models: tuple[Name, ...], what: str) -> dict[Name, Any] | None:
     """The mask of this update, checked; None means that every model takes part.
 
     Example:
         >>> current_active(None, ("a",), "freeze") is None
         True
     """
-    if given is None:
+    if mask is None:
         return None
-    check_names(given, models, f"{what}: active")
-    return {model: jnp.asarray(given[model], bool) for model in models}
+    check_names(mask, models, f"{what}: active")
+    return {model: jnp.asarray(mask[model], bool) for model in models}
 
 
 def silence(updates: Any, active: Mapping[Name, Any] | None, model: Name) -> Any:

@@ -42,10 +42,10 @@ def explain_correspondence(params: Any, correspondence: Correspondence = by_kind
     """
     _, _, leaves = read(params)
     models = models_of(params)
-    found = groups(leaves, correspondence)
-    total = sum(math.prod(group.shape) * len(group.members) for group in found)
+    parameter_groups = groups(leaves, correspondence)
+    total = sum(math.prod(group.shape) * len(group.members) for group in parameter_groups)
     rows = []
-    for group in found:
+    for group in parameter_groups:
         members = dict.fromkeys(models, 0)
         for leaf, _ in group.members:
             members[leaves[leaf].model] += 1

@@ -62,8 +62,8 @@ def freeze(
 
     def thaw(tree: Any) -> Any:
         arrays, treedef, leaves = read(tree)
-        kept = [optax.MaskedNode() if is_frozen(leaf) else array for leaf, array in zip(leaves, arrays, strict=True)]
-        return jax.tree.unflatten(treedef, kept)
+        thawed = [optax.MaskedNode() if is_frozen(leaf) else array for leaf, array in zip(leaves, arrays, strict=True)]
+        return jax.tree.unflatten(treedef, thawed)
 
     def init_fn(params: Any) -> Any:
         _, _, leaves = read(params)

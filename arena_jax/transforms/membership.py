@@ -58,8 +58,10 @@ def select_models(state: Any, names: Iterable[Name]) -> Any:
 
     selected = select(state)
     if _models_in(state) and not _models_in(selected) & set(names):
-        known = map(str, _models_in(state))
-        raise ArenaError(f"select_models: the state has no model {names[0]!r}; {nearest(str(names[0]), known)}")
+        names_in_state = map(str, _models_in(state))
+        raise ArenaError(
+            f"select_models: the state has no model {names[0]!r}; {nearest(str(names[0]), names_in_state)}"
+        )
     return selected
 
 

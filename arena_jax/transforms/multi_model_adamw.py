@@ -277,23 +277,25 @@ def _directions(
             return direction
         return optax.chain(direction, optax.add_decayed_weights(weight_decay, mask))
 
-    return per_model({name: link(one) for name, one in inner.items()} if isinstance(inner, Mapping) else link(inner))
+    return per_model(
+        {name: link(optimizer) for name, optimizer in inner.items()} if isinstance(inner, Mapping) else link(inner)
+    )
 
 
 def _direction(choice: Any) -> optax.GradientTransformation:
     """An inner optimizer, made where a function was given, and refused where it descends by itself."""
-    made = choice() if callable(choice) else choice
-    if not isinstance(made, optax.GradientTransformation):
+    optimizer = choice() if callable(choice) else choice
+    if not isinstance(optimizer, optax.GradientTransformation):
         raise ArenaError(
             f"multi_model_adamw: inner is {choice!r}; give an Optax transformation such as optax.scale_by_lion(), or a "
             "function without arguments that makes one"
         )
-    if _descends(made):
+    if _descends(optimizer):
         raise ArenaError(
             "multi_model_adamw: inner has a learning rate of its own: its updates point down the gradient, and would "
             "be turned round; give the direction alone, e.g. optax.scale_by_lion() in the place of optax.lion(rate)"
         )
-    return made
+    return optimizer
 
 
 def _descends(transformation: optax.GradientTransformation) -> bool:

@@ -80,11 +80,11 @@ def per_model(optimizer: Optimizer | Mapping[Name, Optimizer]) -> optax.Gradient
 
         moved, states = [], {}
         for model in models:
-            own = dict(extra_args)
+            model_args = dict(extra_args)
             if losses is not None:
-                own["value"] = losses[model] if isinstance(losses, Mapping) else losses
+                model_args["value"] = losses[model] if isinstance(losses, Mapping) else losses
             old = state.models[model]
-            step, new = optimizers[model].update(trees[model], old, parameters[model], **own)
+            step, new = optimizers[model].update(trees[model], old, parameters[model], **model_args)
             if mask is not None:
                 new = jax.tree.map(lambda n, o, on=mask[model]: jnp.where(on, n, o), new, old)
             moved.append(silence(step, mask, model))

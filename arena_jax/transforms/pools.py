@@ -62,7 +62,7 @@ def groups(leaves: tuple[Leaf, ...], correspondence: Correspondence) -> list[Gro
         for layer, path in enumerate(paths):
             key = correspondence(path, shape) if floating else None
             members.setdefault((key, shape), []).append((index, layer))
-    return [Group(key, shape, tuple(found)) for (key, shape), found in members.items()]
+    return [Group(key, shape, tuple(places)) for (key, shape), places in members.items()]
 
 
 @functools.lru_cache(maxsize=128)
@@ -95,8 +95,8 @@ def plan(leaves: tuple[Leaf, ...], correspondence: Correspondence, alone: bool =
             number = root[number]
         return number
 
-    for found in numbers:
-        together = [number for number in found if number != ALONE]
+    for row_numbers in numbers:
+        together = [number for number in row_numbers if number != ALONE]
         for number in together[1:]:
             a, b = sorted((find(together[0]), find(number)))
             root[b] = a
@@ -107,7 +107,7 @@ def plan(leaves: tuple[Leaf, ...], correspondence: Correspondence, alone: bool =
     pools = []
     for together in sets.values():
         row = {number: position for position, number in enumerate(together)}
-        inside = [i for i, found in enumerate(numbers) if any(number in row for number in found)]
+        inside = [i for i, row_numbers in enumerate(numbers) if any(number in row for number in row_numbers)]
         parts = [
             Part((i,), leaves[i].model, True, tuple(row.get(n, ALONE) for n in numbers[i]))
             for i in inside
@@ -118,8 +118,8 @@ def plan(leaves: tuple[Leaf, ...], correspondence: Correspondence, alone: bool =
             parts += [Part((i,), leaves[i].model, False, (0,)) for i in plain]
         else:  # a list of blocks that meets a stack: its leaves are stacked, one part per model
             for model in dict.fromkeys(leaves[i].model for i in plain):
-                own = tuple(i for i in plain if leaves[i].model == model)
-                parts.append(Part(own, model, False, tuple(row[numbers[i][0]] for i in own)))
+                model_leaves = tuple(i for i in plain if leaves[i].model == model)
+                parts.append(Part(model_leaves, model, False, tuple(row[numbers[i][0]] for i in model_leaves)))
         parts.sort(key=lambda part: part.leaves)  # the order of the sum: that of the tree
         pools.append(Pool(len(together), tuple(parts)))
     return tuple(pools)
@@ -178,9 +178,9 @@ def _into_rows(values: Sequence[jax.Array], part: Part, size: int, dtype: Any) -
         return stack
     layers = [[layer for layer, row in enumerate(part.rows) if row == target] for target in range(size)]
     terms = []
-    for position in range(max(len(found) for found in layers)):
-        present = np.array([position < len(found) for found in layers])
-        term = _take(stack, np.array([found[position] if position < len(found) else 0 for found in layers]))
+    for position in range(max(len(positions) for positions in layers)):
+        present = np.array([position < len(positions) for positions in layers])
+        term = _take(stack, np.array([positions[position] if position < len(positions) else 0 for positions in layers]))
         terms.append(term if present.all() else jnp.where(_column(present, term), term, 0))
     return _sum(terms)
 
@@ -224,10 +224,10 @@ def pooled(
         dtype = jnp.result_type(jnp.float32, *members)
         terms = []
         for part in pool.parts:
-            own: Sequence[Any] = values[part.leaves[0]]
+            columns: Sequence[Any] = values[part.leaves[0]]
             if not part.stacked and pool.size > 1:
-                own = [jnp.stack(column) for column in zip(*(values[i] for i in part.leaves), strict=True)]
-            term = _into_rows(own, part, pool.size, dtype) * jnp.asarray(weights[part.model], dtype)
+                columns = [jnp.stack(column) for column in zip(*(values[i] for i in part.leaves), strict=True)]
+            term = _into_rows(columns, part, pool.size, dtype) * jnp.asarray(weights[part.model], dtype)
             if active is not None:
                 term = jnp.where(active[part.model], term, 0)
             terms.append(term)
@@ -249,8 +249,8 @@ def pooled(
                 results[part.leaves[0]] = _spread(value, weighed, rows, pool.size)
             else:
                 for row, index in zip(rows, part.leaves, strict=True):
-                    one = value if pool.size == 1 else value[int(row)]
-                    results[index] = Pooled(one, None if weighed is None else weighed[int(row)])
+                    leaf_value = value if pool.size == 1 else value[int(row)]
+                    results[index] = Pooled(leaf_value, None if weighed is None else weighed[int(row)])
     return results
 
 
@@ -270,8 +270,8 @@ def _spread(value: jax.Array, weighed: Any, rows: np.ndarray, size: int) -> Pool
     alone = rows == ALONE
     belongs: Any = ~alone if alone.any() else None
     if weighed is not None:
-        own = weighed[np.maximum(rows, 0)]
-        belongs = own if belongs is None else own & belongs
+        row_weights = weighed[np.maximum(rows, 0)]
+        belongs = row_weights if belongs is None else row_weights & belongs
     if size == 1:
         value = value[None]
     elif not np.array_equal(rows, np.arange(size)):
@@ -279,7 +279,7 @@ def _spread(value: jax.Array, weighed: Any, rows: np.ndarray, size: int) -> Pool
     return Pooled(value, None if belongs is None else _column(belongs, value))
 
 
-def select(pool: Pooled, mixed: jax.Array, own: jax.Array) -> jax.Array:
+def select(pool: Pooled, mixed: jax.Array, leaf: jax.Array) -> jax.Array:
     """The mixed value where the leaf belongs to its group, its own elsewhere, in its own dtype."""
-    mixed = mixed.astype(own.dtype)
-    return mixed if pool.belongs is None else jnp.where(pool.belongs, mixed, own)
+    mixed = mixed.astype(leaf.dtype)
+    return mixed if pool.belongs is None else jnp.where(pool.belongs, mixed, leaf)

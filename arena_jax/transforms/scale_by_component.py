@@ -70,8 +70,8 @@ def scale_by_component(
         fixed = _normalized(fixed, np)
 
     def init_fn(params: Any) -> optax.EmptyState:
-        found = _labels_of(labels, params)
-        _check(set(found), set(fixed), "the parameters")
+        labels_in_tree = _labels_of(labels, params)
+        _check(set(labels_in_tree), set(fixed), "the parameters")
         return optax.EmptyState()
 
     def update_fn(
@@ -122,12 +122,12 @@ def _labels_of(labels: Any, tree: Any) -> list[str]:
     return jax.tree.leaves(whole)
 
 
-def _check(found: set[str], known: set[str], where: str) -> None:
-    for label in sorted(found ^ known, key=str):
-        if label in found:
+def _check(labels: set[str], components: set[str], where: str) -> None:
+    for label in sorted(labels ^ components, key=str):
+        if label in labels:
             raise ArenaError(f"scale_by_component: no multiplier for the label {label!r} in {where}; add one")
         raise ArenaError(
-            f"scale_by_component: no parameter is labelled {label!r}; {nearest(str(label), map(str, found))}"
+            f"scale_by_component: no parameter is labelled {label!r}; {nearest(str(label), map(str, labels))}"
         )
 
 

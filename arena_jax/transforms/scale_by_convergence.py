@@ -121,9 +121,9 @@ def scale_by_convergence(
 
     def observe(old: Convergence, loss: Any, taking_part: Any) -> Convergence:
         loss = jnp.asarray(loss).astype(old.losses.dtype)
-        seen = jnp.isfinite(loss) & taking_part
-        losses = jnp.where(seen, jnp.concatenate([old.losses[1:], loss[None]]), old.losses)
-        count = jnp.where(seen, optax.safe_increment(old.count), old.count)
+        counts = jnp.isfinite(loss) & taking_part
+        losses = jnp.where(counts, jnp.concatenate([old.losses[1:], loss[None]]), old.losses)
+        count = jnp.where(counts, optax.safe_increment(old.count), old.count)
         # A sum of products, not a dot: matrix units would round it to fewer bits.
         s = jnp.sum((losses - jnp.mean(losses)) * jnp.asarray(regression, losses.dtype))
         progress = jnp.abs(s) if slope == "absolute" else jnp.maximum(-s, 0)
@@ -134,7 +134,7 @@ def scale_by_convergence(
             rounding = jnp.finfo(losses.dtype).eps * jnp.max(jnp.abs(losses)) / np.sqrt(np.sum(steps**2))
             progress = progress / jnp.maximum(jnp.maximum(noise, rounding), jnp.finfo(losses.dtype).tiny)
         rate = decay * old.rate + (1 - decay) / (1 + progress)
-        moves = seen & (count >= window) & (count % every == 0)
+        moves = counts & (count >= window) & (count % every == 0)
         rate = jnp.where(moves, rate, old.rate).astype(old.rate.dtype)
         # A model that sits out keeps what its last update was multiplied by.
         return Convergence(losses, count, rate, jnp.where(taking_part, factor_of(rate), old.factor))

@@ -60,8 +60,8 @@ def scale_by_model_weight(
     if not (is_traced(base) or (is_real(base) and 0 <= base <= 1)):
         raise ArenaError(f"scale_by_model_weight: base is {base!r}; give a number from 0 to 1")
 
-    def weights_now(models: tuple[Name, ...], given: Any) -> dict[Name, Any]:
-        return current_weights(constants, given, models, normalize=normalize, what="scale_by_model_weight")
+    def weights_now(models: tuple[Name, ...], weights: Any) -> dict[Name, Any]:
+        return current_weights(constants, weights, models, normalize=normalize, what="scale_by_model_weight")
 
     def init_fn(params: Any) -> ScaleByModelWeightState:
         weights_now(models_of(params), None)

@@ -89,8 +89,8 @@ def share_gradients(
 
     on = is_traced(alpha) or alpha > 0
 
-    def weights_now(models: tuple[Name, ...], given: Any) -> dict[Name, Any]:
-        return current_weights(constants, given, models, normalize=normalize, what="share_gradients")
+    def weights_now(models: tuple[Name, ...], weights: Any) -> dict[Name, Any]:
+        return current_weights(constants, weights, models, normalize=normalize, what="share_gradients")
 
     def init_fn(params: Any) -> ShareGradientsState:
         weights_now(models_of(params), None)
@@ -116,8 +116,8 @@ def share_gradients(
             groups = plan(leaves, same, alone)
             values = [(gradient,) for gradient in gradients]
             for index, pool in pooled(values, leaves, groups, current, mask, mean=reduce == "mean").items():
-                own = gradients[index].astype(pool.value.dtype)
-                gradients[index] = select(pool, (1 - alpha) * own + alpha * pool.value, gradients[index])
+                gradient = gradients[index].astype(pool.value.dtype)
+                gradients[index] = select(pool, (1 - alpha) * gradient + alpha * pool.value, gradients[index])
             return jax.tree.unflatten(treedef, gradients)
 
         if is_traced(every) or every > 1:

@@ -79,8 +79,8 @@ def synchronize_parameters(
 
     on = is_traced(beta) or beta > 0
 
-    def weights_now(models: tuple[Name, ...], given: Any) -> dict[Name, Any]:
-        return current_weights(constants, given, models, normalize=False, what="synchronize_parameters")
+    def weights_now(models: tuple[Name, ...], weights: Any) -> dict[Name, Any]:
+        return current_weights(constants, weights, models, normalize=False, what="synchronize_parameters")
 
     def init_fn(params: Any) -> SynchronizeParametersState:
         weights_now(models_of(params), None)

@@ -105,7 +105,7 @@ def whole_bytes(curve: tuple[float, float, float], b: int) -> int:
     return int(memory(*curve, b))
 
 
-def known(fixed: float, per_example: float, bend: float, sizes: int = 64) -> dict[int, Program]:
+def compiled(fixed: float, per_example: float, bend: float, sizes: int = 64) -> dict[int, Program]:
     """Programs as the compiler would report them, so that nothing has to be compiled."""
     totals = {b: int(memory(fixed, per_example, bend, b)) for b in range(1, sizes + 1)}
     return {b: Program(None, ProgramBytes(arguments=total)) for b, total in totals.items()}
@@ -118,9 +118,9 @@ def sizes() -> Iterator[Measurement]:
         fixed, per_example = generator.integers(1_000, 50_000), generator.integers(10, 3_000)
         curve = (float(fixed), float(per_example), float(generator.choice([0.0, 5.0])))
         budget = int(generator.uniform(fixed + per_example * 1.5 + 5, fixed + per_example * 70))
-        table = known(*curve)
+        table = compiled(*curve)
         wanted = reference.batch_size(partial(whole_bytes, curve), budget, 64)
-        ours = largest_batch(None, None, budget, limit=64, known=table)  # type: ignore[arg-type]
+        ours = largest_batch(None, None, budget, limit=64, programs=table)  # type: ignore[arg-type]
         yield exactly(f"curve {number}, budget {budget}: {ours.batch_size}, wanted {wanted}", ours.batch_size == wanted)
 
 
@@ -164,7 +164,7 @@ def rounds() -> Iterator[Measurement]:
                 steps_now = np.asarray(arena.steps_per_round(shares)).tolist()
                 yield exactly(where + "steps", steps_now == record["steps"])
                 for i, curve in enumerate(curves):
-                    ours = largest_batch(None, None, int(shares[i] * budget), limit=64, known=known(*curve))  # type: ignore[arg-type]
+                    ours = largest_batch(None, None, int(shares[i] * budget), limit=64, programs=compiled(*curve))  # type: ignore[arg-type]
                     yield exactly(where + f"batch of model {i}", ours.batch_size == min(64, record["sizes"][i]))
                 if t % evaluate_every == 0:
                     row, nothing = scores[t // evaluate_every % EVALUATIONS], np.zeros(MODELS)

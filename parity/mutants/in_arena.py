@@ -86,7 +86,7 @@ MUTANTS = (
     ),
     fault(
         "batch may exceed the budget",
-        "runtime.batch_search:_Search.__init__",
+        "runtime.size_interval:SizeInterval.__init__",
         "allowance * (1 + _ROUNDING)",
         "allowance * 1.05",
         "batch sizes/all/paper/float64",

@@ -14,7 +14,7 @@ MUTANTS = (
         "a stray I- begins no entity",
         "training.entities:entities",
         BEGINS,
-        'prefix in ("B", "S") or not found or kind != kind_before',
+        'prefix in ("B", "S") or not spans or kind != kind_before',
         ENTITIES,
     ),
     fault(

@@ -12,7 +12,7 @@ from arena_jax.config.errors import ArenaError
 
 MODELS = 4
 FLOOR = 0.05
-anything = hnp.arrays(np.float64, MODELS, elements=st.floats(width=32, allow_nan=True, allow_infinity=True))
+any_floats = hnp.arrays(np.float64, MODELS, elements=st.floats(width=32, allow_nan=True, allow_infinity=True))
 positive = hnp.arrays(np.float64, MODELS, elements=st.floats(0.01, 1))
 allocation = jax.jit(allocate, static_argnames="variant")
 
@@ -47,16 +47,16 @@ def test_allocation_is_equations_2_to_6(seed):
 
 
 @settings(max_examples=200, deadline=None)
-@given(anything, positive, st.permutations(range(MODELS)), st.sampled_from(["paper", "published-code"]))
+@given(any_floats, positive, st.permutations(range(MODELS)), st.sampled_from(["paper", "published-code"]))
 def test_invariants(progress, shares, order, variant):
     shares = shares / shares.sum()
     order = np.array(order)
-    ours = np.asarray(allocation(progress, shares, variant=variant))
-    assert np.isfinite(ours).all()
-    assert ours.sum() == pytest.approx(1, abs=1e-6)
-    assert ours.min() >= FLOOR / (1 + MODELS * FLOOR) - 1e-6
+    result = np.asarray(allocation(progress, shares, variant=variant))
+    assert np.isfinite(result).all()
+    assert result.sum() == pytest.approx(1, abs=1e-6)
+    assert result.min() >= FLOOR / (1 + MODELS * FLOOR) - 1e-6
     permuted = np.asarray(allocation(progress[order], shares[order], variant=variant))
-    np.testing.assert_allclose(permuted, ours[order], atol=2e-6)
+    np.testing.assert_allclose(permuted, result[order], atol=2e-6)
 
 
 @pytest.mark.parametrize("variant", ["paper", "published-code"])
@@ -72,8 +72,8 @@ def test_equal_progress_is_a_fixed_point_and_attracts(progress, variant):
 
 def test_the_bound_is_reached():
     """One model takes everything, three sit on the floor: 0.05 / (0.05 · 3 + 1) is the least there is with α = 0."""
-    ours = np.asarray(allocate([1.0, 0, 0, 0], np.full(4, 0.25), smoothing=0.0, epsilon=1e-30))
-    np.testing.assert_allclose(ours[1:], FLOOR / (3 * FLOOR + 1), rtol=1e-6)
+    result = np.asarray(allocate([1.0, 0, 0, 0], np.full(4, 0.25), smoothing=0.0, epsilon=1e-30))
+    np.testing.assert_allclose(result[1:], FLOOR / (3 * FLOOR + 1), rtol=1e-6)
 
 
 def test_parameters_outside_their_range_are_refused():
@@ -109,7 +109,7 @@ def test_accumulation_reaches_the_target():
 
 
 def test_what_is_no_share_is_refused():
-    for progress, shares, options, told in (
+    for progress, shares, options, message in (
         ([0.1, 0.2], [np.nan, 0.5], {}, "each must be finite and not below 0"),
         ([0.1, 0.2], [-0.5, 1.5], {}, "each must be finite and not below 0"),
         ([0.1, 0.2, 0.3], [0.5, 0.5], {}, r"shape \(3,\) and shares \(2,\)"),
@@ -118,6 +118,6 @@ def test_what_is_no_share_is_refused():
         ([0.1, 0.2], [0.5, 0.5], {"floor": np.array([0.1, 0.2])}, "one number"),
         ([0.1, 0.2], [0.5, 0.5], {"smoothing": np.float32(-1)}, "smoothing is -1.0"),
     ):
-        with pytest.raises(ArenaError, match=told):
+        with pytest.raises(ArenaError, match=message):
             allocate(progress, shares, **options)
     assert np.isfinite(allocate([np.nan, 0.1], [0.5, 0.5])).all(), "progress that is no number is none"

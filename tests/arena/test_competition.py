@@ -185,13 +185,13 @@ def test_refusals(tmp_path):
 def test_a_policys_first_answer_is_checked_before_the_first_round(tmp_path):
     rounds = []
 
-    def mine(history):
+    def of_three(history):
         return [0.9, 0.05, 0.05]
 
     with pytest.raises(
-        ArenaError, match=r"policy mine: returned .*, of shape \(3,\); it must return 2 shares"
+        ArenaError, match=r"policy of_three: returned .*, of shape \(3,\); it must return 2 shares"
     ) as error:
-        train(whole(), tmp_path / "run", policy=mine, observe=lambda *moment: rounds.append(moment))
+        train(whole(), tmp_path / "run", policy=of_three, observe=lambda *moment: rounds.append(moment))
     assert rounds == []
     assert "\n" not in str(error.value)
 

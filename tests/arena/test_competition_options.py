@@ -11,6 +11,7 @@ import pytest
 from arena_jax import training
 from arena_jax.arena import competition
 from arena_jax.config.errors import ArenaError
+from arena_jax.training.evaluation import score
 from tests.arena.tiny import final_state, records, tiny, train
 
 # Every run here compiles the same few programs.
@@ -27,18 +28,35 @@ def assert_close(first, second, rtol, atol):
 
 @pytest.mark.parametrize("price", ["flops", "seconds"])
 def test_policies_see_the_price_of_the_configuration(price, tmp_path):
-    seen = []
+    costs = []
 
     def policy(history):
-        seen.append(np.asarray(history.seconds))
+        costs.append(np.asarray(history.seconds))
         return [0.5, 0.5]
 
     run = train(tiny({"price": price, "batch_sizes": (4,)}, steps=4), tmp_path / "run", policy=policy)
     unit = {"flops": 1e12, "seconds": 1.0}[price]
     accounts = [record["accounts"] for record in records(run, "evaluation")]
     recorded = np.array([[models[name][price] / unit for name in ("bert", "gpt2")] for models in accounts])
-    np.testing.assert_allclose(seen[-1], recorded[: len(seen[-1])])
-    assert np.all(np.diff(seen[-1], axis=0) > 0)
+    np.testing.assert_allclose(costs[-1], recorded[: len(costs[-1])])
+    assert np.all(np.diff(costs[-1], axis=0) > 0)
+
+
+def test_models_compete_by_the_loss_of_an_evaluation_of_your_own(tmp_path):
+    def evaluate(step, params, name, rows, batch_size):
+        return {**score(step, params, name, rows, batch_size), "loss": {"bert": 2.0, "gpt2": 1.0}[name]}
+
+    histories = []
+
+    def policy(history):
+        histories.append(history)
+        return [0.5, 0.5]
+
+    run = train(tiny({"batch_sizes": (4,)}, steps=2), tmp_path / "run", policy=policy, evaluate=evaluate)
+    np.testing.assert_array_equal(histories[0].scores, [[-2.0, -1.0]])
+    (board,) = records(run, "leaderboard")
+    assert (board["winner"], board["models"]["bert"]["score"]) == ("gpt2", -2.0)
+    assert "accuracy" in records(run, "evaluation")[0]["models"]["bert"]
 
 
 def test_of_many_sizes_four_live_and_the_evicted_are_compiled_again(tmp_path):

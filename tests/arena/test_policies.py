@@ -161,38 +161,42 @@ def test_names_and_options_are_checked():
         assert hash(instance) == hash(dataclasses.replace(instance))
 
 
-def test_a_prepared_policy_compiles_nothing_when_it_decides():
-    """The short form of `test_competition_options.test_a_reallocation_compiles_nothing_while_training_waits`."""
-    chosen, compiled = policy("modelarena", window=6), []
+@pytest.fixture
+def compiled():
+    """Programs that JAX has compiled since the test began."""
+    programs = []
 
     def count(event, duration, **_):
         if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
+            programs.append(event)
 
-    def record(rows):
-        return a_run(np.arange(float(rows))[:, None] * np.ones(MODELS))
-
-    prepare(chosen, record(40))
-    decide(chosen, record(1))
     jax.monitoring.register_event_duration_secs_listener(count)
-    try:
-        for rows in (2, 64, 65, 128):
-            decide(chosen, record(rows))
-        assert compiled == []
-        decide(chosen, record(129))
-        assert compiled, "what is not prepared is compiled, and seen"
-    finally:
-        jax.monitoring.unregister_event_duration_listener(count)
+    yield programs
+    jax.monitoring.unregister_event_duration_listener(count)
 
 
-def test_deciding_compiles_once_for_a_growing_history():
-    from arena_jax.arena.policies.protocol import _compiled
+def rising(rows):
+    return a_run(np.arange(float(rows))[:, None] * np.ones(MODELS))
 
-    chosen = policy("modelarena", window=4)
-    record = history.start(np.zeros(MODELS))
-    for i in range(10):
-        shares = decide(chosen, record)
-        record = history.extend(
-            record, scores=np.arange(MODELS) * i, shares=shares, seconds=EQUAL, steps=EQUAL, fraction=i / 10
-        )
-    assert _compiled(chosen)._cache_size() == 1
+
+def test_a_prepared_policy_compiles_nothing_when_it_decides(compiled):
+    """The short form of `test_competition_options.test_a_reallocation_compiles_nothing_while_training_waits`."""
+    modelarena = policy("modelarena", window=6)
+    prepare(modelarena, rising(40))
+    decide(modelarena, rising(1))
+    compiled.clear()
+    for rows in (2, 64, 65, 128):
+        decide(modelarena, rising(rows))
+    assert compiled == []
+    decide(modelarena, rising(129))
+    assert compiled, "what is not prepared is compiled, and seen"
+
+
+def test_deciding_compiles_once_for_a_growing_history(compiled):
+    modelarena = policy("modelarena", window=4)
+    decide(modelarena, rising(1))
+    assert compiled
+    compiled.clear()
+    for rows in range(2, 12):
+        decide(modelarena, rising(rows))
+    assert compiled == []

@@ -13,7 +13,7 @@ from arena_jax.arena import efficiency_by_phase, learning_progress, resource_uti
 from arena_jax.config.errors import ArenaError
 
 ROWS, MODELS = 9, 3
-anything = hnp.arrays(np.float64, (ROWS, MODELS), elements=st.floats(width=32, allow_nan=True, allow_infinity=True))
+any_floats = hnp.arrays(np.float64, (ROWS, MODELS), elements=st.floats(width=32, allow_nan=True, allow_infinity=True))
 progress_of = jax.jit(learning_progress, static_argnums=1)
 
 
@@ -35,8 +35,8 @@ def literal_progress(scores, window):
 def test_progress_is_equation_1(rows, window):
     scores = np.random.default_rng(rows).normal(-3, 2, (rows, 4))
     with jax.enable_x64(True):
-        ours = np.asarray(learning_progress(scores, window))
-    np.testing.assert_allclose(ours, literal_progress(scores, window), rtol=1e-12, atol=1e-15)
+        result = np.asarray(learning_progress(scores, window))
+    np.testing.assert_allclose(result, literal_progress(scores, window), rtol=1e-12, atol=1e-15)
 
 
 def test_a_known_value():
@@ -64,11 +64,11 @@ def test_one_score_is_no_progress_and_none_is_an_error():
 
 
 @settings(max_examples=150, deadline=None)
-@given(anything, st.permutations(range(MODELS)))
+@given(any_floats, st.permutations(range(MODELS)))
 def test_progress_is_finite_and_follows_its_model(scores, order):
-    ours = np.asarray(progress_of(scores, 5))
-    assert np.isfinite(ours).all()
-    np.testing.assert_array_equal(np.asarray(progress_of(scores[:, order], 5)), ours[np.array(order)])
+    result = np.asarray(progress_of(scores, 5))
+    assert np.isfinite(result).all()
+    np.testing.assert_array_equal(np.asarray(progress_of(scores[:, order], 5)), result[np.array(order)])
 
 
 def test_progress_under_vmap_is_progress_of_each():
@@ -80,9 +80,9 @@ def test_progress_under_vmap_is_progress_of_each():
 def test_efficiency_is_equation_8():
     gain, memory = np.array([0.3, -0.1, 0.0]), np.array([0.5, 0.25, 0.25])
     with jax.enable_x64(True):
-        ours = float(resource_utilization_efficiency(gain, memory))
+        result = float(resource_utilization_efficiency(gain, memory))
         signed = float(resource_utilization_efficiency(gain, memory, signed=True))
-    assert ours == pytest.approx(sum(abs(g) / m for g, m in zip(gain, memory, strict=True)) / 3, rel=1e-12)
+    assert result == pytest.approx(sum(abs(g) / m for g, m in zip(gain, memory, strict=True)) / 3, rel=1e-12)
     assert signed == pytest.approx((0.6 - 0.4) / 3, rel=1e-12)
 
 

@@ -98,3 +98,13 @@ def test_bootstrap_interval_of_known_data():
     mean, low, high = bootstrap(np.random.default_rng(0).normal(size=400))
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.1)
     assert low < mean < high
+
+
+def test_a_policy_that_returns_another_shape_is_refused():
+    """A single number would otherwise be spread over all models."""
+
+    def single(history):
+        return jnp.ones(1)
+
+    with pytest.raises(ArenaError, match=r"policy single: returned an array of shape \(1,\); it must return 2 shares"):
+        simulate(single, STRAIGHT, jax.random.key(0), budget=100.0)

@@ -126,10 +126,10 @@ class HeldBack(Executor):
     def until(self, rounds):
         """An observer that holds back from the first round on, and releases when a round begins."""
 
-        def observe(moment, taken, setup, state):
+        def observe(moment, now, setup, state):
             if moment == "round":
                 self.holding = True
-                if taken == rounds:
+                if now == rounds:
                     self.release()
 
         return observe

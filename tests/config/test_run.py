@@ -15,7 +15,8 @@ from arena_jax import ArenaError, config
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig, presets
 from arena_jax.config.fields import plain
 from arena_jax.config.forms import FORMS
-from arena_jax.config.sections import ARGUMENTS, MODEL_PRESETS
+from arena_jax.config.model import MODEL_PRESETS
+from arena_jax.config.sections import ARGUMENTS
 
 BERT = ModelConfig("bert", preset="bert-tiny")
 

@@ -6,7 +6,7 @@ import pytest
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.data import Dataset, load
-from arena_jax.data.files import read_documents, split_documents
+from arena_jax.data.documents import read_documents, split_documents
 
 SPLIT_SIZES = [
     # Counts as the SOURCE.md files beside the data state them.
@@ -107,8 +107,8 @@ def test_columns_are_named_and_pairs_read(tmp_path):
     path.write_text("first,second,rating,other\na,b,2,x\nc,d,0,y\n")
     columns = {"text": "first", "text_pair": "second", "label": "rating"}
     data = load(path, task="sequence-classification", split="all", columns=columns)
-    assert data.columns == {"text": ["a", "c"], "text_pair": ["b", "d"], "label": [2, 0]}
-    assert data.label_names == ("0", "1", "2")
+    assert data.columns == {"text": ["a", "c"], "text_pair": ["b", "d"], "label": [1, 0]}
+    assert data.label_names == ("0", "2")  # nothing is invented: no class 1
     assert load(path, task="causal-lm", split="all", columns={"text": "first"}).columns == {"text": ["a", "c"]}
 
 

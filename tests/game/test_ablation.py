@@ -1,5 +1,6 @@
 """The ablation game of a model, against single evaluations, closed forms and PyTorch."""
 
+import functools
 import warnings
 
 import jax
@@ -18,7 +19,8 @@ def noisy(name, task, seed=0):
     structure, params = models.split(models.create(name, task, seed=2))
     random = np.random.default_rng(seed)
     return models.merge(
-        structure, jax.tree.map(lambda x: x + 0.1 * random.normal(size=x.shape).astype(x.dtype), params)
+        structure,
+        jax.tree.map(lambda x: jnp.asarray(np.asarray(x) + 0.1 * random.normal(size=x.shape).astype(x.dtype)), params),
     )
 
 
@@ -50,15 +52,23 @@ def zeroed(gpt2, probe):
     return game.AblationGame(gpt2, probe, table=game.fine_players(gpt2.config, groups=2), ablation="zero")
 
 
+@pytest.fixture(scope="module")
+def measured(played):
+    """Measures with at most 60 evaluations, each computed once: those by gradients compile a program each time."""
+    return functools.cache(lambda method: game.measure(played, method, evaluations=60))
+
+
 def test_values_equal_single_evaluations(played, gpt2, probe):
     members = np.random.default_rng(1).random((5, N)) < 0.6
     members[0] = True
     objective = objective_for("causal-lm")
+
+    @jax.jit
+    def evaluate(row, batch):
+        return objective(Gated(gpt2, played.table.gates(row, played.means)), batch, jax.random.key(0), False).sums
+
     for row, value in zip(members, played(members), strict=True):
-        sums = [
-            objective(Gated(gpt2, played.table.gates(row, played.means)), batch, jax.random.key(0), False).sums
-            for batch in probe
-        ]
+        sums = [evaluate(row, batch) for batch in probe]
         loss = sum(float(s["loss_sum"]) for s in sums) / sum(float(s["count"]) for s in sums)
         assert value == pytest.approx(-loss, rel=2e-6)
 
@@ -82,21 +92,21 @@ def test_means_are_over_the_real_tokens(played, gpt2, probe):
 
 def test_gradient_of_a_closed_gate_is_the_product_with_the_output_map(zeroed):
     """dL/dg = <W_O,i, dL/dW_O,i> for zero ablation: the identity that makes one backward pass enough."""
-    slopes = jax.grad(zeroed.loss)(jnp.ones(N))
+    slopes = jax.jit(jax.grad(zeroed.loss))(jnp.ones(N))
 
     def loss(params):
         total, count = zeroed._sums(params, None, jnp.ones(N), zeroed.probe, zeroed.keys)
         return total.sum() / count.sum()
 
-    gradient = jax.grad(loss)(zeroed.params)
+    gradient = jax.jit(jax.grad(loss))(zeroed.params)
     for i in range(N):
         rows, slope = zeroed.table.pieces(i, zeroed.params)[-1], zeroed.table.pieces(i, gradient)[-1]
         assert float(jnp.vdot(rows, slope)) == pytest.approx(float(slopes[i]), rel=2e-4, abs=2e-6)
 
 
 @pytest.mark.parametrize("method", [m for m in game.METHODS if m != "entropy"])
-def test_utilities_have_one_signature(played, method):
-    found = game.measure(played, method, evaluations=60)
+def test_utilities_have_one_signature(played, measured, method):
+    found = measured(method)
     assert found.values.shape == found.standard_errors.shape == (N,)
     assert np.isfinite(found.values).all()
     assert found.names == played.table.names
@@ -105,16 +115,15 @@ def test_utilities_have_one_signature(played, method):
     assert "flops" in found.to_dict()
 
 
-def test_utilities_agree_where_theory_says_so(played):
+def test_utilities_agree_where_theory_says_so(played, measured):
     whole, none = played(np.array([[True] * N, [False] * N]))
-    assert game.measure(played, "aumann-shapley").values.sum() == pytest.approx(whole - none, abs=2e-3)
+    assert measured("aumann-shapley").values.sum() == pytest.approx(whole - none, abs=2e-3)
     shapley = game.measure(played, "shapley", evaluations=200)
     assert shapley.values.sum() == pytest.approx(whole - none, abs=1e-6)
-    left = game.measure(played, "leave-one-out").values
-    assert np.corrcoef(left, game.measure(played, "second-order").values)[0, 1] > 0.8
+    left = measured("leave-one-out").values
+    assert np.corrcoef(left, measured("second-order").values)[0, 1] > 0.8
     assert np.corrcoef(left, game.measure(played).values)[0, 1] > 0.8
-    one_row = game.measure(played, "sensitivity")
-    assert one_row.samples == 5  # of six rows one only fills the batch
+    assert measured("sensitivity").samples == 5  # of six rows one only fills the batch
 
 
 def test_sensitivity_equals_row_by_row_gradients(played, gpt2, probe):
@@ -125,7 +134,9 @@ def test_sensitivity_equals_row_by_row_gradients(played, gpt2, probe):
         sums = objective_for("causal-lm")(seen, {"input_ids": ids, "attention_mask": mask}, None, False).sums
         return sums["loss_sum"] / sums["count"]
 
-    np.testing.assert_allclose(played.example_gradients()[1], jax.grad(loss)(jnp.ones(N)), rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        played.example_gradients()[1], jax.jit(jax.grad(loss))(jnp.ones(N)), rtol=2e-4, atol=1e-6
+    )
 
 
 def test_masked_models_hide_the_same_tokens_in_every_coalition(probe):

@@ -37,14 +37,14 @@ def test_a_planted_law_at_our_own_scale():
 SIZES, TOKENS = np.meshgrid([3e4, 1e5, 3e5, 1e6], [2e6, 5e6, 1e7, 2e7])
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.002, 0.01])
+@pytest.mark.parametrize("noise", [0.0, 0.01])
 @pytest.mark.parametrize(("term", "coefficient", "exponent"), [("A/N^alpha", "A", "alpha"), ("B/D^beta", "B", "beta")])
 def test_a_term_that_is_not_in_the_data_gets_no_exponent(term, coefficient, exponent, noise):
-    """Planted: losses that do not depend on one of the two. Of 12 draws at most one may find a term there."""
+    """Planted: losses that do not depend on one of the two. At most 1 of 6 draws may find it (measured: 2 of 160)."""
     law = {"E": 0.9, "A": 30.0, "B": 80.0, "alpha": 0.35, "beta": 0.3, coefficient: 0.0}
     other = {"A": "beta", "B": "alpha"}[coefficient]
     determined = 0
-    for seed in range(12 if noise else 1):
+    for seed in range(6 if noise else 1):
         losses = planted(law, SIZES, TOKENS) * np.exp(np.random.default_rng(seed).normal(0, noise, SIZES.shape))
         fitted = scaling.fit(SIZES, TOKENS, losses, resamples=0)
         if term not in fitted.undetermined:
@@ -84,7 +84,7 @@ def test_losses_of_noise_alone_have_no_law():
 
 def test_a_law_with_noise_is_still_determined():
     law = {"E": 0.9, "A": 30.0, "B": 80.0, "alpha": 0.35, "beta": 0.3}
-    for seed in range(12):
+    for seed in range(4):
         losses = planted(law, SIZES, TOKENS) * np.exp(np.random.default_rng(seed).normal(0, 0.002, SIZES.shape))
         assert not scaling.fit(SIZES, TOKENS, losses, resamples=0).undetermined
 

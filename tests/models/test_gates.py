@@ -19,7 +19,9 @@ def prepared(name, dtype):
     config = models.preset(name, dtype=dtype)
     structure, params = models.split(models.create(config, TASKS[name], seed=3))
     random = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: x + 0.1 * random.normal(size=x.shape).astype(x.dtype), params)
+    params = jax.tree.map(
+        lambda x: jnp.asarray(np.asarray(x) + 0.1 * random.normal(size=x.shape).astype(x.dtype)), params
+    )
     ids = random.integers(3, 256, (3, 9)).astype(np.int32)
     mask = np.ones_like(ids)
     mask[1, 6:] = 0

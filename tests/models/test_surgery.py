@@ -21,7 +21,8 @@ def noisy(name):
     structure, params = models.split(models.create(name, TASKS[name], seed=2))
     random = np.random.default_rng(1)
     return models.merge(
-        structure, jax.tree.map(lambda x: x + 0.1 * random.normal(size=x.shape).astype(x.dtype), params)
+        structure,
+        jax.tree.map(lambda x: jnp.asarray(np.asarray(x) + 0.1 * random.normal(size=x.shape).astype(x.dtype)), params),
     )
 
 
@@ -81,7 +82,7 @@ def test_what_is_new_learns_and_what_is_split_grows_apart():
     def loss(p):
         return jnp.square(models.merge(structure, p)(IDS)).mean()
 
-    gradient = jax.grad(loss)(params)["blocks"]["attention"]
+    gradient = jax.jit(jax.grad(loss))(params)["blocks"]["attention"]
     new = slice(4 * config.head_size, 5 * config.head_size)
     assert jnp.abs(gradient["output"]["kernel"][:, new]).max() > 0  # symmetry is broken through W_O
     assert jnp.abs(gradient["value"]["kernel"][:, :, new]).max() == 0
@@ -100,18 +101,19 @@ def test_optimizer_state_follows(multi):
     wrapped = (lambda tree: {"a": tree, "b": {"w": jnp.ones(2)}}) if multi else (lambda tree: tree)
 
     def gradients(structure, p):
-        return jax.grad(lambda p: jnp.square(models.merge(structure, p)(IDS)).mean())(p)
+        return jax.jit(jax.grad(lambda p: jnp.square(models.merge(structure, p)(IDS)).mean()))(p)
 
     state = optimizer.init(wrapped(params))
     extra = {"value": {"a": 1.0, "b": 1.0}} if multi else {}
-    _, state = optimizer.update(wrapped(gradients(structure, params)), state, wrapped(params), **extra)
+    update = jax.jit(optimizer.update)
+    _, state = update(wrapped(gradients(structure, params)), state, wrapped(params), **extra)
     growth = game.split_heads(model.config, [1, 2])
     followed = growth.optimizer_state(state, params, "a" if multi else None)
     grown = growth.model(model)
     new_structure, new_params = models.split(grown)
     fresh = optimizer.init(wrapped(new_params))
     assert jax.tree.structure(followed) == jax.tree.structure(fresh)
-    _, expected = optimizer.update(wrapped(gradients(new_structure, new_params)), fresh, wrapped(new_params), **extra)
+    _, expected = update(wrapped(gradients(new_structure, new_params)), fresh, wrapped(new_params), **extra)
     for ours, wanted in zip(jax.tree.leaves(followed), jax.tree.leaves(expected), strict=True):
         assert ours.shape == wanted.shape
         scale = float(np.abs(np.asarray(wanted, np.float64)).max())

@@ -31,7 +31,7 @@ def search(need, budget, *, refuse_from=None, **options):
         return program(total, arguments=total // 4)
 
     choice = largest_batch(None, lambda size: (size,), int(budget), compile_program=compile_program, **options)
-    assert choice.batch_size in compiled or choice.batch_size in options.get("known", {})
+    assert choice.batch_size in compiled or choice.batch_size in options.get("programs", {})
     assert len(compiled) == len(set(compiled)) == choice.compilations
     return choice, compiled
 
@@ -90,9 +90,9 @@ def test_where_larger_sizes_are_known_to_fit_a_smaller_one_that_does_not_is_pass
     def need(size):
         return (size if size % 8 == 0 else size + 20) * MB
 
-    known = {size: program(need(size)) for size in (9, 16)}
+    programs = {size: program(need(size)) for size in (9, 16)}
     assert need(9) > 25 * MB > need(24)
-    assert search(need, 25 * MB, sizes=(1, 9, 16, 24), known=known)[0].batch_size == 24
+    assert search(need, 25 * MB, sizes=(1, 9, 16, 24), programs=programs)[0].batch_size == 24
 
 
 def test_a_candidates_is_kept_to():
@@ -130,10 +130,10 @@ def test_resident_bytes_and_margin_are_taken_off():
 
 
 def test_the_program_itself_is_taken_off():
-    known = {size: program(size * MB, code=10 * MB) for size in range(1, 65)}
-    assert largest_batch(None, None, 50 * MB, known=known, limit=64).batch_size == 40
+    programs = {size: program(size * MB, code=10 * MB) for size in range(1, 65)}
+    assert largest_batch(None, None, 50 * MB, programs=programs, limit=64).batch_size == 40
     with pytest.raises(ArenaError, match="needs 11 MB"):
-        largest_batch(None, None, 10 * MB, known=known, limit=64)
+        largest_batch(None, None, 10 * MB, programs=programs, limit=64)
 
 
 def test_known_sizes_cost_nothing():
@@ -141,11 +141,11 @@ def test_known_sizes_cost_nothing():
         return (10 + b) * MB
 
     first, _ = search(need, 110 * MB)
-    again, compiled = search(need, 110 * MB, known=first.programs)
+    again, compiled = search(need, 110 * MB, programs=first.programs)
     assert again.batch_size == first.batch_size
     assert compiled == []
     assert "known before" in again.reason
-    lower, compiled = search(need, 60 * MB, known=first.programs)
+    lower, compiled = search(need, 60 * MB, programs=first.programs)
     assert lower.batch_size == 50
     assert len(compiled) <= 1
 
@@ -221,5 +221,5 @@ def test_sizes_may_be_an_array_and_the_batch_is_an_integer():
 
     assert type(largest_batch(jax.jit(lambda x: x + 1), at, "1GB", sizes=np.array([2, 4])).batch_size) is int
     # The same bytes at every size, as of a tile that none of them fills, are no mistake.
-    known = {size: program(MB) for size in (2, 4)}
-    assert largest_batch(None, at, "1GB", sizes=(2, 4), known=known).batch_size == 4
+    programs = {size: program(MB) for size in (2, 4)}
+    assert largest_batch(None, at, "1GB", sizes=(2, 4), programs=programs).batch_size == 4

@@ -98,8 +98,8 @@ def run(programs, step, size):
 
 
 def test_an_evicted_size_is_compiled_again_when_it_is_chosen(programs, step):
-    chosen = [search(programs, megabytes)[0].batch_size for megabytes in (1, 2, 3, 4, 6, 8)]
-    assert chosen == list(SIZES)
+    sizes = [search(programs, megabytes)[0].batch_size for megabytes in (1, 2, 3, 4, 6, 8)]
+    assert sizes == list(SIZES)
     assert len(programs.alive("m")) == 4
     assert programs.evicted["m"] == 2
     with pytest.raises(KeyError):
@@ -133,12 +133,12 @@ def test_what_is_known_is_answered_while_another_program_is_compiled(programs):
     search(programs, 3)
     compiled = threading.Event()
     programs.run_in_background(lambda: compiled.wait(timeout=60))
-    known, unknown = (programs.search("m", megabytes * PER_EXAMPLE) for megabytes in (3, 8))
-    assert known.done()
-    assert (known.result().batch_size, known.result().compilations) == (3, 0)
-    assert not unknown.done()
+    compiled_size, new_size = (programs.search("m", megabytes * PER_EXAMPLE) for megabytes in (3, 8))
+    assert compiled_size.done()
+    assert (compiled_size.result().batch_size, compiled_size.result().compilations) == (3, 0)
+    assert not new_size.done()
     compiled.set()
-    assert unknown.result().batch_size == 8
+    assert new_size.result().batch_size == 8
 
 
 def test_an_abandoned_search_leaves_what_it_compiled(programs):

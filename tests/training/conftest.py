@@ -1,4 +1,4 @@
-"""What the tests of training share: their programs, and one run that nothing happens to."""
+"""What the tests of training share: their programs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +7,6 @@ from typing import Any
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
-
-from arena_jax import training
-from tests.training.test_train import tiny
 
 
 @pytest.fixture(scope="session")
@@ -35,17 +32,3 @@ def compile_once(programs: Path) -> Iterator[None]:
         jax_cache.reset_cache()  # it is opened once, and keeps its folder
         if values is options:
             yield
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Holds the run that nothing happens to, once some test has made it."""
-    return [tmp_path_factory.mktemp("whole") / "run"]
-
-
-@pytest.fixture
-def finished(whole: list[Path], compile_once: None) -> Path:
-    """The run that nothing happens to; copy it before anything is written there."""
-    if not whole[0].exists():
-        training.train(tiny(), whole[0])
-    return whole[0]

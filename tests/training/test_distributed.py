@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from arena_jax import config
+from arena_jax import config, training
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.records import read
@@ -133,10 +133,11 @@ def same(run, whole):
 
 
 @pytest.fixture(scope="module")
-def alone(place):
-    """1 process × 4 devices."""
-    succeeded(launch(place, 1, 4, "train", "--config", place / "config.json", "--output", place / "alone"))
-    return place / "alone"
+def alone(place, compile_once):
+    """1 process × 4 devices: this one, with 4 of its own."""
+    run = config.load(place / "config.json")
+    four = dataclasses.replace(run, training=dataclasses.replace(run.training, devices=4))
+    return training.train(four, place / "alone")
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,7 @@ def test_two_processes_train_like_one(place, alone):
     assert (start["processes"], len(start["devices"])) == (2, 4)
 
 
+@pytest.mark.slow  # eight processes
 def test_a_death_ends_all_and_any_number_goes_on(place, alone, broken):
     said, seconds = broken
     assert said[1][0] == -signal.SIGKILL
@@ -242,6 +244,7 @@ def counted(run):
     ]
 
 
+@pytest.mark.slow  # three processes, in which much is compiled
 def test_a_competition_of_two_processes_is_that_of_two_devices(place):
     arena = ArenaConfig(
         memory_budget="480kB",

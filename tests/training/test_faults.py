@@ -23,6 +23,18 @@ pytestmark = pytest.mark.usefixtures("compile_once")
 FULL = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes."
 
 
+def alone():
+    """One model: what happens to folders and signals does not ask how many there are."""
+    config = tiny()
+    return dataclasses.replace(config, models=config.models[:1])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, compile_once):
+    """The run that nothing happens to."""
+    return training.train(alone(), tmp_path_factory.mktemp("whole") / "run")
+
+
 def equal(run, other):
     for a, b in zip(jax.tree.leaves(state_of(run)), jax.tree.leaves(state_of(other)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -128,7 +140,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(finished, tmp_
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 4
     largest.write_bytes(content)
-    training.train(tiny(), run, resume=True)
+    training.train(alone(), run, resume=True)
     (event,) = trouble(run, "damaged")
     assert event["step"] == 6
     assert "the checkpoint of step 8 cannot be used" in event["text"]
@@ -144,8 +156,8 @@ def test_a_run_that_was_killed_before_it_saved_anything_begins_again(finished, t
     with monkeypatch.context() as patch:
         in_step(patch, 2, cut)
         with pytest.raises(RuntimeError, match="power cut"):
-            training.train(tiny(), tmp_path / "run")
-    run = training.train(tiny(), tmp_path / "run", resume=True)
+            training.train(alone(), tmp_path / "run")
+    run = training.train(alone(), tmp_path / "run", resume=True)
     equal(run, finished)
     assert without_times(run) == without_times(finished)
 
@@ -155,18 +167,20 @@ def test_the_end_is_written_once(finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     lines = (run / FILE).read_bytes().splitlines(keepends=True)
     (run / FILE).write_bytes(b"".join(lines[:-1]))
-    training.train(tiny(), run, resume=True)
+    training.train(alone(), run, resume=True)
     assert without_times(run) == without_times(finished)
     before = (run / FILE).read_bytes()
-    training.train(tiny(), run, resume=True)
+    training.train(alone(), run, resume=True)
     assert (run / FILE).read_bytes() == before
 
 
-def test_a_full_disk_stops_no_run_and_tears_no_line(finished, tmp_path, monkeypatch):
+def test_a_full_disk_stops_no_run_and_tears_no_line(tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], capture_output=True).returncode:
         pytest.skip("a file system cannot be mounted here")
+
+    whole = training.train(tiny(), tmp_path / "whole")  # two models: their lines fill a page of the disk
 
     def fill():
         with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -189,7 +203,7 @@ def test_a_full_disk_stops_no_run_and_tears_no_line(finished, tmp_path, monkeypa
         run = training.train(tiny(), disk / "run")
         assert Checkpoints(run / "checkpoints").steps == [6, 8], "that of step 3 found no room"
         assert "No space left on device" in trouble(run, "records")[0]["text"]
-        assert [r for r in without_times(run) if r["kind"] != "trouble"] == without_times(finished)
+        assert [r for r in without_times(run) if r["kind"] != "trouble"] == without_times(whole)
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -201,7 +215,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
 
     in_step(monkeypatch, 5, twice)
     with pytest.raises(KeyboardInterrupt):
-        training.train(tiny(), tmp_path / "run")
+        training.train(alone(), tmp_path / "run")
     monkeypatch.undo()
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest in (None, 3), "step 5 was not finished, nor saved"
-    assert read(training.train(tiny(), tmp_path / "run", resume=True))[-1]["kind"] == "end"
+    assert read(training.train(alone(), tmp_path / "run", resume=True))[-1]["kind"] == "end"

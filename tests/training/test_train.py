@@ -11,11 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from arena_jax import models, training
+from arena_jax import data, models, training
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainingConfig, presets
 from arena_jax.config.errors import ArenaError
-from arena_jax.runs import load_run, signals
+from arena_jax.runs import Stopped, load_run
 from arena_jax.runs.log_lines import narrate
+from arena_jax.runs.paths import with_absolute_paths
 from arena_jax.runs.records import read
 from arena_jax.runs.session import Session
 
@@ -47,10 +48,28 @@ def tiny(**training):
     )
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, compile_once):
+    return training.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
+
+
 def state_of(run: Path):
     config = load_run(run)
     _, _, state = training.restore(run, config)
     return jax.tree.map(np.asarray, state)
+
+
+def stop_at(monkeypatch, number):
+    """SIGTERM comes before the step of this number is taken."""
+    original, steps = training.Step.run, []
+
+    def run_and_stop(self, *arguments, **extra):
+        steps.append(1)
+        if len(steps) == number:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *arguments, **extra)
+
+    monkeypatch.setattr(training.Step, "run", run_and_stop)
 
 
 def without_times(run: Path):
@@ -103,17 +122,9 @@ def test_a_configuration_that_was_edited_since_is_refused(finished, tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
     """SIGTERM after the fifth step, between a log interval's ends; then resume; against the run that never stopped."""
-    original, steps = training.Step.run, []
-
-    def run_and_stop(self, *arguments, **extra):
-        steps.append(1)
-        if len(steps) == 5:
-            signal.raise_signal(signal.SIGTERM)
-        return original(self, *arguments, **extra)
-
-    monkeypatch.setattr(training.Step, "run", run_and_stop)
+    stop_at(monkeypatch, 5)
     monkeypatch.setattr(Session, "clock", lambda self: {"seconds": 1000.0, "compiling": 100.0})
-    with pytest.raises(signals.Stopped, match=r"stopped after step 5 of 8; go on with: arena-jax resume .*run"):
+    with pytest.raises(Stopped, match=r"stopped after step 5 of 8; go on with: arena-jax resume .*run"):
         training.train(tiny(), tmp_path / "run")
     monkeypatch.undo()
     began = time.perf_counter()
@@ -202,3 +213,56 @@ def test_a_failed_start_blocks_nothing(tmp_path):
     with pytest.raises(ArenaError, match=r"takes 128 tokens, but rows may have 1024: set max_length to at most 128"):
         training.train(too_long, tmp_path / "run")
     assert read(training.train(tiny(), tmp_path / "run"))[-1]["kind"] == "end"
+
+
+def test_a_run_begun_with_relative_paths_goes_on_elsewhere(finished, tmp_path, monkeypatch):
+    """From another directory, and after its folder was moved: resumed, evaluated and exported."""
+    for split, limit in (("train", 40), ("validation", 12)):
+        rows = data.load("synthetic-sentiment", split=split, limit=limit)
+        pairs = zip(rows.columns["text"], rows.columns["label"], strict=True)
+        text = "".join(f"{text}\t{rows.label_names[label]}\n" for text, label in pairs)
+        (tmp_path / "here" / "data").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "here" / "data" / f"{split}.tsv").write_text(f"text\tlabel\n{text}")
+    config = dataclasses.replace(tiny(), data=DataConfig(name="data", max_length=16))
+    monkeypatch.chdir(tmp_path / "here")
+    stop_at(monkeypatch, 5)
+    with pytest.raises(Stopped):
+        training.train(config, Path("run"))
+    monkeypatch.undo()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here" / "run").rename(tmp_path / "there" / "moved")
+    monkeypatch.chdir(tmp_path / "there")
+    run = training.train(load_run(Path("moved")), Path("moved"), resume=True)
+    last = [record for record in read(run) if record["kind"] == "evaluation"][-1]
+    assert training.evaluate(run)["bert"] == pytest.approx(last["models"]["bert"], rel=1e-6)
+    training.export(run, "gpt2", Path("out"))
+    for a, b in zip(jax.tree.leaves(state_of(finished)), jax.tree.leaves(state_of(run)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_names_a_file_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("sst2", "mine", "tokens"):
+        (tmp_path / folder).mkdir()
+    models = (
+        ModelConfig("a", checkpoint="mine", tokenizer="tokens"),
+        ModelConfig("b", checkpoint="owner/mine"),
+        ModelConfig("c", preset="bert-tiny"),
+    )
+    config = with_absolute_paths(dataclasses.replace(tiny(), models=models, data=DataConfig(name="sst2")))
+    assert config.data.name == "sst2", "a known data set's name is its name, whatever lies here"
+    assert (config.models[0].checkpoint, config.models[0].tokenizer) == (f"{tmp_path}/mine", f"{tmp_path}/tokens")
+    assert config.models[1:] == models[1:]
+    assert (
+        with_absolute_paths(dataclasses.replace(config, data=DataConfig(name="mine"))).data.name == f"{tmp_path}/mine"
+    )
+
+
+def test_a_folder_of_another_format_is_refused(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / "format").write_text("99\n")
+    with pytest.raises(ArenaError, match=r"is of format 99; this arena-jax reads format 2: .* --config .*config.json"):
+        training.evaluate(run)
+    (run / "format").unlink()
+    with pytest.raises(ArenaError, match="has no format number, as an older arena-jax wrote it"):
+        training.train(tiny(), run, resume=True)

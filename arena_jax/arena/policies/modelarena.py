@@ -39,7 +39,7 @@ class ModelArena:
     variant: Variant = "paper"
 
     def __call__(self, history: History, /) -> jax.Array:
-        """Say the next shares [models]."""
+        """Compute the next shares [models]."""
         return allocate(
             learning_progress(history.scores, self.window),
             history.shares[-1],

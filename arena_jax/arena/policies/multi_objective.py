@@ -54,7 +54,7 @@ class MultiObjective:
     epsilon: float = 1e-6
 
     def __call__(self, history: History, /) -> jax.Array:
-        """Say the next shares [models]."""
+        """Compute the next shares [models]."""
         learning = jnp.maximum(learning_progress(history.scores, self.window), self.epsilon)
         objectives = (
             (self.progress, jnp.minimum(learning, jnp.finfo(learning.dtype).max ** 0.5)),
@@ -66,7 +66,7 @@ class MultiObjective:
 
 
 def level(scores: jax.typing.ArrayLike) -> jax.Array:
-    """Say how good each model is, between 0 and 1 for the best, free of the score's unit and offset.
+    """Compute how good each model is, between 0 and 1 for the best, free of the score's unit and offset.
 
     exp((S − max S) / sd(S))
 
@@ -95,7 +95,7 @@ def level(scores: jax.typing.ArrayLike) -> jax.Array:
 
 
 def seconds_per_step(history: History) -> jax.Array:
-    """Say what a step of each model costs, averaged over the run.
+    """Compute what a step of each model costs, averaged over the run.
 
     Args:
         history: seconds and steps are read from the last row.
@@ -110,8 +110,8 @@ def seconds_per_step(history: History) -> jax.Array:
         Array([0.5, 0.5], dtype=float32)
     """
     seconds, steps = as_floats(history.seconds[-1]), as_floats(history.steps[-1])
-    known = (steps > 0) & (seconds > 0) & jnp.isfinite(steps) & jnp.isfinite(seconds)
-    cost = jnp.where(known, seconds / jnp.where(known, steps, 1), 0)
-    average = jnp.sum(cost) / jnp.maximum(known.sum(), 1)
-    cost = jnp.where(known, cost, jnp.where(known.any(), average, 1.0))
+    has_cost = (steps > 0) & (seconds > 0) & jnp.isfinite(steps) & jnp.isfinite(seconds)
+    cost = jnp.where(has_cost, seconds / jnp.where(has_cost, steps, 1), 0)
+    average = jnp.sum(cost) / jnp.maximum(has_cost.sum(), 1)
+    cost = jnp.where(has_cost, cost, jnp.where(has_cost.any(), average, 1.0))
     return jnp.clip(cost, 1e-12, 1e12)

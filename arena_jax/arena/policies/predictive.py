@@ -67,7 +67,7 @@ class Predictive:
     epsilon: float = 1e-3
 
     def __call__(self, history: History, /) -> jax.Array:
-        """Say the next shares [models]."""
+        """Compute the next shares [models]."""
         seconds, shares = as_floats(history.seconds), as_floats(history.shares[-1])
         models = shares.shape[-1]
         there = jnp.isfinite(as_floats(history.scores[-1]))
@@ -78,8 +78,8 @@ class Predictive:
         promise = jnp.where(there, jnp.maximum(mean + self.optimism * deviation, 0), 0)
         weights = jnp.maximum(_parts(promise), self.epsilon)
         if self.ambition:
-            everything = gain(curves, jnp.full_like(shares, part * models), family=self.family)
-            weights = (1 - self.ambition) * weights + self.ambition * winning(history.scores[-1], *everything)
+            whole_gain = gain(curves, jnp.full_like(shares, part * models), family=self.family)
+            weights = (1 - self.ambition) * weights + self.ambition * winning(history.scores[-1], *whole_gain)
         if self.insurance:
             asleep = there & (movement(curves) < self.insurance)
             awake = _parts(jnp.where(asleep, 0, weights)) * (1 - asleep.sum() / models)
@@ -89,7 +89,7 @@ class Predictive:
 
 
 def winning(scores: jax.typing.ArrayLike, gains: jax.Array, deviations: jax.Array) -> jax.Array:
-    """Say how likely each model is to end above the favourite, as parts of 1.
+    """Compute how likely each model is to end above the favourite, as parts of 1.
 
     P(i) ∝ Φ((F_i − F*) / √(σ_i² + σ*²)),  F = score + forecast gain, * the model with the largest F
 
@@ -118,7 +118,7 @@ def winning(scores: jax.typing.ArrayLike, gains: jax.Array, deviations: jax.Arra
 
 
 def movement(curves: Fit) -> jax.Array:
-    """Say how clearly each curve has moved since its start, in standard errors of its slope.
+    """Compute how clearly each curve has moved since its start, in standard errors of its slope.
 
     Args:
         curves: from `forecast.fit`.
@@ -134,11 +134,11 @@ def movement(curves: Fit) -> jax.Array:
         [False, True]
     """
     clear = jnp.abs(curves.slope) / jnp.where(curves.error > 0, curves.error, 1)
-    return jnp.where(curves.known, jnp.sum(curves.belief * jnp.where(curves.error > 0, clear, 0), 0), 0)
+    return jnp.where(curves.is_determined, jnp.sum(curves.belief * jnp.where(curves.error > 0, clear, 0), 0), 0)
 
 
 def equal_part_of_the_rest(seconds: jax.Array, fraction: jax.typing.ArrayLike) -> jax.Array:
-    """Say how many device-seconds an equal split of the remaining budget gives each model.
+    """Compute how many device-seconds an equal split of the remaining budget gives each model.
 
     Args:
         seconds: spent on each model so far [models].

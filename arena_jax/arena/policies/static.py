@@ -23,5 +23,5 @@ class Static:
     """
 
     def __call__(self, history: History, /) -> jax.Array:
-        """Say the shares [models] already in force."""
+        """Return the shares [models] already in force."""
         return jnp.asarray(history.shares)[-1]

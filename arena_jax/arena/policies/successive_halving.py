@@ -40,7 +40,7 @@ class SuccessiveHalving:
     floor: float = 0.05
 
     def __call__(self, history: History, /) -> jax.Array:
-        """Say the next shares [models]."""
+        """Compute the next shares [models]."""
         scores = as_floats(history.scores)
         fraction = as_floats(history.fraction)
         models = scores.shape[-1]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.agreement import unnamed
+from arena_jax.config.errors import ArenaError, few
 from arena_jax.models.config import FAMILIES, TransformerConfig
 
 # Option of transformers → field of TransformerConfig.
@@ -144,6 +145,43 @@ _GENERATION = """
     begin_suppress_tokens
 """  # transformers drops these from a model's configuration too
 _SILENT = frozenset((_HARMLESS + _GENERATION).split())
+
+# What other frameworks write into config.json beside the model's own options: names, versions, settings of training and
+# of tokenizers, and what is done with the logits afterwards. None of them is read by transformers' three families, so
+# none can change a number; they are named when a folder is read.
+_OTHERS = """
+    language name revision license author authors description notes tags url citation comment model_name
+    model_id model_revision base_model base_model_name parent_model pretrained_model
+    pretrained_model_name_or_path model_name_or_path model_version version framework framework_version library
+    library_name date created commit git_commit onnx transformers.js_config unsloth_version unsloth_fixed neuron
+    openvino coreml quantized_by do_lower_case do_basic_tokenize strip_accents vocab_file merges_file tokenizer
+    tokenizer_name tokenizer_file spm_model_file special_tokens max_seq_length max_seq_len max_sequence_length
+    seq_length seq_len sequence_length model_max_length max_len block_size doc_stride max_query_length
+    max_answer_length train_batch_size eval_batch_size per_device_train_batch_size per_device_eval_batch_size
+    batch_size learning_rate lr weight_decay warmup_steps warmup_proportion warmup_ratio num_train_epochs
+    num_epochs epochs train_steps max_steps gradient_accumulation_steps adam_epsilon max_grad_norm optimizer
+    scheduler seed fp16 bf16 local_rank n_gpu output_dir data_dir logging_steps save_steps eval_steps
+    early_stopping_patience loss_fn loss label_smoothing focal_loss class_weights task task_name task_type
+    dataset dataset_name datasets train_file validation_file metric metrics label_list labels label_names
+    label_column text_column ner_labels num_classes threshold thresholds best_threshold similarity_fn_name
+    pooling_mode sentence_embedding_dimension normalize_embeddings head_names heads prediction_heads
+    custom_heads keys_to_ignore_at_inference cache_dir force_download resume_download from_tf from_flax
+    use_auth_token cell emb_size pre_trained structure training net_type embedding_dim_name
+"""
+_ELSEWHERE = frozenset(_OTHERS.split())
+_ELSEWHERE_BEGINNINGS = (
+    "sentence_transformers",
+    "sbert_",
+    "wandb",
+    "mlflow",
+    "onnx_",
+    "farm_",
+    "haystack",
+    "autotrain",
+    "flair_",
+)
+# Refused unless they ask for nothing, or for what the model is anyway.
+_ASKS_FOR_NOTHING: tuple[Any, ...] = (None, {}, [])
 _ALIASES = {  # names GPT2Config accepts for its own
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
@@ -176,6 +214,11 @@ def config_from_hf(config: Any, where: str = "configuration") -> TransformerConf
     """
     options: dict[str, Any] = dict(config if isinstance(config, Mapping) else config.to_dict())
     family = options.get("model_type")
+    if family is None:
+        raise ArenaError(
+            f'{where} has no model_type, as files of 2019: add "model_type": "bert" (or "roberta", "gpt2"), '
+            "whichever it is"
+        )
     if family not in FAMILIES:
         raise ArenaError(f"{where}: model_type is {family!r}; implemented are {', '.join(FAMILIES)}")
     if family == "gpt2":
@@ -186,7 +229,7 @@ def config_from_hf(config: Any, where: str = "configuration") -> TransformerConf
     problems = _refusals(options, family)
     names, label_problem = _labels(options)
     if problems or label_problem:
-        raise ArenaError(f"{where}: " + "; ".join(problems + label_problem))
+        raise ArenaError(f"{where}: " + few_problems(problems + label_problem))
     values = DEFAULTS[family] | {k: v for k, v in options.items() if k in IMPLEMENTED[family]}
     fields = {IMPLEMENTED[family][name]: value for name, value in values.items()}
     if family == "gpt2" and fields["intermediate_size"] is None:
@@ -236,6 +279,58 @@ def config_to_hf(config: TransformerConfig, architecture: str) -> dict[str, Any]
     return options | dict(config.carried)
 
 
+def family_from(options: Mapping[str, Any], weights: Iterable[str] = (), files: Iterable[str] = ()) -> str | None:
+    """The family of a config.json without model_type, from what else there is to see; None where that says nothing.
+
+    Args:
+        options: the contents of config.json.
+        weights: names of the tensors beside it.
+        files: names of the files beside it.
+
+    Example:
+        >>> family_from({"n_embd": 8}), family_from({"architectures": ["RobertaModel"]}), family_from({})
+        ('gpt2', 'roberta', None)
+    """
+    classes = options.get("architectures")
+    if isinstance(classes, list) and classes and isinstance(classes[0], str):
+        return next((family for family in ("roberta", "gpt2", "bert") if classes[0].lower().startswith(family)), None)
+    if {"n_embd", "n_layer", "n_head"} & set(options):
+        return "gpt2"
+    if "hidden_size" not in options:
+        return None
+    names = list(weights)
+    prefixed = {family for family in ("bert", "roberta") if any(name.startswith(f"{family}.") for name in names)}
+    if len(prefixed) == 1:
+        return prefixed.pop()
+    beside = set(files)
+    if "vocab.txt" in beside:
+        return "bert"
+    if "merges.txt" in beside:
+        return "roberta"
+    # RoBERTa has a single token type, and two more positions than tokens.
+    types, positions = options.get("type_vocab_size"), options.get("max_position_embeddings")
+    if types == 1 or positions in (514, 130, 258, 1026):
+        return "roberta"
+    return "bert" if types == 2 and options.get("pad_token_id") in (None, 0) else None
+
+
+def ignored_options(options: Mapping[str, Any], family: str) -> list[str]:
+    """Names of the options that another framework wrote and that cannot change a number."""
+    return [name for name, value in options.items() if _kind(name, value, options, family) == "ignored"]
+
+
+def _kind(name: str, value: Any, options: Mapping[str, Any], family: str) -> str:
+    if name in IMPLEMENTED[family] or name in CARRIED[family] or name in REFUSED:
+        return "known"
+    if name in _SILENT or name.startswith("_"):
+        return "known"
+    if name == "embedding_size":  # of families with a smaller table
+        return "ignored" if value in (None, options.get("hidden_size")) else "unknown"
+    if name in _ELSEWHERE or name.startswith(_ELSEWHERE_BEGINNINGS) or value in _ASKS_FOR_NOTHING:
+        return "ignored"
+    return "unknown"
+
+
 def _refusals(options: dict[str, Any], family: str) -> list[str]:
     problems = []
     for name, value in options.items():
@@ -246,25 +341,50 @@ def _refusals(options: dict[str, Any], family: str) -> list[str]:
         elif name in CARRIED[family]:
             if not isinstance(value, str | int | float | bool | None):
                 problems.append(f"{name}={_short(value)}: a single value is expected")
-        elif name not in IMPLEMENTED[family] and name not in _SILENT and not name.startswith("_"):
+        elif _kind(name, value, options, family) == "unknown":
             problems.append(f"{name}={_short(value)} is not known: remove it if it changes no number")
     return problems
 
 
 def _labels(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    names, count = options.get("id2label"), options.get("num_labels")
+    names, numbers, count = options.get("id2label"), options.get("label2id"), options.get("num_labels")
+    if names is None and isinstance(numbers, Mapping) and numbers:  # older files have the one direction alone
+        names = {number: name for name, number in numbers.items()}
     if names is None:
         return ({} if count is None else {"num_labels": count}), []
     try:
-        by_index = {int(key): value for key, value in names.items()}
-        labels = tuple(by_index[i] for i in range(len(by_index)))
+        labels = _by_number(names)
     except (AttributeError, TypeError, ValueError, KeyError):
         return {}, [f"id2label must name the classes 0, 1, 2, … one each, not {_short(names)}"]
     if not labels or not all(isinstance(label, str) for label in labels):
         return {}, [f"id2label must give each class a name, not {_short(names)}"]
+    if len(set(labels)) < len(labels):
+        return {}, [f"id2label gives two classes one name: {few(labels)}"]
+    try:
+        other = _by_number({number: name for name, number in numbers.items()}) if numbers else labels
+    except (AttributeError, TypeError, ValueError, KeyError):
+        other = labels  # transformers reads id2label
+    if other != labels and not unnamed(other):
+        if not unnamed(labels):
+            return {}, [f"id2label ({few(labels)}) and label2id ({few(other)}) disagree: correct one of them"]
+        if len(other) == len(labels):
+            labels = other
     if labels == tuple(f"LABEL_{i}" for i in range(len(labels))):
         return {"num_labels": len(labels)}, []
     return {"num_labels": len(labels), "label_names": labels}, []
+
+
+def _by_number(names: Mapping[Any, Any]) -> tuple[Any, ...]:
+    by_index = {int(key): value for key, value in names.items()}
+    labels = (by_index[i] for i in range(len(by_index)))
+    # Numbers for names are what training on bare numbers leaves.
+    return tuple(str(label) if type(label) in (int, float) else label for label in labels)
+
+
+def few_problems(problems: list[str]) -> str:
+    """The first few of many problems, in one line."""
+    rest = len(problems) - 5
+    return "; ".join(problem[:300] for problem in problems[:5]) + (f"; and {rest:,} more" if rest > 0 else "")
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, few
+from arena_jax.config.git_lfs import refuse_pointer
 from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
 
 CONFIG = "config.json"
@@ -50,9 +51,9 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
     stay_offline_if_unreachable()
     import huggingface_hub
 
-    wanted = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
+    patterns = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=wanted))
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the Hub's client raises its own, httpx's and the system's errors
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ArenaError(
@@ -65,6 +66,7 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file, or one line that says why there is none."""
     try:
+        refuse_pointer(path)
         if path.stat().st_size > _JSON_LIMIT:
             raise ArenaError(f"{path} is larger than {_JSON_LIMIT} bytes: this is not a model's description")
         content = json.loads(path.read_bytes())
@@ -98,6 +100,7 @@ class Tensors:
             self._read_header(path, names)
 
     def _read_header(self, path: Path, promised: set[str] | None) -> None:
+        refuse_pointer(path)
         try:
             with safe_open(path, framework="numpy") as file:
                 names = set(file.keys())
@@ -111,7 +114,7 @@ class Tensors:
         except (SafetensorError, OSError, ValueError) as error:
             raise ArenaError(f"{path} is not a whole safetensors file ({error}): fetch or save it again") from None
         if promised is not None and promised - names:
-            missing = ", ".join(sorted(promised - names))
+            missing = few(sorted(promised - names))
             raise ArenaError(f"{path} lacks what {INDEX} says is in it: {missing}; fetch or save the model again")
 
     def read(self, name: str) -> np.ndarray:
@@ -134,7 +137,7 @@ def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
         )
         if pickled:
             raise ArenaError(
-                f"{folder} holds {', '.join(pickled)} only; weights are read from safetensors alone, as other formats "
+                f"{folder} holds {few(pickled)} only; weights are read from safetensors alone, as other formats "
                 "can run code: load it with transformers where you trust it and save_pretrained it"
             )
         raise ArenaError(f"{folder} holds no {WEIGHTS} and no {INDEX}: give the folder of a saved model")

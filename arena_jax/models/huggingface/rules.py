@@ -211,9 +211,27 @@ OTHER_HEADS = {
 }
 
 
+# What training leaves before, or inside, the names of a model it has wrapped: PyTorch's data parallelism, compilation,
+# sharding and recomputation; Lightning and the like, which keep a model as a field.
+_WRAPPED = re.compile(
+    r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
+)
+_FIELD = re.compile(r"^(?:(?:model|auto_model|net|backbone|\d+)\.)+")
+
+
+def unwrapped(name: str) -> str:
+    """A name without what wrapping the model in training left in it.
+
+    Example:
+        >>> unwrapped("module.bert.pooler.dense.bias"), unwrapped("_orig_mod.model.wte.weight")
+        ('bert.pooler.dense.bias', 'wte.weight')
+    """
+    return _FIELD.sub("", _WRAPPED.sub("", name))
+
+
 def plain_name(family: str, name: str) -> str:
-    """A name on disk without the family's prefix and with today's names of a norm's two vectors."""
-    name = name.removeprefix(PREFIX[family])
+    """A name on disk without wrapping, without the family's prefix and with today's names of a norm's two vectors."""
+    name = unwrapped(name).removeprefix(PREFIX[family])
     for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
         if name.endswith(old):
             name = name.removesuffix(old) + new

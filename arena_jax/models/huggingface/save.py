@@ -22,7 +22,7 @@ from arena_jax.models.huggingface.load import flatten
 from arena_jax.models.huggingface.rules import SPLIT, TRANSPOSE
 from arena_jax.models.transformer import Transformer, split
 
-_OURS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+_WEIGHT_FILES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -156,8 +156,8 @@ def to_tensors(model: Transformer) -> dict[str, np.ndarray]:
 
 def _bytes(size: int | str) -> int:
     if isinstance(size, str):
-        found = re.fullmatch(r"(\d+) ?([KMGT]B)", size.upper())
-        size = int(found[1]) * _UNITS[found[2]] if found else 0
+        match = re.fullmatch(r"(\d+) ?([KMGT]B)", size.upper())
+        size = int(match[1]) * _UNITS[match[2]] if match else 0
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ArenaError("max_shard_size must be a number of bytes, or text such as '500MB' or '5GB'")
     return size
@@ -211,7 +211,7 @@ def _move(temporary: Path, folder: Path, names: list[str]) -> None:
     # What is not ours stays: a tokenizer, a README. An earlier save's weights go, as an index beside them would be
     # ambiguous.
     for old in folder.iterdir():
-        if old.name in names or _OURS.fullmatch(old.name):
+        if old.name in names or _WEIGHT_FILES.fullmatch(old.name):
             continue
         if old.is_dir() and not old.is_symlink():
             shutil.copytree(old, temporary / old.name, symlinks=True, copy_function=_link)
@@ -233,8 +233,8 @@ def _link(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, other: Path) -> bool:
     """Swap two folders in one step, where the system can (Linux); False where it cannot, and nothing has happened."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     at_cwd, exchange = -100, 2
-    return rename is not None and not rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange)
+    return rename is not None and not rename(at_cwd, os.fsencode(first), at_cwd, os.fsencode(other), exchange)

@@ -1,0 +1,91 @@
+"""Parquet and Arrow files, read by pyarrow, with the class names that `datasets` writes into them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from arena_jax.config.errors import ArenaError
+from arena_jax.data.content import read_bytes
+from arena_jax.data.table import Table, check_names
+
+COLUMNAR = (".parquet", ".arrow", ".feather")
+
+
+def read_columnar(path: Path) -> Table:
+    """Read a Parquet file, or an Arrow file in either of its two forms; the first bytes say which.
+
+    Args:
+        path: of the file, packed or not.
+
+    Returns:
+        The table.
+
+    Raises:
+        ArenaError: it is neither, or damaged.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    content = read_bytes(path)
+    source = pyarrow.BufferReader(content)
+    try:
+        if content.startswith(b"PAR1"):
+            arrow = pyarrow.parquet.read_table(source)
+        elif content.startswith(b"ARROW1"):
+            arrow = pyarrow.ipc.open_file(source).read_all()
+        else:
+            arrow = pyarrow.ipc.open_stream(source).read_all()
+    except (pyarrow.ArrowException, OSError, ValueError, EOFError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ArenaError(
+            f"{path} is neither a whole Parquet nor a whole Arrow file ({first[:120]}): fetch or write it again"
+        ) from None
+    return arrow_table(arrow, str(path))
+
+
+def arrow_table(arrow: Any, where: str) -> Table:
+    """A table of pyarrow as one of ours.
+
+    Args:
+        arrow: of pyarrow.
+        where: the file or data set, for errors.
+
+    Returns:
+        The table.
+
+    Raises:
+        ArenaError: two columns of one name, or values that cannot be read.
+    """
+    import pyarrow
+
+    names = list(arrow.column_names)
+    check_names(where, names)
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise ArenaError(f"{where} has two columns '{twice}'; rename one")
+    index = [name for name in names if name.startswith("__index_level_")]  # what pandas leaves
+    try:
+        columns = {name: arrow.column(name).to_pylist() for name in names if name not in index}
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise ArenaError(
+            f"{where} holds values that cannot be read ({type(error).__name__}: {str(error)[:120]})"
+        ) from None
+    rows = [f"row {row}" for row in range(arrow.num_rows)]
+    return Table(columns, where, rows, _class_names(arrow.schema.metadata))
+
+
+def _class_names(metadata: Any) -> dict[str, tuple[str, ...]]:
+    """Names of classes by column, from what `datasets` keeps in a file's schema."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        names = {}
+        for column, feature in features.items():
+            inner = feature.get("feature", feature) if isinstance(feature, dict) else feature
+            inner = inner[0] if isinstance(inner, list) and inner else inner
+            if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
+                names[column] = tuple(str(name) for name in inner["names"])
+        return names
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}

@@ -1,0 +1,38 @@
+"""The files that a run reads, named so that it can be resumed from any directory and after its folder was moved."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+
+from arena_jax.config import ModelConfig, RunConfig
+from arena_jax.data.hub import DATA_SETS
+from arena_jax.data.sources import BUILT_IN
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """A configuration in which whatever names a file or folder here names it absolutely; ids of the Hub stay.
+
+    Args:
+        config: of a new run, as it was given in the current directory.
+
+    Example:
+        >>> from arena_jax.config import presets
+        >>> run = presets.get("joint-synthetic")
+        >>> with_absolute_paths(run) == run
+        True
+    """
+    name = config.data.name
+    if name not in BUILT_IN and name not in DATA_SETS and (os.path.exists(name) or glob.glob(name)):
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=os.path.abspath(name)))
+    return dataclasses.replace(config, models=tuple(map(_absolute_model, config.models)))
+
+
+def _absolute_model(model: ModelConfig) -> ModelConfig:
+    paths = {
+        field: os.path.abspath(value)
+        for field in ("checkpoint", "tokenizer")
+        if (value := getattr(model, field)) is not None and os.path.isdir(value)
+    }
+    return dataclasses.replace(model, **paths)

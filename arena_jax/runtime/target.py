@@ -1,0 +1,140 @@
+"""GPUs that are not here, as something to compile for: XLA needs a description of a GPU, and not the GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from arena_jax.config.errors import ArenaError
+from arena_jax.config.units import parse_memory
+from arena_jax.models.attention import compiling_for
+from arena_jax.runtime.gpus import Gpu, gpu
+from arena_jax.runtime.program import Program, compile_program
+
+# A card's memory is never all there: CUDA, its libraries and fragments take some.
+DEFAULT_BUDGET = 0.9
+# XLA begins to compute things again once a program passes this part of the memory that it believes in; a budget that is
+# to be filled is therefore told as this much more.
+_REMATERIALISES_AT = 0.8
+
+
+class Target(NamedTuple):
+    """Some GPUs of one kind.
+
+    Attributes:
+        gpu: their kind.
+        mesh: of them, with the axis ``"data"``; its devices compile and do not run.
+        budget: bytes that programs may take on each.
+    """
+
+    gpu: Gpu
+    mesh: Mesh
+    budget: int
+
+    def compile_program(self, function: Callable[..., Any], *arguments: Any) -> Program:
+        """Compile for these GPUs; as `arena_jax.runtime.compile_program`, and nothing can run the result here.
+
+        Args:
+            function: any, or an already jitted one.
+            *arguments: `jax.ShapeDtypeStruct` and the like. Those without a sharding lie whole on every GPU.
+
+        Returns:
+            The program. Its bytes are per GPU.
+        """
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        placed = jax.tree.map(functools.partial(_placed, whole=whole), arguments)
+        token = compiling_for.set("gpu")
+        try:
+            return compile_program(function, *placed)
+        finally:
+            compiling_for.reset(token)
+
+    def bytes_of(self, amount: str | float | int) -> int:
+        """Bytes of an amount of memory; a part is one of what each of these GPUs has."""
+        read = parse_memory(amount)
+        return int(read.amount * self.gpu.memory if read.of == "fraction" else read.amount)
+
+    def rows(self, *shape: int, dtype: Any, axis: int = 0) -> jax.ShapeDtypeStruct:
+        """An abstract array whose ``axis`` is dealt out over the GPUs.
+
+        Args:
+            *shape: of the whole array.
+            dtype: of its elements.
+            axis: which one; the GPUs' number divides it.
+        """
+        spec = PartitionSpec(*[None] * axis, "data")
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self.mesh, spec))
+
+
+def _placed(array: Any, whole: NamedSharding) -> jax.ShapeDtypeStruct:
+    sharding = getattr(array, "sharding", None)
+    on_mesh = isinstance(sharding, NamedSharding) and sharding.mesh == whole.mesh
+    dtype = getattr(array, "dtype", None) or jnp.result_type(array)
+    return jax.ShapeDtypeStruct(np.shape(array), dtype, sharding=sharding if on_mesh else whole)
+
+
+def target(name: str, *, gpus: int = 1, hosts: int = 1, memory_budget: str | float | int | None = None) -> Target:
+    """GPUs to compile for, described by name.
+
+    Needs the compiler of the extra ``plan`` (``pip install 'arena-jax[plan]'``, Linux), no GPU and no driver; set
+    ``JAX_PLATFORMS=cpu`` before JAX is used, or JAX complains of the missing driver.
+
+    Args:
+        name: a kind of GPU, see `arena_jax.runtime.gpus.gpu`.
+        gpus: how many.
+        hosts: over how many machines; divides ``gpus``.
+        memory_budget: what programs may take on each: bytes, ``"38GB"`` or a part; 90 % if not given.
+
+    Returns:
+        The target. ``largest_batch(step, arguments_at, "40GB", target=target("a100-40gb"))`` plans any jitted step.
+
+    Raises:
+        ArenaError: an unknown GPU, numbers that do not divide, or no compiler for GPUs here.
+    """
+    kind = gpu(name)
+    if gpus < 1 or hosts < 1 or gpus % hosts:
+        raise ArenaError(f"{gpus} GPUs cannot be dealt out over {hosts} machines; give a multiple")
+    amount = parse_memory(DEFAULT_BUDGET if memory_budget is None else memory_budget)
+    budget = int(amount.amount * kind.memory if amount.of == "fraction" else amount.amount)
+    if budget > kind.memory:
+        raise ArenaError(
+            f"a budget of {budget / 1e9:.1f} GB is more than a {kind.title} has, {kind.memory / 1e9:.1f} GB; give less"
+        )
+    text = kind.description(int(budget / _REMATERIALISES_AT))
+    try:
+        with quiet():
+            jax.devices()  # where JAX loads its plugins
+            description = topologies.get_topology_desc(
+                platform="cuda", target_config=text, topology=f"1x{hosts}x{gpus // hosts}"
+            )
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArenaError(
+            "planning for a GPU that is not here needs its compiler: pip install 'arena-jax[plan]' (Linux only, no GPU"
+            f" needed); JAX said: {first[:200]}"
+        ) from None
+    return Target(kind, Mesh(np.array(description.devices), ("data",), axis_types=(AxisType.Auto,)), budget)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Let nothing through to standard error, where the plugin's library says that it finds no driver."""
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
