@@ -148,6 +148,6 @@ def _table(path: Path, rows: list[Row], notes: tuple[str, ...]) -> Table:
 
 def _without_empty(rows: list[Row]) -> tuple[list[Row], list[str]]:
     """Leave lines of separators alone out, and count them."""
-    kept = [row for row in rows if any(field.strip() for field in row[1])]
+    filled = [row for row in rows if any(field.strip() for field in row[1])]
     empty = [number for number, fields in rows if not any(field.strip() for field in fields)]
-    return kept, [f"{len(empty):,} empty lines left out (first: line {empty[0]})"] if empty else []
+    return filled, [f"{len(empty):,} empty lines left out (first: line {empty[0]})"] if empty else []
