@@ -300,7 +300,7 @@ HEAD = (
     ),
     fault(
         "vocabulary bias left out",
-        f"{HEADS}:LanguageHead.features",
+        f"{HEADS}:LanguageHead.__call__",
         "return logits + ",
         "return logits + 0 * ",
         BERT,
