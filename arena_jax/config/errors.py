@@ -28,8 +28,11 @@ class ArenaError(ValueError):
 ArenaError.__module__ = "arena_jax"  # where people import it from, and what a traceback shows
 
 
+_FEW = 20  # names that a message lists
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The name that was probably meant, or a list of all there are.
+    """The name that was probably meant, or a list of the first twenty.
 
     Args:
         name: what was given.
@@ -46,7 +49,10 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """
     ordered = sorted(names)
     close = difflib.get_close_matches(name, ordered, n=1)
-    return f"did you mean '{close[0]}'?" if close else "known: " + (", ".join(ordered) or "none")
+    if close:
+        return f"did you mean '{close[0]}'?"
+    more = f", … ({len(ordered)} in all)" if len(ordered) > _FEW else ""
+    return "known: " + (", ".join(ordered[:_FEW]) or "none") + more
 
 
 def few(names: Iterable[object], most: int = 5) -> str:

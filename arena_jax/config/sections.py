@@ -181,6 +181,12 @@ class OptimizerConfig:
     )
     convergence_low: float | None = option(None, "smallest factor on a learning rate", unit="factor", above=0)
     convergence_high: float | None = option(None, "largest factor on a learning rate", unit="factor", above=0)
+    weights_follow: str = option(
+        "none",
+        "what the models' weights follow while training; validation: who has come further since the first evaluation"
+        " weighs more; none: nothing",
+        choices=("none", "validation"),
+    )
     freeze: tuple[str, ...] = option(
         (),
         "parts that stay as they are: MODEL/NAME/… by path, or MODEL:KIND with KIND embedding, attention, feed-forward,"
@@ -214,6 +220,11 @@ class OptimizerConfig:
             raise ArenaError(f"optimizer.convergence_low {low:g} is above convergence_high {high:g}; swap them")
         if resolved.convergence_slope == "studentized" and resolved.convergence_window == 2:
             raise ArenaError("optimizer.convergence_window is 2: a standard error needs at least 3 losses")
+        shares = resolved.share_alpha or resolved.synchronize_beta or self.form == "published"
+        if self.weights_follow != "none" and not shares:
+            raise ArenaError(
+                "optimizer.weights_follow does nothing where models share nothing: give share_alpha or synchronize_beta"
+            )
         for pattern in self.freeze:
             if not pattern.strip():
                 raise ArenaError("optimizer.freeze holds an empty name; write e.g. bert/embeddings or *:head")

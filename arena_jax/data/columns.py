@@ -73,8 +73,8 @@ def text_columns(table: Table) -> tuple[str | None, str | None]:
     """The column of the text, and that of the second text where there are two."""
     names = PARTS[CLASSIFICATION]["text"]
     single = _column(table, names[:1])
-    for first, other in PAIRS if single is None else ():
-        columns = _column(table, (first,)), _column(table, (other,))
+    for first, second in PAIRS if single is None else ():
+        columns = _column(table, (first,)), _column(table, (second,))
         if None not in columns:
             return columns
     single = single or _column(table, names[1:])
@@ -82,10 +82,10 @@ def text_columns(table: Table) -> tuple[str | None, str | None]:
         return single, _column(table, (f"{single}_pair", f"{single}2", f"{single}_b"))
     counted = {_plain(column): column for column in table.columns}
     for plain, column in counted.items():
-        for first, other in (("1", "2"), ("a", "b"), ("first", "second")):
+        for first, second in (("1", "2"), ("a", "b"), ("first", "second")):
             for partner in (
-                plain.removesuffix(first) + other if plain.endswith(first) else "",
-                other + plain.removeprefix(first) if plain.startswith(first) else "",
+                plain.removesuffix(first) + second if plain.endswith(first) else "",
+                second + plain.removeprefix(first) if plain.startswith(first) else "",
             ):
                 if (
                     partner in counted

@@ -131,7 +131,7 @@ def _index_field(whole: list[tuple[str, list[Line]]], width: int) -> int | None:
         for _, sentence in whole:
             numbers = [fields[field] for _, fields in sentence if re.fullmatch(r"\d{1,6}", fields[field])]
             others = [fields[field] for _, fields in sentence if not re.fullmatch(r"\d{1,6}", fields[field])]
-            if not numbers or any(not re.fullmatch(r"\d+[-.]\d+", other) for other in others):
+            if not numbers or any(not re.fullmatch(r"\d+[-.]\d+", scheme_before) for scheme_before in others):
                 break
             if [int(number) for number in numbers] != list(range(int(numbers[0]), int(numbers[0]) + len(numbers))):
                 break
@@ -168,9 +168,9 @@ def _tag_field(columns: dict[str, list[list[str]]], first: int, width: int) -> i
     if last - 1 <= first:
         return last
     before = {tag for row in columns[f"field {last}"] for tag in row}
-    scheme, other = scheme_of(tags), scheme_of(before)
-    if other is not None:
-        kinds = {other.read(tag)[1] for tag in before} - {""}
+    scheme, scheme_before = scheme_of(tags), scheme_of(before)
+    if scheme_before is not None:
+        kinds = {scheme_before.read(tag)[1] for tag in before} - {""}
         if tags <= {"O", "_", "-"} or (scheme is not None and {scheme.read(tag)[1] for tag in tags} - {""} <= kinds):
             return last - 1
     return last

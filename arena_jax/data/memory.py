@@ -95,7 +95,7 @@ def _table(source: Any, labels: Any, kind: type, package: str) -> Table:
     if all(isinstance(row, str) for row in source):
         columns = {"text": list(source)}
     elif all(isinstance(row, tuple) and len(row) == 2 and all(isinstance(text, str) for text in row) for row in source):
-        columns = {"text": [first for first, _ in source], "text_pair": [other for _, other in source]}
+        columns = {"text": [first for first, _ in source], "text_pair": [second for _, second in source]}
     elif all(isinstance(row, list | tuple) for row in source):
         columns = {"words": [list(row) for row in source]}
     else:

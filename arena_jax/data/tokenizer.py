@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arena_jax.config.agreement import TokenizerFacts
 from arena_jax.config.errors import ArenaError
-from arena_jax.config.git_lfs import refuse_pointer
 from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
+from arena_jax.data.tokenizer_files import check_files, check_vocabulary, lost_capitals, saved_settings
 
 if TYPE_CHECKING:
     import tokenizers
@@ -229,7 +228,7 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> T
     if (path.is_absolute() or name.startswith(".")) and not path.is_dir():
         raise ArenaError(f"no tokenizer folder at {name}; give a folder with tokenizer.json, or a Hugging Face id")
     if path.is_dir():
-        _check_files(path)
+        check_files(path)
     try:
         source = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
         backend = tokenizers.Tokenizer.from_str(source.backend_tokenizer.to_str())
@@ -248,10 +247,10 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> T
             f"no usable tokenizer '{name}' {where} ({type(error).__name__}: {what[0][:160] if what else ''}); "
             f"{advice}{near_here(name)}"
         ) from None
-    notes = [*_saved_settings(backend), *_letters(backend)]
+    notes = [*saved_settings(backend), *lost_capitals(backend)]
     backend.no_padding()
     backend.no_truncation()
-    _check_vocabulary(backend, special, name)
+    check_vocabulary(backend, special, name)
     if pad_token is not None:
         ids["pad"] = backend.token_to_id(pad_token)
         if ids["pad"] is None:
@@ -282,66 +281,6 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> T
         source=source,
         more_special=more_special,
     )
-
-
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
-
-
-def _check_files(folder: Path) -> None:
-    """Refuse a folder without a vocabulary: the library would make an empty tokenizer of its family."""
-    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    for name in (*_VOCABULARIES, "merges.txt", "tokenizer_config.json"):
-        if name in names:
-            refuse_pointer(folder / name)
-    vocabularies = [name for name in names if name in _VOCABULARIES or name.endswith(("-vocab.txt", "-vocab.json"))]
-    if not vocabularies:
-        raise ArenaError(
-            f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt nor vocab.json with merges.txt; copy "
-            "them there from where the model came from, or name a tokenizer (tokenizer=FOLDER or Hub id)"
-        )
-    if "vocab.json" in names and not names & {"tokenizer.json", "merges.txt"}:
-        raise ArenaError(f"{folder} holds vocab.json without merges.txt: copy it there from where the model came from")
-
-
-def _check_vocabulary(backend: tokenizers.Tokenizer, special: Sequence[str], name: str) -> None:
-    words = backend.get_vocab(with_added_tokens=True).keys() - set(special)
-    if not words:
-        raise ArenaError(
-            f"tokenizer '{name}' has no vocabulary beside its special tokens: its files are not complete; fetch "
-            "tokenizer.json, or vocab.txt, or vocab.json with merges.txt"
-        )
-    model = json.loads(backend.to_str()).get("model") or {}
-    if model.get("type") == "BPE" and not model.get("merges") and len(words) > 512:
-        raise ArenaError(
-            f"tokenizer '{name}' has {len(words):,} tokens and no merges, so that most can never occur: "
-            "fetch merges.txt or tokenizer.json again"
-        )
-
-
-def _saved_settings(backend: tokenizers.Tokenizer) -> list[str]:
-    notes = []
-    if backend.truncation:
-        length = backend.truncation.get("max_length")
-        notes.append(f"its file would cut texts at {length} tokens: not applied, max_length of the data decides")
-    if backend.padding:
-        notes.append("its file would pad texts: not applied, batches are padded as a whole")
-    return notes
-
-
-def _letters(backend: tokenizers.Tokenizer) -> list[str]:
-    """A vocabulary with capitals behind a normaliser that removes them: half of it can never occur."""
-    normalizer = backend.normalizer
-    if normalizer is None or normalizer.normalize_str("A") != "a":
-        return []
-    special = {token.content for token in backend.get_added_tokens_decoder().values()}
-    words = [word for word in backend.get_vocab(with_added_tokens=False) if word not in special and word[:1] != "["]
-    capital = sum(word != word.lower() for word in words)
-    if capital <= 0.02 * len(words):
-        return []
-    return [
-        f"it makes texts lower-case, but {capital:,} of its {len(words):,} tokens have capitals: is it cased? "
-        'then set "do_lower_case": false in tokenizer_config.json'
-    ]
 
 
 def encodings(backend: tokenizers.Tokenizer, texts: Sequence[Any], **options: Any) -> Iterator[tokenizers.Encoding]:

@@ -19,7 +19,7 @@ def run_step(
     step: Step,
     state: TrainState,
     batches: Mapping[str, Any],
-    active: Mapping[str, Any],
+    extra: Mapping[str, Mapping[str, Any]],
     *,
     batch_size: int,
     steps_taken: int,
@@ -33,7 +33,7 @@ def run_step(
         step: its ``accumulation`` may be changed.
         state: donated.
         batches: ``{model: batch}``.
-        active: ``{model: whether it takes part}``.
+        extra: handed to the optimizer: ``active={model: whether it takes part}``, ``weights={model: weight}``.
         batch_size: examples per model and step, over all devices.
         steps_taken: before this one.
         session: records it.
@@ -47,7 +47,7 @@ def run_step(
     """
     while True:
         try:
-            return step.run(state, step.place(batches), active=active)
+            return step.run(state, step.place(batches), **extra)
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error) or processes.several():  # the others would wait for this one
                 raise

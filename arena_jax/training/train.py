@@ -17,6 +17,7 @@ from arena_jax.training.build_optimizer import build_optimizer, learning_rate_me
 from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.microbatches import run_step
+from arena_jax.training.model_weights import ModelWeights
 from arena_jax.training.step import make_step
 
 
@@ -72,6 +73,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         if session.ended:
             return session.folder
         window, losses = MetricWindow(position.get("window")), position.get("losses", {})
+        model_weights = ModelWeights(config, position.get("model_weights"))
         step.accumulation = position.get("accumulation", step.accumulation)
         for name, stream in streams.items():
             if position:
@@ -93,9 +95,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 for name, rows in sorted(parts.validation.items())
             }
             seconds = time.perf_counter() - start - sum(program.seconds for program in record_programs())
-            epoch = step_count / steps_per_epoch
-            session.record("evaluation", step_count, epoch=epoch, split="validation", seconds=seconds, models=scores)
-            return {name: metrics["loss"] for name, metrics in scores.items()}
+            losses = {name: metrics["loss"] for name, metrics in scores.items()}
+            model_weights.follow(losses)
+            details = {"split": "validation", "seconds": seconds, "models": scores, **model_weights.record()}
+            session.record("evaluation", step_count, epoch=step_count / steps_per_epoch, **details)
+            return losses
 
         def save(*, regular: bool = True) -> None:
             window.flush()
@@ -104,6 +108,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 "streams": {name: stream.state() for name, stream in streams.items()},
                 "window": window.state(),
                 "losses": losses,
+                "model_weights": model_weights.state(),
                 "accumulation": step.accumulation,
             }
             session.save(step_count, state, reached, losses=losses, over=step_count == total_steps, regular=regular)
@@ -121,9 +126,9 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             batches = {
                 name: stream.next(training.batch_size, step.accumulation[name]) for name, stream in streams.items()
             }
-            active = session.divergence.active
+            extra: dict[str, Any] = {"active": session.divergence.active, **model_weights.arguments()}
             state, metrics = run_step(
-                step, state, batches, active, batch_size=training.batch_size, steps_taken=step_count, session=session
+                step, state, batches, extra, batch_size=training.batch_size, steps_taken=step_count, session=session
             )
             window.add(metrics, rows=training.batch_size, compiled=record_programs())
             step_count += 1

@@ -101,9 +101,9 @@ def multi_model_adamw(
     ``slope``               "signed"                    "absolute"                    "absolute"
     ======================  ==========================  ============================  =================================
 
-    Why ``window`` is 0 by default: the slope of a loss per update is of the order of 1e-3, so that Algorithm 3 changes
-    rates by tenths of a percent; made free of the loss's scale (``slope="studentized"``) it acts, and gains nothing
-    that could be measured (benchmarks/results/convergence.md).
+    Why ``window`` is 0 by default: the slope of a loss per update is of the order of 1e-3, so that Algorithm 3 changed
+    the models' rates on SST-2 by under 0.2 %, which is nothing. ``slope="studentized"`` is free of the loss's scale;
+    whether it helps has not been measured (``benchmarks/convergence.py`` does), so it is there to be asked for.
 
     Args:
         learning_rate: a number, which is warmed up and decays; a schedule ``count -> rate``, which stands for the whole

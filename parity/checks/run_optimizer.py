@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Hashable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from arena_jax import transforms
 from arena_jax.arena.rates import learning_rate
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
+from arena_jax.training.model_weights import ModelWeights
 from parity.case import precision
 from parity.ensemble import WEIGHTS, ensemble
 from parity.measure import Measurement, compare
@@ -63,10 +65,11 @@ VARIANTS = {
         OptimizerConfig(
             **OPEN, b1=0.8, b2=0.97, amsgrad=True, weight_decay=0.05, max_gradient_norm=0.7, decay="linear",
             share_alpha=0.3, share_every=2, synchronize_beta=0.2, synchronize_every=7, convergence_window=9,
-            convergence_slope="signed",
+            convergence_slope="signed", correspondence="by_kind",
         ),
         {**DEFAULT, "betas": (0.8, 0.97), "amsgrad": True, "weight_decay": 0.05, "clip": 0.7, "decay": "linear",
-         "alpha": 0.3, "share_every": 2, "beta": 0.2, "sync_every": 7, "window": 9, "slope": "signed"},
+         "alpha": 0.3, "share_every": 2, "beta": 0.2, "sync_every": 7, "window": 9, "slope": "signed",
+         "key": algorithms.type_and_shape},
     ),
     "default, studentized": Variant(
         OptimizerConfig(**OPEN, convergence_window=20, convergence_slope="studentized"),
@@ -147,6 +150,40 @@ def run(dtype: str, variant: str) -> Iterator[Measurement]:
         yield from compared(dtype, optimizer, reference_of(VARIANTS[variant].reference), lambda step: {})
 
 
+def validation(dtype: str, variant: str) -> Iterator[Measurement]:
+    """A run's whose weights follow validation: evaluated every ten steps, by the object that a run asks."""
+    with precision(dtype):
+        open_config = dataclasses.replace(VARIANTS[variant].config, weights_follow="validation")
+        config = config_of(open_config)
+        optimizer = build_optimizer(config, STEPS)
+        ours, generator = ModelWeights(config), np.random.default_rng(12)
+        by_hand, first = dict(WEIGHTS), dict[str, float]()
+
+        def each_step(step: int) -> dict[str, dict[str, float]]:
+            nonlocal by_hand, first
+            if step % 10 == 9:
+                losses = losses_of(4 * step, generator)
+                first = first or losses
+                by_hand = algorithms.validation_weights(WEIGHTS, first, losses)
+                ours.follow(losses)
+                resumed = ModelWeights(config, json.loads(json.dumps(ours.state())))
+                assert resumed.state() == ours.state()
+            return {"weights": ours.current}
+
+        both, reference = reference_of(VARIANTS[variant].reference)
+        step_of_reference = reference.step
+
+        def step_by_hand(*, losses: Any, weights: Any) -> None:
+            measured.append((dict(weights), dict(by_hand)))
+            step_of_reference(losses=losses, weights=by_hand)
+
+        measured: list[tuple[dict[str, float], dict[str, float]]] = []
+        reference.step = step_by_hand  # type: ignore[method-assign, assignment]
+        yield from compared(dtype, optimizer, (both, reference), each_step)
+        for number, (found, wanted) in enumerate(measured, 1):
+            yield from compare({n: np.asarray(w) for n, w in found.items()}, wanted, f"weights of step {number}: ")
+
+
 def competition(dtype: str, decay: str) -> Iterator[Measurement]:
     """A competition's: learning rates arrive with every update, by the function that a competition calls."""
     with precision(dtype):
@@ -177,6 +214,9 @@ def checks() -> list[Check]:
     rows = []
     for variant in VARIANTS:
         rows.append(Check("run's optimizer", ALL, variant, "float64", partial(run, "float64", variant), 1e-10))
+    for variant in ("default", "published"):
+        task = f"{variant}, weights follow validation"
+        rows.append(Check("run's optimizer", ALL, task, "float64", partial(validation, "float64", variant), 1e-10))
     for decay in ("cosine", "linear"):
         task = f"competition, {decay}"
         rows.append(Check("run's optimizer", ALL, task, "float64", partial(competition, "float64", decay), 1e-10))

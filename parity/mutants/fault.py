@@ -29,7 +29,8 @@ class Mutant:
         name: what is wrong, in words.
         where: "module:function" or "module:Class.method", inside arena_jax.
         edits: (text that stands there once, what stands there instead), each.
-        checks: names of checks, asked in this order until one fails.
+        checks: names of checks, asked in this order until one fails; or a pytest node, "tests/…/test_x.py::test_y",
+            which is run in a process of its own with the fault in it.
     """
 
     name: str
@@ -48,7 +49,7 @@ def function_of(where: str) -> FunctionType:
     found: Any = importlib.import_module(f"arena_jax.{module}")
     for name in path.split("."):
         found = inspect.getattr_static(found, name)
-    found = inspect.unwrap(found)
+    found = inspect.unwrap(found.fget if isinstance(found, property) else found)
     if not isinstance(found, FunctionType):
         raise OutdatedMutant(f"arena_jax.{where} is no function")
     return found

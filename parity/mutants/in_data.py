@@ -29,8 +29,8 @@ MUTANTS = (
     fault(
         "words counted once",
         "training.squad:answer_scores",
-        "Counter(ours.split())",
-        "Counter(set(ours.split()))",
+        "Counter(predicted.split())",
+        "Counter(set(predicted.split()))",
         ANSWERS,
     ),
     fault("an answer may end before it starts", "training.squad:Answers.add", "(length >= 0) & ", "", SPANS),

@@ -258,14 +258,14 @@ ATTENTIONS = (
 HEAD = (
     fault(
         "pooler without tanh",
-        f"{HEADS}:apply_head",
-        "jnp.tanh(model.pooler(hidden[:, 0]))",
-        "model.pooler(hidden[:, 0])",
+        f"{HEADS}:label_logits",
+        "jnp.tanh(pooler(hidden[:, 0]))",
+        "pooler(hidden[:, 0])",
         BERT_CLASS,
     ),
     fault(
         "RoBERTa classifies by its last token",
-        f"{HEADS}:apply_head",
+        f"{HEADS}:label_logits",
         "head.dense(dropout(hidden[:, 0], rate, first))",
         "head.dense(dropout(hidden[:, -1], rate, first))",
         ROBERTA_CLASS,
@@ -286,9 +286,9 @@ HEAD = (
     ),
     fault(
         "norm of the language head left out",
-        f"{HEADS}:LanguageHead.__call__",
-        "self.norm(activation(self.activation)(self.transform(x)))",
-        "activation(self.activation)(self.transform(x))",
+        f"{HEADS}:LanguageHead.features",
+        "self.norm(activation(self.activation)(self.transform(hidden)))",
+        "activation(self.activation)(self.transform(hidden))",
         BERT,
     ),
     fault(
@@ -318,8 +318,8 @@ GATES = (
     fault(
         "an open part gives its mean as well",
         "models.gates:gate",
-        "each * z + (1 - each) * jnp",
-        "each * z + jnp",
+        "factors * z + (1 - factors) * jnp",
+        "factors * z + jnp",
         "gates/gpt2/causal-lm/float64",
     ),
     fault(

@@ -90,8 +90,8 @@ MUTANTS = (
     fault(
         "places that hide nothing are scored",
         f"{OBJECTIVES}:masked_token",
-        "token_sums(model, chosen, masked.targets, masked.weight,",
-        "token_sums(model, chosen, masked.targets, jnp.ones_like(masked.weight),",
+        "token_sums(model, hidden_tokens, masked.targets, masked.weight,",
+        "token_sums(model, hidden_tokens, masked.targets, jnp.ones_like(masked.weight),",
         MASKED,
     ),
     fault(

@@ -15,11 +15,11 @@ SYNCHRONISATION, RATE = "synchronisation/all/paper/float64", "convergence rate/a
 PAPER, PUBLISHED = "optimizer steps/all/paper/float64", "optimizer steps/all/published-code/float64"
 PLAIN, CLIPPED = (f"optimizer steps/all/{v}/float64" for v in ("paper, nothing shared", "published-code, clipped"))
 AMSGRAD = "optimizer steps/all/paper, AMSGrad/float64"
-MIX, DRAW = "(1 - alpha) * own + alpha * pool.value", "step + beta * (pool.value - (old + step))"
+MIX, DRAW = "(1 - alpha) * gradient + alpha * pool.value", "step + beta * (pool.value - (old + step))"
 
 MUTANTS = (
-    fault("α and 1 − α exchanged", SHARE, MIX, "alpha * own + (1 - alpha) * pool.value", SHARING),
-    fault("shared gradient added, not mixed", SHARE, MIX, "own + alpha * pool.value", SHARING),
+    fault("α and 1 − α exchanged", SHARE, MIX, "alpha * gradient + (1 - alpha) * pool.value", SHARING),
+    fault("shared gradient added, not mixed", SHARE, MIX, "gradient + alpha * pool.value", SHARING),
     fault("weights left out of the pool", f"{POOLS}:pooled", "jnp.asarray(weights[part.model], dtype)", "1.0", SHARING),
     fault("weights normalised in the paper's form", SHARE, "normalize=normalize", "normalize=True", SHARING),
     fault(

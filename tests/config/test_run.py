@@ -85,6 +85,14 @@ def test_presets_known_to_the_configuration_are_those_of_the_models_package():
         (lambda: OptimizerConfig(b1=1), "must be below 1"),
         (lambda: OptimizerConfig(convergence_window=9, convergence_low=2), "swap them"),
         (lambda: OptimizerConfig(convergence_low=0.9), "convergence_low does nothing while"),
+        (
+            lambda: OptimizerConfig(share_alpha=0.0, synchronize_beta=0.0, weights_follow="validation"),
+            "weights_follow does nothing where models share nothing",
+        ),
+        (
+            lambda: dataclasses.replace(presets.arena_small(), optimizer=OptimizerConfig(weights_follow="validation")),
+            "a competition's model weights stay",
+        ),
         (lambda: OptimizerConfig(momentum=0.9), "momentum is given, and adamw has none"),
         (lambda: OptimizerConfig(inner="lion", epsilon=0.1), "epsilon is given, and lion has none"),
         (lambda: OptimizerConfig(inner="lion", amsgrad=True), "amsgrad belongs to adamw"),
