@@ -1,6 +1,7 @@
 """Every test runs strictly: warnings are errors, silent rank promotion raises, and 8 CPU devices are visible."""
 
 import os
+from pathlib import Path
 
 # Before jax is imported: the tests of several devices need them, all others use the first.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -10,12 +11,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # What one test has compiled, all others take from disk: those of the other process, those that start processes, and
 # those of the next run. The key of a program is its text, the versions and the flags; `make clean` removes them.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.path.dirname(__file__), "..", ".venv", "programs"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".venv" / "programs"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import hypothesis
 import jax

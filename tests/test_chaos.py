@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
         ("--kills", "1", "--kind", "joint"),
-        pytest.param(("--kills", "4"), marks=pytest.mark.slow),
+        ("--kills", "4"),
     ],
 )
 def test_killed_runs_go_on_to_the_bit(words):

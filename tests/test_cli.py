@@ -265,7 +265,7 @@ def test_help_says_what_a_form_means_for_a_field_that_is_left_open(capsys):
     assert "from the pool of all models; 0: no sharing (fraction) [0.2]" in told
     optimizer = told.split("optimizer: how")[1].split("training: ")[0]
     assert "[depends on the optimizer: muon 0.95, sgd 0.9]" in told
-    assert optimizer.count("[none]") == 1, "nothing is frozen"
+    assert optimizer.count("[none]") == 2, "weights follow nothing, and nothing is frozen"
     assert "before sharing; 0: no clipping (gradient norm) [1]" in page("train", "joint-sst2")
 
 

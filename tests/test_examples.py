@@ -29,6 +29,7 @@ def test_joint_training(capsys, monkeypatch):
     assert out.count("accuracy") == 3
 
 
+@pytest.mark.slow
 def test_fine_tune(capsys, monkeypatch, tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
@@ -41,6 +42,7 @@ def test_fine_tune(capsys, monkeypatch, tmp_path):
         assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
+@pytest.mark.slow
 def test_several_devices(capsys, monkeypatch):
     out = run("several_devices.py", capsys, monkeypatch, "--steps", 1)
     one, eight = re.findall(r"gpt2 loss ([\d.]+)  roberta loss ([\d.]+)", out)

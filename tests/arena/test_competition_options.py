@@ -143,6 +143,7 @@ def test_a_device_too_small_for_the_compiler_is_an_error_of_one_line(tmp_path, m
         train(tiny(), tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_two_devices_compute_what_one_does(tmp_path):
     """The same rows in the same steps: twice the devices at half the batch."""
     runs = [
@@ -165,6 +166,7 @@ def equal_steps(optimizer, folder):
     return train(tiny({"batch_sizes": (4,), "round_scale": 2, "policy": "static"}, optimizer), folder)
 
 
+@pytest.mark.slow
 def test_equal_steps_of_equal_batches_are_joint_training(tmp_path):
     """Sharing, synchronisation and convergence on: a step of each model a round, against the loop of joint training."""
     run = equal_steps(SHARING, tmp_path / "arena")

@@ -21,6 +21,7 @@ def trouble(run, what):
     return [record for record in read(run) if record["kind"] == "trouble" and record["what"] == what]
 
 
+@pytest.mark.slow
 def test_a_model_that_runs_out_of_memory_steps_down_and_loses_no_row(tmp_path):
     config, batches = tiny(), []
 

@@ -34,6 +34,7 @@ def to_first(history):
     return [0.95, 0.05]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("after", "late"), [(0, 4), (2, 2)])
 def test_a_size_that_is_not_compiled_when_it_is_due_is_deferred_and_nobody_waits(after, late, tmp_path):
     compiler = HeldBack()

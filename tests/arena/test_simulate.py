@@ -69,6 +69,7 @@ def test_best_fixed_choice_of_straight_curves_is_everything_on_the_steepest():
     np.testing.assert_allclose(best, [-2], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_default_is_never_much_worse_than_static():
     """The full table is benchmarks/policies.py; here the cases that broke every other policy."""
     for case in ("late bloomer", "plateau", "overfits"):

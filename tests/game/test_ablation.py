@@ -90,6 +90,7 @@ def test_means_are_over_the_real_tokens(played, gpt2, probe):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_closed_gate_is_the_product_with_the_output_map(zeroed):
     """dL/dg = <W_O,i, dL/dW_O,i> for zero ablation: the identity that makes one backward pass enough."""
     slopes = jax.jit(jax.grad(zeroed.loss))(jnp.ones(N))

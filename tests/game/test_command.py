@@ -31,6 +31,7 @@ def run(*words):
     return main(["game", *map(str, words)])
 
 
+@pytest.mark.slow
 def test_analyze_writes_a_record_and_figures(folder, tmp_path, capsys):
     options = "--data synthetic-sentiment --sequences 4 --groups 2 --windows 2 --window-steps 1 --evaluations 60"
     assert run("analyze", folder, *options.split(), "--output", tmp_path) == 0

@@ -235,6 +235,7 @@ def test_a_stopped_study_goes_on_and_another_plan_is_refused(tmp_path: Path) -> 
         Study(Plan(**{**PLAN.__dict__, "seeds": (9, 9, 9)}), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_real_training_with_moves_says_what_it_cost(tmp_path: Path, corpus: Corpus) -> None:
     study = Study(PLAN, tmp_path)
     study.corpus = corpus

@@ -42,6 +42,7 @@ def test_floors(papers):
     assert all(text in source for text, source in zip(floors["random sentence"], papers.sentences, strict=True))
 
 
+@pytest.mark.slow
 def test_the_likeliest_tokens_are_written(papers, writer):
     model, tokenizer = writer
     written = summaries.summarize(model, tokenizer, papers, tokens=5, batch_size=4)

@@ -73,6 +73,7 @@ def close(a, b, tolerance):
         assert np.abs(x - y).max() <= tolerance * max(np.abs(y).max(), 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert-tiny", "gpt2-tiny"])  # RoBERTa's blocks are BERT's
 def test_options_of_the_computation_agree(built, name):
     config, params, ids, mask = built[name]

@@ -38,6 +38,7 @@ def tiny():
     return config.from_dict(values)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path):
     """Weights, dropout, order of the data, optimizer: 6 steps of BERT with dropout, and everything recorded."""
     config.save(tiny(), tmp_path / "config.json")

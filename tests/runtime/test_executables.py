@@ -97,6 +97,7 @@ def run(programs, step, size):
     return programs("m", size, step.init().params["m"], placed, 0)
 
 
+@pytest.mark.slow
 def test_an_evicted_size_is_compiled_again_when_it_is_chosen(programs, step):
     sizes = [search(programs, megabytes)[0].batch_size for megabytes in (1, 2, 3, 4, 6, 8)]
     assert sizes == list(SIZES)

@@ -149,6 +149,7 @@ def broken(place):
     return said, time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(place, alone):
     said = launch(place, 2, 2, "train", "--config", place / "config.json", "--output", place / "two")
     succeeded(said)

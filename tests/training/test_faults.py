@@ -109,6 +109,7 @@ def without_dropout(**training):
     return dataclasses.replace(config, models=tuple(dataclasses.replace(one, dropout=0.0) for one in config.models))
 
 
+@pytest.mark.slow
 def test_out_of_memory_the_step_is_repeated_in_smaller_parts(tmp_path, monkeypatch):
     def run_out():
         raise jax.errors.JaxRuntimeError(FULL)
@@ -174,6 +175,7 @@ def test_the_end_is_written_once(finished, tmp_path):
     assert (run / FILE).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_no_run_and_tears_no_line(tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.mkdir()
