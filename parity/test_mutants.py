@@ -15,7 +15,7 @@ def case(mutant: mutants.Mutant) -> Any:
     return pytest.param(mutant, id=mutant.name, marks=[pytest.mark.slow] if slow else [])
 
 
-@pytest.mark.parametrize("mutant", map(case, mutants.ALL))
+@pytest.mark.parametrize("mutant", [case(mutant) for mutant in mutants.ALL])
 def test_fault_is_caught(mutant: mutants.Mutant) -> None:
     outcome = mutants.run_one(mutant)
     assert outcome.caught, f"nobody noticed: {mutant.name} ({outcome.how})"
