@@ -26,12 +26,13 @@ _PACKAGES = (
     "game",
     "reports",
 )
-__all__ = ["ArenaError", *_PACKAGES]
+_MODULES = {name: f"arena_jax.{name}" for name in _PACKAGES} | {"presets": "arena_jax.config.presets"}
+__all__ = ["ArenaError", *_MODULES]
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _PACKAGES:
-        return importlib.import_module(f"arena_jax.{name}")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'arena_jax' has no attribute '{name}'")
 
 
