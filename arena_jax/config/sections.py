@@ -303,10 +303,7 @@ class TrainingConfig:
     )
     remat: bool = option(False, "compute activations again in the backward pass instead of keeping them")
     attention: str = option(
-        "xla",
-        "who computes attention: XLA, or cuDNN's fused kernel (NVIDIA GPUs, bfloat16, attention_dropout 0; never run on"
-        " one here)",
-        choices=("xla", "cudnn"),
+        "xla", "who computes it: XLA, or cuDNN (NVIDIA, bfloat16, attention_dropout 0)", choices=("xla", "cudnn")
     )
     devices: int | None = option(None, "how many devices share each batch; all if not given", unit="devices", low=1)
     figures: bool = option(True, "draw figures at the end")

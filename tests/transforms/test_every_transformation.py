@@ -155,21 +155,23 @@ def test_an_inactive_model_may_hold_nan_and_leaves_no_trace(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), everyone, plain)
 
 
-@pytest.mark.parametrize("sick", ["ant", "bee"])
-def test_a_sick_model_moves_no_bit_of_the_others(name, sick):
+@pytest.mark.parametrize("diverged", ["ant", "bee"])
+def test_a_diverged_model_moves_no_bit_of_the_others(name, diverged):
     """NaN or infinity in a model that is left out; against a run in which its numbers were finite, and left out too.
 
     As the training step does it: what is non-finite makes the model inactive, and a gradient that an optimizer without
     `active` would see is 0.
     """
     optimizer = TABLE[name]()
-    well = "bee" if sick == "ant" else "ant"
+    healthy = "bee" if diverged == "ant" else "ant"
     knows_active = not name.startswith("scale_by_adam")
 
     def step(gradients, state, params, losses):
         norms = {model: optax.tree.norm(gradients[model]) for model in params}
         active = {model: jnp.isfinite(losses[model]) & jnp.isfinite(norms[model]) for model in params}
-        active[sick] = active[sick] & False  # in the run it is compared with, it is left out with finite numbers
+        active[diverged] = (
+            active[diverged] & False
+        )  # in the run it is compared with, it is left out with finite numbers
         if not knows_active:
             keep = lambda g, on: jnp.where(on, g, 0).astype(g.dtype)  # noqa: E731
             gradients = {m: jax.tree.map(lambda g, m=m: keep(g, active[m]), gradients[m]) for m in params}
@@ -183,16 +185,16 @@ def test_a_sick_model_moves_no_bit_of_the_others(name, sick):
         state = optimizer.init(params)
         for seed in (1, 2, 3):
             gradients, losses = tree(seed), dict(LOSSES)
-            if seed != 2:  # sick, well (but left out alike), sick
+            if seed != 2:  # diverged, well (but left out alike), diverged
                 if "gradient" in where:
-                    gradients[sick] = jax.tree.map(lambda leaf: jnp.full_like(leaf, bad), gradients[sick])
+                    gradients[diverged] = jax.tree.map(lambda leaf: jnp.full_like(leaf, bad), gradients[diverged])
                 if "loss" in where:
-                    losses[sick] = bad
+                    losses[diverged] = bad
             params, state = step(gradients, state, params, losses)
         return params, state
 
     absent = end()
-    moved = zip(jax.tree.leaves(absent[0][well]), jax.tree.leaves(tree()[well]), strict=True)
+    moved = zip(jax.tree.leaves(absent[0][healthy]), jax.tree.leaves(tree()[healthy]), strict=True)
     assert any(np.any(a != b) for a, b in moved)
     for bad in (np.nan, np.inf, -np.inf):
         for where in (("gradient",), ("loss",), ("gradient", "loss")):
