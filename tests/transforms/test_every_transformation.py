@@ -169,9 +169,7 @@ def test_a_diverged_model_moves_no_bit_of_the_others(name, diverged):
     def step(gradients, state, params, losses):
         norms = {model: optax.tree.norm(gradients[model]) for model in params}
         active = {model: jnp.isfinite(losses[model]) & jnp.isfinite(norms[model]) for model in params}
-        active[diverged] = (
-            active[diverged] & False
-        )  # in the run it is compared with, it is left out with finite numbers
+        active[diverged] = active[diverged] & False  # the run compared with leaves it out, finite
         if not knows_active:
             keep = lambda g, on: jnp.where(on, g, 0).astype(g.dtype)  # noqa: E731
             gradients = {m: jax.tree.map(lambda g, m=m: keep(g, active[m]), gradients[m]) for m in params}
@@ -185,7 +183,7 @@ def test_a_diverged_model_moves_no_bit_of_the_others(name, diverged):
         state = optimizer.init(params)
         for seed in (1, 2, 3):
             gradients, losses = tree(seed), dict(LOSSES)
-            if seed != 2:  # diverged, well (but left out alike), diverged
+            if seed != 2:  # diverged, healthy (but left out alike), diverged
                 if "gradient" in where:
                     gradients[diverged] = jax.tree.map(lambda leaf: jnp.full_like(leaf, bad), gradients[diverged])
                 if "loss" in where:
