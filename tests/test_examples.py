@@ -23,6 +23,7 @@ def test_transformations_alone(capsys, monkeypatch):
     assert all(last < first for first, last in zip(losses[0], losses[-1], strict=True))
 
 
+@pytest.mark.slow
 def test_joint_training(capsys, monkeypatch):
     out = run("joint_training.py", capsys, monkeypatch, "--steps", 2)
     assert all(f"{family} loss" in out for family in ("bert", "gpt2", "roberta"))

@@ -59,6 +59,7 @@ def test_models_compete_by_the_loss_of_an_evaluation_of_your_own(tmp_path):
     assert "accuracy" in records(run, "evaluation")[0]["models"]["bert"]
 
 
+@pytest.mark.slow
 def test_of_many_sizes_four_live_and_the_evicted_are_compiled_again(tmp_path):
     """Shares that go through all candidate sizes and back."""
     turns = iter(range(100))
@@ -184,6 +185,7 @@ def test_without_sharing_the_parameters_are_others(tmp_path):
         assert_close(*(final_state(run).params for run in runs), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_without_steps_left_is_not_moved_by_those_who_share(tmp_path):
     """The pools hold all who still step, and nobody else: a model that rests keeps its parameters to the bit."""
     updates = []  # who stepped, and the parameters after; first those before any step

@@ -49,6 +49,7 @@ def test_a_model_that_runs_out_of_memory_steps_down_and_loses_no_row(tmp_path):
         np.testing.assert_array_equal(batch, stream.next(2)["input_ids"])
 
 
+@pytest.mark.slow
 def test_out_of_memory_at_the_smallest_size_names_the_model(tmp_path):
     config = tiny()
 

@@ -83,6 +83,7 @@ def test_a_quadrature_that_misses_its_sum_is_told():
     assert "miss their sum v(N) − v(∅) by -6.1%" in told
 
 
+@pytest.mark.slow
 def test_prune_and_grow_write_folders(folder, tmp_path, capsys):
     common = ("--data", "synthetic-sentiment", "--sequences", "4")
     # 1 of 12 players: the other block stays as wide as it was.

@@ -99,6 +99,7 @@ def test_without_the_compiler_one_line_says_what_to_install(capsys):
     assert "pip install 'arena-jax[plan]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_plan_is_of_the_step_that_trains():
     """The reference is the program of a real step, compiled for real arrays."""
     config, target = tiny(), cpus()

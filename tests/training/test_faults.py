@@ -95,6 +95,7 @@ def test_a_diverged_model_goes_back_then_is_frozen_and_an_interruption_changes_n
     assert kinds[0] == kinds[1]
 
 
+@pytest.mark.slow
 def test_a_diverged_model_is_frozen_or_stops_the_run_as_configured(tmp_path, monkeypatch):
     spoil(monkeypatch)
     run = training.train(tiny(max_nonfinite_steps=2, on_nonfinite="freeze"), tmp_path / "freeze")
