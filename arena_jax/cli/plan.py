@@ -15,6 +15,7 @@ from arena_jax.cli.train import base
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.model import MODEL_PRESETS
+from arena_jax.config.standard_error import quiet
 
 if TYPE_CHECKING:
     from arena_jax.reports.document import Block
@@ -68,10 +69,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    config = configuration(arguments)
     # The compiler needs no GPU, but JAX would look for one and complain.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA says of each size by how much it is too large
+    with quiet():
+        import jax
+
+        jax.devices()
+    config = configuration(arguments)
     if sys.platform != "linux" or importlib.util.find_spec("jax_cuda12_plugin") is None:
         raise ArenaError(
             "a plan needs XLA's compiler for GPUs: pip install 'arena-jax[plan]' (Linux only, no GPU needed)"
@@ -140,7 +145,7 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
 def _vocabulary(name: str) -> int:
     from arena_jax.models import preset
 
-    return preset(name).vocab_size
+    return max(300, preset(name).vocab_size)  # the least that a run takes
 
 
 def described(config: RunConfig, where: Target, needs: list[Need], tried: list[Variant]) -> list[Block]:

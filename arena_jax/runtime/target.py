@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +13,7 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.standard_error import quiet
 from arena_jax.config.units import parse_memory
 from arena_jax.models.attention import compiling_for
 from arena_jax.runtime.gpus import Gpu, gpu
@@ -124,17 +122,3 @@ def target(name: str, *, gpus: int = 1, hosts: int = 1, memory_budget: str | flo
             f" needed); JAX said: {first[:200]}"
         ) from None
     return Target(kind, Mesh(np.array(description.devices), ("data",), axis_types=(AxisType.Auto,)), budget)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Let nothing through to standard error, where the plugin's library says that it finds no driver."""
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(standard_error, 2)
-        os.close(standard_error)
