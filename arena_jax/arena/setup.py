@@ -25,9 +25,9 @@ from arena_jax.runtime.executables import Calibrate, Executables
 from arena_jax.runtime.memory import format_bytes, parse_bytes, tree_bytes
 from arena_jax.training import evaluation
 from arena_jax.training.build import Parts, build_parts
-from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
+from arena_jax.training.build_step import build_step
 from arena_jax.training.state import TrainState
-from arena_jax.training.step import Step, make_step
+from arena_jax.training.step import Step
 
 Evaluate = Callable[..., dict[str, float]]
 Moment = Literal["round", "step", "before swap", "after swap", "before reallocation", "after reallocation"]
@@ -121,16 +121,7 @@ def build_setup(
 
     # ---- devices, optimizer, step ----
     mesh = make_mesh(training.devices)
-    step = make_step(
-        parts.models,
-        build_optimizer(config, None),  # its learning rates arrive with the update
-        parts.objectives,
-        mesh=mesh,
-        seed=training.seed,
-        gradient_norms=True,
-        skip_nonfinite=True,
-        report=learning_rate_metrics,
-    )
+    step = build_step(config, parts.models, parts.objectives, total_steps=None, mesh=mesh)
     state = step.init()
 
     # ---- memory ----

@@ -21,6 +21,11 @@ from arena_jax.models.layers import Linear, dropout
 compiling_for: ContextVar[str | None] = ContextVar("compiling_for", default=None)
 
 
+def drops_weights(config: TransformerConfig, key: Array | None) -> bool:
+    """Whether attention weights are dropped, which the library functions cannot do: attention is then written out."""
+    return key is not None and config.attention_dropout > 0
+
+
 class Attention(nnx.Module):
     """softmax(Q Kᵀ · s + mask) V per head (:meth:`mix`), then one output map (:meth:`join`).
 
@@ -55,15 +60,12 @@ class Attention(nnx.Module):
         query, keys, values = (part(x).reshape(heads) for part in (self.query, self.key, self.value))
         wide = jnp.promote_types(x.dtype, jnp.float32)
         scale = self.scale(layer, wide)
-        dropping = key is not None and config.attention_dropout > 0  # the library functions cannot drop weights
+        dropping = drops_weights(config, key)
         if dropping and config.attention == "cudnn":
             raise ArenaError(
                 f"attention='cudnn' cannot drop attention weights, and attention_dropout is {config.attention_dropout}:"
                 " set it to 0, or use attention='xla'"
             )
-        if mask is not None and mask.ndim == 1 and dropping:
-            mask = jnp.arange(x.shape[1], dtype=jnp.int32)[None, None, None, :] < mask[:, None, None, None]
-            mask = mask & jnp.tril(jnp.ones((x.shape[1],) * 2, bool))[None, None] if config.causal else mask
         if config.attention != "xla" and not dropping:
             mixed = _library_attention(config, (query * scale).astype(x.dtype), keys, values, mask)
             return mixed.reshape(joined)

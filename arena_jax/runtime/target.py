@@ -59,8 +59,7 @@ class Target(NamedTuple):
 
     def bytes_of(self, amount: str | float | int) -> int:
         """Bytes of an amount of memory; a part is one of what each of these GPUs has."""
-        read = parse_memory(amount)
-        return int(read.amount * self.gpu.memory if read.of == "fraction" else read.amount)
+        return _bytes(amount, self.gpu)
 
     def rows(self, *shape: int, dtype: Any, axis: int = 0) -> jax.ShapeDtypeStruct:
         """An abstract array whose ``axis`` is dealt out over the GPUs.
@@ -72,6 +71,11 @@ class Target(NamedTuple):
         """
         spec = PartitionSpec(*[None] * axis, "data")
         return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self.mesh, spec))
+
+
+def _bytes(amount: str | float | int, kind: Gpu) -> int:
+    read = parse_memory(amount)
+    return int(read.amount * kind.memory if read.of == "fraction" else read.amount)
 
 
 def _placed(array: Any, whole: NamedSharding) -> jax.ShapeDtypeStruct:
@@ -102,8 +106,7 @@ def target(name: str, *, gpus: int = 1, hosts: int = 1, memory_budget: str | flo
     kind = gpu(name)
     if gpus < 1 or hosts < 1 or gpus % hosts:
         raise ArenaError(f"{gpus} GPUs cannot be dealt out over {hosts} machines; give a multiple")
-    amount = parse_memory(DEFAULT_BUDGET if memory_budget is None else memory_budget)
-    budget = int(amount.amount * kind.memory if amount.of == "fraction" else amount.amount)
+    budget = _bytes(DEFAULT_BUDGET if memory_budget is None else memory_budget, kind)
     if budget > kind.memory:
         raise ArenaError(
             f"a budget of {budget / 1e9:.1f} GB is more than a {kind.title} has, {kind.memory / 1e9:.1f} GB; give less"

@@ -154,8 +154,7 @@ def make_model(
         notes: takes what a person should know of the model, a line each.
     """
     seed = config.training.seed ^ zlib.crc32(model.name.encode())
-    options: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
-    options |= attention_options(model, config) | dropout_options(model, _family(model))
+    options = computation_options(model, config, _family(model))
     head: dict[str, Any] = {}
     if train.label_names:
         head = {"num_labels": len(train.label_names), "label_names": train.label_names}
@@ -171,33 +170,32 @@ def make_model(
     assert family is not None
     assert model.preset is not None
     shape = models.preset(model.preset)
-    for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
-        if getattr(model, field) is not None:
-            options[field] = getattr(model, field)
-    if model.max_positions is not None:
-        # RoBERTa's positions start after the padding id.
-        options["max_positions"] = model.max_positions + (tokenizer.pad_id + 1 if family == "roberta" else 0)
+    options |= size_options(model, tokenizer.pad_id)
     options |= {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
     return models.create(dataclasses.replace(shape, **options), task=model_task(config.task, family), seed=seed)
 
 
-def attention_options(model: ModelConfig, config: RunConfig) -> dict[str, Any]:
-    """How a model's attention is computed, as fields of its configuration; batches are padded on the right.
+def size_options(model: ModelConfig, pad_token_id: int | None) -> dict[str, int]:
+    """What a run changes about the size of a preset, as fields of its configuration."""
+    fields = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
+    options = {field: getattr(model, field) for field in fields if getattr(model, field) is not None}
+    if model.max_positions is not None:
+        # RoBERTa's positions start after the padding id.
+        options["max_positions"] = model.max_positions + ((pad_token_id or 0) + 1 if model.family == "roberta" else 0)
+    return options
+
+
+def computation_options(model: ModelConfig, config: RunConfig, family: str) -> dict[str, Any]:
+    """How a run computes a model, as fields of its configuration; batches are padded on the right.
 
     Raises:
         ArenaError: cuDNN's attention in a precision that it does not have.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
     if config.training.attention != "xla":
         if config.training.dtype == "float32":
             raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
         options |= {"attention": config.training.attention, "right_padded": True}
-    return options
-
-
-def dropout_options(model: ModelConfig, family: str) -> dict[str, float]:
-    """A model's dropout probabilities, where the run changes them, as fields of its configuration."""
-    options: dict[str, float] = {}
     if model.dropout is not None:
         options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
         if family == "gpt2":

@@ -18,10 +18,10 @@ from arena_jax.models import TransformerConfig
 from arena_jax.runtime.batch_search import largest_batch
 from arena_jax.runtime.memory import tree_bytes
 from arena_jax.runtime.target import Target
-from arena_jax.training.build import attention_options, dropout_options, model_task
-from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
+from arena_jax.training.build import computation_options, model_task, size_options
+from arena_jax.training.build_step import build_step
 from arena_jax.training.objectives import head_positions, objective_for
-from arena_jax.training.step import Step, make_step
+from arena_jax.training.step import Step
 
 # Bytes do not depend on which token hides the others.
 _MASK_TOKEN = 4
@@ -212,17 +212,13 @@ def largest_need(
         start=start,
     )
     program, length = choice.program.bytes, config.data.max_length
-    flops = choice.batch_size * sum(
-        models.training_flops(model.config, model.task, length, head_positions(model.task, length))
-        for model in networks.values()
-    )
-    moved = (program.arguments + program.outputs) / target.gpu.bandwidth
-    slowest = sum(
-        choice.batch_size
+    flops = {
+        name: choice.batch_size
         * models.training_flops(model.config, model.task, length, head_positions(model.task, length))
-        / target.gpu.peak(model.config.compute_dtype)
-        for model in networks.values()
-    )
+        for name, model in networks.items()
+    }
+    multiplying = sum(flops[name] / target.gpu.peak(model.config.compute_dtype) for name, model in networks.items())
+    moving = (program.arguments + program.outputs) / target.gpu.bandwidth
     return Need(
         models=step.names,
         batch_size=choice.batch_size,
@@ -231,8 +227,8 @@ def largest_need(
         temporaries=program.temporaries,
         total=program.with_code,
         bound=choice.reason.split("; ")[1],
-        flops=flops,
-        least_seconds=max(slowest, moved),
+        flops=sum(flops.values()),
+        least_seconds=max(multiplying, moving),
         compilations=choice.compilations,
         compile_seconds=sum(program.seconds for program in choice.programs.values()),
     )
@@ -240,17 +236,8 @@ def largest_need(
 
 def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig, target: Target) -> Step:
     """The step that a run compiles, over abstract models and the target's mesh."""
-    return make_step(
-        networks,
-        build_optimizer(config, _STEPS),
-        {name: objective_for(model.task, mask_token_id=_MASK_TOKEN) for name, model in networks.items()},
-        accumulation=1,
-        mesh=target.mesh,
-        seed=config.training.seed,
-        gradient_norms=True,
-        skip_nonfinite=True,
-        report=learning_rate_metrics,
-    )
+    objectives = {name: objective_for(model.task, mask_token_id=_MASK_TOKEN) for name, model in networks.items()}
+    return build_step(config, networks, objectives, total_steps=_STEPS, mesh=target.mesh)
 
 
 def abstract_batch(
@@ -301,13 +288,9 @@ def _preset(model: ModelConfig) -> TransformerConfig:
 
 def _shape(model: ModelConfig, config: RunConfig) -> TransformerConfig:
     shape = _preset(model)
-    changes: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
-    changes |= attention_options(model, config) | dropout_options(model, shape.family)
+    changes = computation_options(model, config, shape.family) | size_options(model, shape.pad_token_id)
     if model.preset is not None:
         changes["vocab_size"] = model.vocab_size
-        for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
-            if getattr(model, field) is not None:
-                changes[field] = getattr(model, field)
     shape = shape.replace(**changes)
     if shape.max_length < config.data.max_length:
         raise ArenaError(

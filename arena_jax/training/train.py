@@ -13,12 +13,12 @@ from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import make_mesh
 from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
-from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics, warmup_steps
+from arena_jax.training.build_optimizer import warmup_steps
+from arena_jax.training.build_step import build_step
 from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.microbatches import run_step
 from arena_jax.training.model_weights import ModelWeights
-from arena_jax.training.step import make_step
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -55,17 +55,13 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         evaluate_every = training.evaluate_every or steps_per_epoch
 
         # ---- optimizer and step ----
-        optimizer = build_optimizer(config, total_steps)
-        step = make_step(
+        step = build_step(
+            config,
             parts.models,
-            optimizer,
             parts.objectives,
-            accumulation={model.name: model.accumulation or training.accumulation for model in config.models},
+            total_steps=total_steps,
             mesh=mesh,
-            seed=training.seed,
-            gradient_norms=True,
-            skip_nonfinite=True,
-            report=learning_rate_metrics,
+            accumulation={model.name: model.accumulation or training.accumulation for model in config.models},
         )
 
         # ---- where to begin ----

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from arena_jax.training.token_losses import count_correct, masked_sum, negative_log_likelihood
+from arena_jax.training.token_losses import count_correct, masked_sum, negative_log_likelihood, widened
 
 # Float32 logits of one chunk. A chunk of GPT-2's vocabulary is then some 1,300 tokens: enough for a matrix product at
 # full speed, and for the sum of the table's gradient, read and written once a chunk, to be small beside it.
@@ -133,7 +133,7 @@ def _sums(
     def body(sums: Any, part: Any) -> tuple[Any, None]:
         x, target, counted = part
         chunk = _Chunk.of(x, table, bias, target, counted)
-        hits = chunk.hits(target, counted) if correct else jnp.zeros((), jnp.float32)
+        hits = count_correct(chunk.logits, target, counted) if correct else jnp.zeros((), jnp.float32)
         return (sums[0] + chunk.loss, sums[1] + hits), None
 
     zero = jnp.zeros((), jnp.promote_types(hidden.dtype, jnp.float32))
@@ -158,7 +158,7 @@ def _forward(
         of_x = jax.lax.dot_general(narrow, cast, (((2,), (0,)), ((), ())))
         of_table += jax.lax.dot_general(narrow, x, (((0, 1), (0, 1)), ((), ())), preferred_element_type=wide)
         of_bias = None if of_bias is None else of_bias + of_logits.sum((0, 1))
-        hits += chunk.hits(target, counted) if correct else 0
+        hits += count_correct(chunk.logits, target, counted) if correct else 0
         return (loss + chunk.loss, hits, of_table, of_bias), of_x
 
     start = (
@@ -196,12 +196,7 @@ class _Chunk(NamedTuple):
         narrow = jax.lax.dot_general(x, table.astype(x.dtype), (((2,), (1,)), ((), ())))
         if bias is not None:
             narrow = narrow + bias.astype(x.dtype)[None, None, :]
-        logits = narrow.astype(jnp.promote_types(x.dtype, jnp.float32))
+        logits = widened(narrow)
         normaliser = jax.nn.logsumexp(logits, axis=-1)
         losses = normaliser - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        # Selected, not multiplied: what stands at a position that does not count, NaN included, must not reach the sum.
-        return cls(logits, jnp.exp(logits - normaliser[..., None]), jnp.where(weight > 0, losses, 0).sum())
-
-    def hits(self, targets: jax.Array, weight: jax.Array) -> jax.Array:
-        """Count the tokens with weight whose largest logit is the target's."""
-        return jnp.sum((self.logits.argmax(-1) == targets) & (weight > 0), dtype=jnp.float32)
+        return cls(logits, jnp.exp(logits - normaliser[..., None]), masked_sum(losses, weight))

@@ -54,7 +54,7 @@ MUTANTS = (
     fault(
         "the positions that fill the last chunk count",
         f"{VOCABULARY}:_Chunk.of",
-        "jnp.where(weight > 0, losses, 0).sum()",
+        "masked_sum(losses, weight)",
         "losses.sum()",
         CHUNKS_TIED,
     ),
