@@ -11,8 +11,8 @@ import numpy as np
 from arena_jax.data.dataset import MULTI_LABEL, QUESTIONS, REGRESSION, TAGGING
 from arena_jax.data.encoded import Encoded
 from arena_jax.training.entities import entities, entity_sums, is_entity_scheme
-from arena_jax.training.multi_label import decision_scores
-from arena_jax.training.regression import correlation_scores
+from arena_jax.training.multi_label import f1_scores
+from arena_jax.training.regression import correlations
 from arena_jax.training.squad import Answers, answer_scores, normalize_answer
 
 __all__ = [
@@ -140,10 +140,22 @@ def finalize(
             answers.add(batch["feature_index"], logits[..., 0], logits[..., 1], batch["valid"])
         all_sums = add(all_sums, answers.sums())
     elif rows.source.problem_type == REGRESSION:
-        return ratios(all_sums) | correlation_scores(outputs)
+        return ratios(all_sums) | correlations(*_labels_and_predictions(outputs))
     elif rows.source.problem_type == MULTI_LABEL:
-        return ratios(all_sums) | decision_scores(outputs)
+        return ratios(all_sums) | f1_scores(*_labels_and_predictions(outputs))
     return ratios(all_sums)
+
+
+def _labels_and_predictions(
+    outputs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both of every row, without those that only fill a batch."""
+    labels, predictions = [], []
+    for batch, output in outputs:
+        real = np.asarray(batch["valid"], bool)
+        labels.append(np.asarray(batch["labels"])[real])
+        predictions.append(np.asarray(output["predictions"])[real])
+    return np.concatenate(labels), np.concatenate(predictions)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

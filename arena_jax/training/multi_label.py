@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -64,13 +63,3 @@ def f1_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
         "micro_f1": float(2 * hits.sum() / both.sum()) if both.sum() else 0.0,
         "macro_f1": float(each.mean()),
     }
-
-
-def decision_scores(outputs: Iterable[tuple[Any, Any]]) -> dict[str, float]:
-    """:func:`f1_scores` over an evaluation's (batch, outputs)."""
-    labels, predictions = [], []
-    for batch, output in outputs:
-        real = np.asarray(batch["valid"], bool)
-        labels.append(np.asarray(batch["labels"])[real])
-        predictions.append(np.asarray(output["predictions"])[real])
-    return f1_scores(np.concatenate(labels), np.concatenate(predictions))

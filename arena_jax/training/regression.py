@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -53,16 +52,6 @@ def correlations(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float
         "pearson": _pearson(np.asarray(labels, np.float64), np.asarray(predictions, np.float64)),
         "spearman": _pearson(_ranks(labels), _ranks(predictions)),
     }
-
-
-def correlation_scores(outputs: Iterable[tuple[Any, Any]]) -> dict[str, float]:
-    """:func:`correlations` over an evaluation's (batch, outputs)."""
-    labels, predictions = [], []
-    for batch, output in outputs:
-        real = np.asarray(batch["valid"], bool)
-        labels.append(np.asarray(batch["labels"])[real])
-        predictions.append(np.asarray(output["predictions"])[real])
-    return correlations(np.concatenate(labels), np.concatenate(predictions))
 
 
 def _pearson(x: np.ndarray, y: np.ndarray) -> float:
