@@ -18,8 +18,6 @@ from arena_jax.runs.records import read
 from arena_jax.runs.session import Session
 from tests.arena.tiny import assert_same_arrays, final_state, records, tiny, train, without_times
 
-# Every run here compiles the same few programs, a resumed one those of the first.
-pytestmark = pytest.mark.usefixtures("compile_once")
 WHOLE = {"gpt2": {"accumulation": 2}, "optimizer": {"synchronize_every": 2}}
 
 

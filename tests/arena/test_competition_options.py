@@ -14,8 +14,6 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.training.evaluation import score
 from tests.arena.tiny import final_state, records, tiny, train
 
-# Every run here compiles the same few programs.
-pytestmark = pytest.mark.usefixtures("compile_once")
 # Those that share use the same optimizer, so that one update serves them all.
 SHARING = {"decay": "constant", "share_alpha": 0.3, "synchronize_beta": 0.2, "synchronize_every": 2}
 FULL = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes"

@@ -10,8 +10,6 @@ from arena_jax.runs.records import read
 from arena_jax.training.build import build
 from tests.arena.tiny import FULL, assert_same_arrays, final_state, tiny, train, without_times, wrapped
 
-pytestmark = pytest.mark.usefixtures("compile_once")
-
 
 def to_first(history):
     return [0.9, 0.1]

@@ -22,9 +22,6 @@ from arena_jax.runs.records import read
 from arena_jax.runtime.batch_search import BatchChoice
 from tests.arena.tiny import HeldBack, records, tiny, train
 
-# Every run here compiles the same few programs.
-pytestmark = pytest.mark.usefixtures("compile_once")
-
 
 def deferring(arena, **training):
     return tiny({"late_swaps": "defer", **arena}, **training)

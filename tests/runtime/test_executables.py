@@ -22,7 +22,6 @@ from arena_jax.runtime.program import compile_program
 SIZES = (1, 2, 3, 4, 6, 8)
 BUDGET = 100_000_000
 PER_EXAMPLE = 1_000_000
-pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,7 @@ def same(run, whole):
 
 
 @pytest.fixture(scope="module")
-def alone(place, compile_once):
+def alone(place, compile_quickly):
     """1 process × 4 devices: this one, with 4 of its own."""
     run = config.load(place / "config.json")
     four = dataclasses.replace(run, training=dataclasses.replace(run.training, devices=4))

@@ -19,7 +19,7 @@ from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import FILE, read
 from tests.training.test_train import state_of, tiny, without_times
 
-pytestmark = pytest.mark.usefixtures("compile_once")
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 FULL = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes."
 
 
@@ -30,7 +30,7 @@ def alone():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, compile_once):
+def finished(tmp_path_factory, compile_quickly):
     """The run that nothing happens to."""
     return training.train(alone(), tmp_path_factory.mktemp("whole") / "run")
 

@@ -13,7 +13,7 @@ from arena_jax.runs.records import read
 from arena_jax.training.build import build, make_model
 from arena_jax.training.folder_model import evaluate_folder, is_model_folder
 
-pytestmark = pytest.mark.usefixtures("compile_once")
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 WORDS = ["film", "story", "plot", "actor", "good", "bad", "fine", "poor", "warm", "slow", "fast", "river", "house"]
 

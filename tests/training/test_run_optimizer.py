@@ -19,7 +19,7 @@ from arena_jax.runs.records import read
 from arena_jax.training.build import build
 from arena_jax.training.build_optimizer import build_optimizer
 
-pytestmark = pytest.mark.usefixtures("compile_once")
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 STEPS, WARMUP = 8, 2
 

@@ -25,7 +25,7 @@ LENGTH = 12
 
 
 # What is compared was compiled alike, or is compared within a tolerance that was measured under both.
-pytestmark = pytest.mark.usefixtures("compile_once")
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 def make_models():

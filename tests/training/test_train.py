@@ -20,8 +20,7 @@ from arena_jax.runs.paths import with_absolute_paths
 from arena_jax.runs.records import read
 from arena_jax.runs.session import Session
 
-# Every run here compiles the same few programs, a resumed one those of the first.
-pytestmark = pytest.mark.usefixtures("compile_once")
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
 
 
@@ -49,7 +48,7 @@ def tiny(**training):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, compile_once):
+def finished(tmp_path_factory, compile_quickly):
     return training.train(tiny(), tmp_path_factory.mktemp("whole") / "run")
 
 
