@@ -234,8 +234,8 @@ EXECUTED = (
     fault(
         "the run is built for twice its length",
         "training.train:train",
-        "build_optimizer(config, total_steps)",
-        "build_optimizer(config, 2 * total_steps)",
+        "total_steps=total_steps",
+        "total_steps=2 * total_steps",
         SCHEDULED,
     ),
     fault(
