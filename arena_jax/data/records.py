@@ -17,6 +17,7 @@ class Rejected:
     Args:
         where: the file or data set.
         reasons: record to reason, such as "line 7" to "line 7 has no label".
+        more: records beside them, which are only counted.
 
     Example:
         >>> rejected = Rejected("a.tsv")
@@ -31,9 +32,13 @@ class Rejected:
 
     where: str
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+    more: int = 0
 
-    def add(self, row: str, reason: str) -> None:
-        """Note one record, once: what is said of it first."""
+    def add(self, row: str, reason: str, most: int | None = None) -> None:
+        """Note one record, once: what is said of it first; after the first ``most`` they are only counted."""
+        if most is not None and len(self.reasons) >= most:
+            self.more += 1
+            return
         self.reasons.setdefault(row, row + reason if reason.startswith(":") else f"{row} {reason}")
 
     def settle(self, total: int, limit: float) -> list[str]:
@@ -49,10 +54,10 @@ class Rejected:
         Raises:
             ArenaError: more than ``limit`` of them, or all.
         """
-        count = len(self.reasons)
+        count = len(self.reasons) + self.more
         if not count:
             return []
-        first = first_few(self.reasons.values())
+        first = first_few(self.reasons.values(), more=self.more)
         if count > limit * total or count >= total:
             what = "record" if total == 1 else "records"
             raise ArenaError(
@@ -62,8 +67,8 @@ class Rejected:
         return [f"{count:,} of {total:,} records left out: {first}"]
 
 
-def first_few(reasons: Iterable[str], most: int = 3) -> str:
+def first_few(reasons: Iterable[str], most: int = 3, more: int = 0) -> str:
     """The first few sentences, and how many more there are."""
     listed = list(reasons)
-    rest = len(listed) - most
+    rest = len(listed) - most + more
     return "; ".join(reason[:200] for reason in listed[:most]) + (f"; and {rest:,} more" if rest > 0 else "")
