@@ -28,15 +28,13 @@ class ArenaError(ValueError):
 ArenaError.__module__ = "arena_jax"  # where people import it from, and what a traceback shows
 
 
-_FEW = 20  # names that a message lists
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The name that was probably meant, or a list of the first twenty.
+def nearest(name: str, names: Iterable[str], most: int = 20) -> str:
+    """The name that was probably meant, or a list of the first few.
 
     Args:
         name: what was given.
         names: those that exist.
+        most: names that are listed.
 
     Returns:
         A clause for the end of an error message.
@@ -51,8 +49,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, ordered, n=1)
     if close:
         return f"did you mean '{close[0]}'?"
-    more = f", … ({len(ordered)} in all)" if len(ordered) > _FEW else ""
-    return "known: " + (", ".join(ordered[:_FEW]) or "none") + more
+    more = f", … ({len(ordered)} in all)" if len(ordered) > most else ""
+    return "known: " + (", ".join(ordered[:most]) or "none") + more
 
 
 def few(names: Iterable[object], most: int = 5) -> str:
