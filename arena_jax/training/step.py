@@ -252,6 +252,11 @@ class Step:
         """Like calling the step, for batches that :meth:`place` has placed."""
         return self._executable("step", self.whole, (state, placed, extra), donate=(0,))(state, placed, extra)
 
+    def compile(self, state: TrainState, placed: Any, **extra: Any) -> Program:
+        """Compile what :meth:`run` runs for arguments of these shapes, without running it."""
+        self._executable("step", self.whole, (state, placed, extra), donate=(0,))
+        return [program for program in self.programs if program.name == "step"][-1]
+
     def evaluate(
         self, name: str, params: Any, batch: Mapping[str, Any], index: int = 0, variables: Any = None
     ) -> Result:
