@@ -53,6 +53,20 @@ def nearest(name: str, names: Iterable[str], most: int = 20) -> str:
     return "known: " + (", ".join(ordered[:most]) or "none") + more
 
 
+def first_line(error: BaseException, otherwise: str = "") -> str:
+    """The first line of what an error of another library says.
+
+    Args:
+        error: any.
+        otherwise: what to give where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("\\nno such file\\nat line 3")), first_line(KeyError(), "without a message")
+        ('no such file', 'without a message')
+    """
+    return next(iter(str(error).strip().splitlines()), otherwise)
+
+
 def few(names: Iterable[object], most: int = 5) -> str:
     """The first few of many names, and how many more there are: a message is one line, never a page.
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.data.content import read_bytes
 from arena_jax.data.table import Table, check_names
 
@@ -38,7 +38,7 @@ def read_columnar(path: Path) -> Table:
         else:
             arrow = pyarrow.ipc.open_stream(source).read_all()
     except (pyarrow.ArrowException, OSError, ValueError, EOFError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = first_line(error, type(error).__name__)
         raise ArenaError(
             f"{path} is neither a whole Parquet nor a whole Arrow file ({first[:120]}): fetch or write it again"
         ) from None

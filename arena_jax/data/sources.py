@@ -111,6 +111,8 @@ def load(
         raise ArenaError(f"unknown split '{split}'; {nearest(split, SPLITS)}")
     if problem_type not in (None, *PROBLEM_TYPES):
         raise ArenaError(f"unknown problem_type '{problem_type}'; {nearest(str(problem_type), PROBLEM_TYPES)}")
+    if problem_type == "single_label_classification":
+        problem_type = None
     if not 0 <= max_bad_records < 1:
         raise ArenaError(f"max_bad_records is {max_bad_records}: give a fraction from 0 to below 1")
     if task_kind is not None:
@@ -183,33 +185,28 @@ def _split(
             Rejected(part.where, dict(part.rejected)).settle(len(part.rejected), reading.max_bad_records)
             raise ArenaError(f"{part.where} has no examples; give at least one")
     kind = reading.task or guess_task(first, reading.columns)
-    if kind != CLASSIFICATION and reading.problem_type not in (None, "single_label_classification"):
-        raise ArenaError(f"problem_type={reading.problem_type} is of {CLASSIFICATION}, not of {kind}")
-    problem_type = None if reading.problem_type == "single_label_classification" else reading.problem_type
+    problem_type = reading.problem_type
+    if kind != CLASSIFICATION and problem_type is not None:
+        raise ArenaError(f"problem_type={problem_type} is of {CLASSIFICATION}, not of {kind}")
     # Parts are found in the training split, and are the same columns in every split.
     parts = find_columns(first, kind, reading.columns)
     classes_before = reading.classes if kind in (CLASSIFICATION, TAGGING) else None
-    notes: list[str] = []
 
     def examples(of: Table, classes: Classes | None) -> Any:
         return examples_of(of, kind, parts, classes, problem_type=problem_type, max_bad_records=reading.max_bad_records)
 
     if first is not table and kind in (CLASSIFICATION, TAGGING):
         classes = examples(first, classes_before).classes
-        classes_before = classes if classes.names else classes_before
-        parts = {part: column for part, column in parts.items() if column in table.columns or part not in ("id",)}
+        # How labels were read is said of the training split.
+        classes_before = dataclasses.replace(classes, notes=()) if classes.names else classes_before
     data_examples = examples(table, classes_before)
-    if classes_before is not None and data_examples.classes is classes_before and first is not table:
-        notes = [note for note in data_examples.notes if note not in classes_before.notes]
-    else:
-        notes = data_examples.notes
     data = Dataset(
         Path(name).name,
         kind,
         split,
         data_examples.columns,
         data_examples.classes.names,
-        notes=tuple(notes),
+        notes=tuple(data_examples.notes),
         numbered=data_examples.classes.numbered,
         problem_type=problem_type,
     )

@@ -15,6 +15,7 @@ from arena_jax import data, models
 from arena_jax.config import DataConfig, ModelConfig, RunConfig
 from arena_jax.config.agreement import Agreement, check, unnamed
 from arena_jax.config.errors import ArenaError, few
+from arena_jax.config.model import SIZES
 from arena_jax.runtime import processes
 from arena_jax.training.objectives import Objective, objective_for
 
@@ -177,8 +178,7 @@ def make_model(
 
 def size_options(model: ModelConfig, pad_token_id: int | None) -> dict[str, int]:
     """What a run changes about the size of a preset, as fields of its configuration."""
-    fields = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
-    options = {field: getattr(model, field) for field in fields if getattr(model, field) is not None}
+    options = {field: getattr(model, field) for field in SIZES if getattr(model, field) is not None}
     if model.max_positions is not None:
         # RoBERTa's positions start after the padding id.
         options["max_positions"] = model.max_positions + ((pad_token_id or 0) + 1 if model.family == "roberta" else 0)

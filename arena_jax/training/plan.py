@@ -13,14 +13,14 @@ import numpy as np
 
 from arena_jax import models
 from arena_jax.config import ModelConfig, RunConfig
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.models import TransformerConfig
 from arena_jax.models.config import REMATS
 from arena_jax.runtime.batch_search import largest_batch
 from arena_jax.runtime.memory import tree_bytes
 from arena_jax.runtime.program import Program
 from arena_jax.runtime.target import Target
-from arena_jax.training.build import computation_options, model_task, size_options
+from arena_jax.training.build import computation_options, model_task, problem_type, size_options
 from arena_jax.training.build_step import build_step
 from arena_jax.training.objectives import head_positions, objective_for
 from arena_jax.training.remat import cheapest_remat, with_remat
@@ -196,7 +196,7 @@ def variants(
         try:
             need = largest_need({model: models.abstract(shape, base.task)}, config, target, limit=limit)
         except (ArenaError, NotImplementedError, RuntimeError) as error:
-            tried.append(variant._replace(reason=str(error).strip().splitlines()[0][:160]))
+            tried.append(variant._replace(reason=first_line(error, type(error).__name__)[:160]))
             continue
         tried.append(variant._replace(need=need))
     return sorted(tried, key=lambda variant: -variant.need.batch_size if variant.need else 1)
@@ -275,14 +275,17 @@ def step_and_arguments(
 
 def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig, target: Target) -> Step:
     """The step that a run compiles, over abstract models and the target's mesh."""
-    objectives = {name: objective_for(model.task, mask_token_id=_MASK_TOKEN) for name, model in networks.items()}
+    objectives = {
+        name: objective_for(model.task, mask_token_id=_MASK_TOKEN, problem_type=model.config.labels_are)
+        for name, model in networks.items()
+    }
     return build_step(config, networks, objectives, total_steps=_STEPS, mesh=target.mesh)
 
 
 def abstract_batch(
     model: models.Transformer, size: int, length: int, target: Target
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """What a run feeds a model: one microbatch of ``size`` rows per GPU, padded to one length.
+    """What the step reads of a run's batch: one microbatch of ``size`` rows per GPU, padded to one length.
 
     Args:
         model: says which columns its task has.
@@ -304,7 +307,9 @@ def abstract_batch(
         case "masked-lm":
             batch |= {"bytes": column(dtype=np.float32), "special_tokens_mask": column(length)}
         case "sequence-classification":
-            batch["labels"] = column()
+            inner = (model.config.num_labels,) if model.config.labels_are == "multi_label_classification" else ()
+            measured = model.config.labels_are in ("regression", "multi_label_classification")
+            batch["labels"] = column(*inner, dtype=np.float32 if measured else np.int32)
         case "token-classification":
             batch["labels"] = column(length)
         case "question-answering":
@@ -325,11 +330,23 @@ def _preset(model: ModelConfig) -> TransformerConfig:
     return models.preset(size) if size else models.read_config(model.checkpoint)
 
 
+def _labels(config: RunConfig) -> dict[str, Any]:
+    """What a run says of its classes; how many there are only the data know, unless their names are given."""
+    if config.task != "sequence-classification":
+        return {}
+    # A checkpoint of a public size has no classifier's head, and is not here to be asked.
+    here = tuple(model for model in config.models if model.checkpoint not in models.HUB_SIZES)
+    kind = problem_type(dataclasses.replace(config, models=here)) if here else config.data.problem_type
+    count = 1 if kind == "regression" else len(config.data.label_names)
+    return ({"problem_type": kind} if kind else {}) | ({"num_labels": count} if count else {})
+
+
 def _shape(model: ModelConfig, config: RunConfig) -> TransformerConfig:
     shape = _preset(model)
     changes = computation_options(model, config, shape.family) | size_options(model, shape.pad_token_id)
     if model.preset is not None:
         changes["vocab_size"] = model.vocab_size
+    changes |= _labels(config)
     shape = shape.replace(**changes)
     if shape.max_length < config.data.max_length:
         raise ArenaError(

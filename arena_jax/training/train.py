@@ -142,8 +142,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             session.divergence.count(window.skipped())
             state = session.handle_divergence(step_count, state, before=step_count)
             if session.divergence.hopeless:
-                save(regular=False)
-                session.give_up(step_count)
+                break
             # Drawn while the last step is still being computed.
             batches = {
                 name: stream.next(training.batch_size, step.accumulation[name]) for name, stream in streams.items()
@@ -163,7 +162,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 window.resume()
             if (training.checkpoint_every and step_count % training.checkpoint_every == 0) or step_count == total_steps:
                 save()
-        if session.saved != step_count:  # asked to stop
+        if session.saved != step_count:  # asked to stop, or a model diverged
             save(regular=False)
         session.finish(step_count, total_steps, over=step_count == total_steps)
         session.record_end(step_count, epoch=step_count / steps_per_epoch)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
-from arena_jax import ArenaError, models, runtime, training
+from arena_jax import ArenaError, data, models, runtime, training
 from arena_jax.cli.main import main
 from arena_jax.cli.plan import configuration
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
@@ -124,6 +124,49 @@ def test_a_plan_is_of_the_step_that_trains():
         2 * models.training_flops(m.config, m.task, 16, training.objectives.head_positions(m.task, 16))
         for m in made.values()
     )
+
+
+ROWS = {
+    "causal-lm": ("gpt2", {"text": ["a b", "c d e"]}, {}),
+    "masked-lm": ("bert", {"text": ["a b", "c d e"]}, {}),
+    "one class": ("roberta", {"text": ["a b", "c"], "label": [1, 0]}, {}),
+    "regression": ("bert", {"text": ["a b", "c"], "label": [0.5, 1.5]}, {"problem_type": "regression"}),
+    "several": (
+        "gpt2",
+        {"text": ["a b", "c"], "label": [["x", "y"], ["z"]]},
+        {"problem_type": "multi_label_classification", "label_names": ("x", "y", "z")},
+    ),
+    "tags": ("bert", {"words": [["a", "b"], ["c"]], "tags": [["O", "O"], ["B-x"]]}, {}),
+    "questions": (
+        "bert",
+        {"question": ["a"], "context": ["a b c"], "answers": [{"text": ["b"], "answer_start": [2]}]},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_plan_feeds_what_the_data_do(kind):
+    family, columns, options = ROWS[kind]
+    dataset = data.load(columns, split="all", **options)
+    tokenizer = data.train_tokenizer(dataset, family, vocab_size=300)
+    rows = data.encode(dataset, tokenizer, max_length=32, lengths=[32])
+    config = RunConfig(
+        preset="plan",
+        task=dataset.task,
+        models=(ModelConfig("m", preset=f"{family}-tiny", **SIZES),),
+        data=DataConfig(name="unread", max_length=32, **options),
+        optimizer=OptimizerConfig(),
+        training=TrainingConfig(steps=1),
+    )
+    (model,) = plan.abstract_models(config).values()
+    planned = plan.abstract_batch(model, 2, 32, cpus())
+    fed = rows.batch(np.zeros(2, int), 32)
+    no_step_reads = {"example_index", "feature_index"}
+    assert {name: (array.shape, array.dtype) for name, array in fed.items() if name not in no_step_reads} == {
+        name: (column.shape[1:], column.dtype) for name, column in planned.items()
+    }
+    plan.abstract_step({"m": model}, config, cpus()).abstract_state()
 
 
 @pytest.mark.slow
