@@ -100,8 +100,8 @@ def multi_model_adamw(
     ======================  ==========================  ============================  =================================
 
     Why ``window`` is 0 by default: the slope of a loss per update is of the order of 1e-3, so that Algorithm 3 changed
-    the models' rates on SST-2 by under 0.2 %, which is nothing. ``slope="studentized"`` is free of the loss's scale and
-    acts, by up to 50 %; neither is shown to help (four seeds, ``benchmarks/results/convergence.md``).
+    rates on ``joint-synthetic`` by up to 3 %. ``slope="studentized"`` is free of the loss's scale and acts, by up to
+    50 %; neither is shown to help (four seeds, ``benchmarks/results/convergence.md``).
 
     Args:
         learning_rate: a number, which is warmed up and decays; a schedule ``count -> rate``, which stands for the whole
