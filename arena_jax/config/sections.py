@@ -9,6 +9,7 @@ from typing import Any
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS
+from arena_jax.config.tasks import PROBLEM_TYPES
 from arena_jax.config.units import parse_memory, parse_spend
 
 # Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
@@ -70,7 +71,7 @@ class DataConfig:
     problem_type: str | None = option(
         None,
         "what labels of sequence classification are; one class each if not given",
-        choices=("regression", "single_label_classification", "multi_label_classification"),
+        choices=PROBLEM_TYPES,
     )
     new_head: bool = option(False, "draw the heads of checkpoints anew, for classes that are not theirs")
     max_bad_records: float = option(

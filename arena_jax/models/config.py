@@ -7,12 +7,11 @@ import math
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.config.tasks import task_hint
+from arena_jax.config.tasks import PROBLEM_TYPES, task_hint
 
 FAMILIES = ("bert", "roberta", "gpt2")
 TASKS = ("causal-lm", "masked-lm", "sequence-classification", "token-classification", "question-answering")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 COMPUTE_TYPES = ("bfloat16", "float16", "float32", "float64")
 # A damaged configuration must be told before it asks for memory that no machine has.
 _LARGEST = {"num_layers": 2**12, "vocab_size": 2**26, "max_positions": 2**26}
