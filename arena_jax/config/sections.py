@@ -300,7 +300,13 @@ class TrainingConfig:
     dtype: str = option(
         "float32", "precision of the computation; parameters stay float32", choices=("float32", "bfloat16")
     )
-    remat: bool = option(False, "compute activations again in the backward pass instead of keeping them")
+    remat: str = option(
+        "dots",
+        "what a block keeps for its backward pass: all of it (none), its products with kernels (dots), or its input"
+        " alone (block); auto: the first of these whose step fits the device",
+        choices=("none", "dots", "block", "auto"),
+        older={False: "dots", True: "block"},
+    )
     attention: str = option(
         "xla", "who computes it: XLA, or cuDNN (NVIDIA, bfloat16, attention_dropout 0)", choices=("xla", "cudnn")
     )

@@ -17,7 +17,7 @@ from arena_jax.cli.plan import configuration
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.runtime.gpus import gpu, gpus
 from arena_jax.runtime.target import Target
-from arena_jax.training import plan
+from arena_jax.training import plan, remat
 
 HERE = importlib.util.find_spec("jax_cuda12_plugin") is not None
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
@@ -191,11 +191,24 @@ def test_rows_are_dealt_out_and_parameters_are_not():
 
 def test_variants_say_why_one_cannot_be():
     tried = plan.variants(tiny(), "gpt2", cpus(), limit=2)
-    assert [(v.attention, v.remat) for v in tried if v.need] == [("xla", False), ("xla", True)]
-    assert tried[1].options == "--remat"
+    assert [(v.attention, v.remat) for v in tried if v.need] == [("xla", "none"), ("xla", "dots"), ("xla", "block")]
+    assert [v.options for v in tried[:3]] == ["--remat none", "", "--remat block"]
     refused = [v for v in tried if not v.need]
     assert {v.attention for v in refused} == {"cudnn"}
     assert all(v.reason == "cuDNN's attention needs bfloat16" for v in refused)
+
+
+def test_a_plan_chooses_what_blocks_keep_as_a_run_would():
+    """The reference are the bytes of the two programs: a budget between them leaves one."""
+    config, target = tiny(remat="auto", batch_size=64), cpus()
+    need = {}
+    for policy in ("none", "block"):
+        networks = remat.with_remat(plan.abstract_models(config), policy)
+        step, arguments_at = plan.step_and_arguments(networks, config, target)
+        need[policy] = target.compile_program(step, *arguments_at(64)).bytes.with_code
+    assert need["block"] < need["none"]
+    for budget, policy in ((need["none"], "none"), (need["block"], "block")):
+        assert plan.with_cheapest_remat(config, target._replace(budget=budget)).training.remat == policy
 
 
 @pytest.mark.parametrize(
