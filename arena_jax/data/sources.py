@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, few, nearest
+from arena_jax.config.tasks import PROBLEM_TYPES
 from arena_jax.data.columns import check_parts, find_columns, guess_task
 from arena_jax.data.content import PACKED
 from arena_jax.data.dataset import (
     CLASSIFICATION,
     LANGUAGE,
-    PROBLEM_TYPES,
     QUESTIONS,
     TAGGING,
     Dataset,
@@ -25,8 +25,8 @@ from arena_jax.data.dataset import (
     held_out,
 )
 from arena_jax.data.examples import examples_of
-from arena_jax.data.files import SPLIT_ENDINGS, TABLES, TAGGED, TEXTS, read_file
-from arena_jax.data.folders import Splits, pattern_files, split_files, split_of
+from arena_jax.data.files import read_file
+from arena_jax.data.folders import ENDINGS, Splits, pattern_files, split_files, split_of
 from arena_jax.data.hub import DATA_SETS, hub_tables, saved_tables
 from arena_jax.data.labels import Classes
 from arena_jax.data.memory import tables_in_memory
@@ -60,8 +60,8 @@ def load(
 
     Sources, in the order in which a name is understood:
         "synthetic-sentiment", "python-docs": built in.
-        "sst2", "wikitext2", "wnut17", "squad": from the folder of that name under $ARENA_DATA if that is set,
-            else from the Hugging Face Hub.
+        "sst2", "wikitext2", "wnut17", "squad": from the folder sst2, wikitext, wnut17 or squad under $ARENA_DATA
+            if that is set, else from the Hugging Face Hub.
         a file: .tsv (no quoting), .csv, .jsonl, .json (list of objects, SQuAD's form, or lines), .parquet, .arrow,
             .txt/.raw/.tokens (text: WikiText's articles, else paragraphs), .conll and its kin (word and tag per line);
             any of them packed by gzip, bzip2, xz or zstd.
@@ -255,7 +255,7 @@ def _close(name: str, names: list[str]) -> bool:
 
 
 def _looks_like_path(name: str) -> bool:
-    has_ending = Path(name).suffix.lower() in (*TABLES, *TEXTS, *TAGGED, *SPLIT_ENDINGS, *PACKED)
+    has_ending = Path(name).suffix.lower() in (*ENDINGS, *PACKED)
     return has_ending or name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)
 
 

@@ -193,7 +193,9 @@ def computation_options(model: ModelConfig, config: RunConfig, family: str) -> d
     Raises:
         ArenaError: cuDNN's attention in a precision that it does not have.
     """
-    options: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
+    options: dict[str, Any] = {"dtype": config.training.dtype}
+    if config.training.remat != "auto":  # which one that is, the step's memory decides
+        options["remat"] = config.training.remat
     if config.training.attention != "xla":
         if config.training.dtype == "float32":
             raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
