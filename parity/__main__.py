@@ -27,7 +27,12 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument(
         "--mutants", action="store_true", help="put faults into arena_jax, one at a time: each must be caught"
     )
-    it.add_argument("--output", type=Path, metavar="FOLDER", help="write parity.json and parity.md there")
+    it.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="write parity.json and parity.md there; with --mutants, mutants.json and mutants.md",
+    )
     it.add_argument("--readme", type=Path, metavar="FILE", help="replace the table between its parity marks")
     it.add_argument("--record", action="store_true", help="write what was measured to tolerances.json, tightening only")
     return it

@@ -122,6 +122,15 @@ def test_models_are_chosen_and_changed(loop, tmp_path):
     assert run.model("gpt2").hidden_size is None
 
 
+def test_a_checkpoint_takes_the_place_of_every_size_in_a_saved_configuration(loop, tmp_path):
+    sizes = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "intermediate_size": 64, "max_positions": 16}
+    preset = presets.joint_synthetic()
+    model = ModelConfig("gpt2", preset="gpt2-tiny", **sizes)
+    config.save(dataclasses.replace(preset, models=(model,)), tmp_path / "config.json")
+    run = trained(loop, "--config", str(tmp_path / "config.json"), "--model", f"gpt2.checkpoint={tmp_path}")
+    assert all(getattr(run.model("gpt2"), size) is None for size in sizes)
+
+
 def test_a_saved_configuration_can_be_given_back(loop, tmp_path):
     run = trained(loop, "joint-sst2", "--batch-size", "16", "--columns", "text=sentence,label=label")
     config.save(run, tmp_path / "config.json")

@@ -159,9 +159,7 @@ def train(
                 # A frozen model takes no more steps, and keeps its share of the memory.
                 state.train = session.handle_divergence(rounds, state.train)
                 if session.divergence.hopeless:
-                    if session.saved != rounds:
-                        save(regular=False)
-                    session.give_up(rounds)
+                    break
                 swap_sizes(setup, state, session, rounds)
                 play_round(setup, state, update.executable, session, rounds)
                 rounds += 1
@@ -181,7 +179,7 @@ def train(
                     save()
 
             # ---- the end ----
-            if session.saved != rounds:  # Ctrl-C or SIGTERM
+            if session.saved != rounds:  # Ctrl-C or SIGTERM, or a model diverged
                 save(regular=False)
             session.finish(rounds, setup.rounds, over=over)
             deferred = state.deferred + sum(pending.late > 0 for pending in state.pending.values())

@@ -15,7 +15,7 @@ from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConf
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import hints, optional, plain
 from arena_jax.config.forms import FORMS
-from arena_jax.config.model import MODEL_PRESETS
+from arena_jax.config.model import MODEL_PRESETS, SIZES
 from arena_jax.config.sections import ARGUMENTS, OPTIMIZERS
 
 SECTIONS: dict[str, type] = {
@@ -30,8 +30,6 @@ _TITLES = {
     "training": "how long, in what pieces, and what is written",
     "arena": "models compete for memory; any of these makes a run a competition",
 }
-# A checkpoint brings its own sizes.
-_SIZES = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
 
 
 def flags() -> dict[str, tuple[str, dataclasses.Field[Any]]]:
@@ -299,7 +297,7 @@ def _change(models: Sequence[ModelConfig], changes: Sequence[str]) -> tuple[Mode
     for model in models:
         new = values[model.name]
         if new.get("checkpoint"):
-            new = {"preset": None, **dict.fromkeys(_SIZES), **new}
+            new = {"preset": None, **dict.fromkeys(SIZES), **new}
         elif new.get("preset"):
             new = {"checkpoint": None, **new}
         result.append(ModelConfig(**{**plain(model), **new}))

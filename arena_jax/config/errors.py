@@ -28,15 +28,13 @@ class ArenaError(ValueError):
 ArenaError.__module__ = "arena_jax"  # where people import it from, and what a traceback shows
 
 
-_FEW = 20  # names that a message lists
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The name that was probably meant, or a list of the first twenty.
+def nearest(name: str, names: Iterable[str], most: int = 20) -> str:
+    """The name that was probably meant, or a list of the first few.
 
     Args:
         name: what was given.
         names: those that exist.
+        most: names that are listed.
 
     Returns:
         A clause for the end of an error message.
@@ -51,8 +49,34 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, ordered, n=1)
     if close:
         return f"did you mean '{close[0]}'?"
-    more = f", … ({len(ordered)} in all)" if len(ordered) > _FEW else ""
-    return "known: " + (", ".join(ordered[:_FEW]) or "none") + more
+    more = f", … ({len(ordered)} in all)" if len(ordered) > most else ""
+    return "known: " + (", ".join(ordered[:most]) or "none") + more
+
+
+def few_sentences(sentences: Iterable[str], most: int = 3, more: int = 0) -> str:
+    """The first few of many sentences, and how many more there are: the rest of them, and ``more``.
+
+    Example:
+        >>> few_sentences(["line 3 has no label", "line 4 has no label"], most=1)
+        'line 3 has no label; and 1 more'
+    """
+    listed = list(sentences)
+    rest = len(listed) - most + more
+    return "; ".join(sentence[:300] for sentence in listed[:most]) + (f"; and {rest:,} more" if rest > 0 else "")
+
+
+def first_line(error: BaseException, otherwise: str = "") -> str:
+    """The first line of what an error of another library says.
+
+    Args:
+        error: any.
+        otherwise: what to give where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("\\nno such file\\nat line 3")), first_line(KeyError(), "without a message")
+        ('no such file', 'without a message')
+    """
+    return next(iter(str(error).strip().splitlines()), otherwise)
 
 
 def few(names: Iterable[object], most: int = 5) -> str:

@@ -22,6 +22,8 @@ MODEL_PRESETS = (
     "gpt2-large",
     "gpt2-xl",
 )
+# What a run may change about the size of a preset; a checkpoint's weights fix them.
+SIZES = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions")
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,7 @@ class ModelConfig:
             raise ArenaError(f"{where}a name has 1 to 40 letters, digits, - or _, e.g. 'bert-small'")
         if (self.preset is None) == (self.checkpoint is None):
             raise ArenaError(f"{where}give either a preset (e.g. bert-tiny) or a checkpoint, one of the two")
-        sizes = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions")
-        sizes_set = [size for size in sizes if getattr(self, size) is not None]
+        sizes_set = [size for size in SIZES if getattr(self, size) is not None]
         if self.checkpoint is not None and sizes_set:
             raise ArenaError(
                 f"{where}{sizes_set[0]} cannot be changed: the checkpoint's weights fix it; remove the field"

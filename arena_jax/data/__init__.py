@@ -3,7 +3,7 @@
 from arena_jax.data.batches import Batches, Padding, common_padding, evaluation_batches
 from arena_jax.data.dataset import Dataset, data_task, held_out, texts_of
 from arena_jax.data.encode import encode
-from arena_jax.data.encoded import Batch, Encoded, Ragged, check_fits
+from arena_jax.data.encoded import Batch, Encoded, Ragged
 from arena_jax.data.sources import load
 from arena_jax.data.stdlib_text import python_docs
 from arena_jax.data.synthetic import synthetic_sentiment
@@ -24,7 +24,6 @@ __all__ = [
     "encode",
     "Encoded",
     "Ragged",
-    "check_fits",
     "Batch",
     "Batches",
     "Padding",

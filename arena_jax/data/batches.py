@@ -11,6 +11,9 @@ import numpy as np
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.encoded import Batch, Encoded
+from arena_jax.data.row_order import RowOrder
+
+LISTED = 2**22  # rows; an order of more is computed row by row, where a list of it would take 8 bytes a row
 
 
 class Padding(NamedTuple):
@@ -221,10 +224,12 @@ class Batches:
         self._epoch, self._position = epoch, position
         self._order = self._order_of(epoch)
 
-    def _order_of(self, epoch: int) -> np.ndarray:
+    def _order_of(self, epoch: int) -> np.ndarray | RowOrder:
+        lengths, row_lengths = self._padding
+        if len(lengths) == 1 and len(self.rows) > LISTED:
+            return RowOrder(len(self.rows), [self.seed, epoch])
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.rows))
-        lengths, row_lengths = self._padding
         if len(lengths) == 1:
             return order
         bucket = np.searchsorted(lengths, row_lengths[order])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.config.git_lfs import refuse_pointer
 from arena_jax.data.content import read_bytes
 from arena_jax.data.table import Table, check_names
@@ -79,7 +79,7 @@ def columnar_batches(path: Path, rows: int = 256) -> Iterator[Any]:
 
 
 def _not_whole(path: Path, error: Exception) -> ArenaError:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    first = first_line(error, type(error).__name__)
     return ArenaError(
         f"{path} is neither a whole Parquet nor a whole Arrow file ({first[:120]}): fetch or write it again"
     )

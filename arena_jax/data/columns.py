@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, few, nearest
@@ -82,19 +82,19 @@ def text_columns(table: Table) -> tuple[str | None, str | None]:
         return single, _column(table, (f"{single}_pair", f"{single}2", f"{single}_b"))
     counted = {_plain(column): column for column in table.columns}
     for plain, column in counted.items():
-        for first, second in (("1", "2"), ("a", "b"), ("first", "second")):
-            for partner in (
-                plain.removesuffix(first) + second if plain.endswith(first) else "",
-                second + plain.removeprefix(first) if plain.startswith(first) else "",
-            ):
-                if (
-                    partner in counted
-                    and partner != plain
-                    and _texts(table, column)
-                    and _texts(table, counted[partner])
-                ):
-                    return column, counted[partner]
+        for partner in _partners(plain):
+            if partner in counted and _texts(table, column) and _texts(table, counted[partner]):
+                return column, counted[partner]
     return _column(table, [first for first, _ in PAIRS]), None
+
+
+def _partners(name: str) -> Iterator[str]:
+    """The names that a name's second may have: text2 for text1, textb for texta, secondtext for firsttext."""
+    for first, second in (("1", "2"), ("a", "b"), ("first", "second")):
+        if name.endswith(first):
+            yield name.removesuffix(first) + second
+        if name.startswith(first):
+            yield second + name.removeprefix(first)
 
 
 def _texts(table: Table, column: str) -> bool:

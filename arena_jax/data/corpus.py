@@ -16,6 +16,7 @@ from arena_jax.data.columns import find_columns, unused_note
 from arena_jax.data.content import PACKED, ending_of
 from arena_jax.data.dataset import LANGUAGE
 from arena_jax.data.documents import documents_of
+from arena_jax.data.files import TEXTS
 from arena_jax.data.json_files import read_json_lines
 from arena_jax.data.records import Rejected
 from arena_jax.data.stored_documents import BLOCK, Documents, Places
@@ -28,21 +29,20 @@ _NAMED = 100  # records left out that are named; the others are counted
 _PACKING = 4  # a packed file is taken for this many times its size
 
 
-def is_large(paths: Sequence[Path], task: str | None, texts: Sequence[str]) -> bool:
+def is_large(paths: Sequence[Path], task: str | None) -> bool:
     """Whether the files of a split are read into the store: text for a language model, of 16 MiB or more.
 
     Args:
         paths: of the files.
         task: of the examples, if it is known.
-        texts: the endings of files that are text whatever the task.
 
     Returns:
         Whether; files that can only be read whole, such as .json and .csv, never are.
     """
     endings = {ending_of(path) for path in paths}
-    if (task is None and not endings <= set(texts)) or task not in (None, LANGUAGE):
+    if (task is None and not endings <= set(TEXTS)) or task not in (None, LANGUAGE):
         return False
-    if not endings <= {*texts, *COLUMNAR, ".jsonl", ".ndjson"}:
+    if not endings <= {*TEXTS, *COLUMNAR, ".jsonl", ".ndjson"}:
         return False
     size = 0
     for path in paths:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
 from arena_jax.data.documents import split_documents
 from arena_jax.data.table import Table
@@ -41,9 +41,8 @@ def hub_tables(name: str, subset: str | None) -> tuple[dict[str, Table], str]:
     try:
         loaded = datasets.load_dataset(place, subset, revision=revision)
     except Exception as error:  # whatever the network, the Hub or a parser raises
-        first = (str(error).strip().splitlines() or [""])[0]
         raise ArenaError(
-            f"cannot load '{place}' from the Hugging Face Hub ({type(error).__name__}: {first[:160]}); "
+            f"cannot load '{place}' from the Hugging Face Hub ({type(error).__name__}: {first_line(error)[:160]}); "
             f"check the name and the connection, or give a local file or folder instead{near_here(name)}"
         ) from None
     provenance = f"Hugging Face Hub, {place}" + (f", subset {subset}" if subset else "")
@@ -69,9 +68,8 @@ def saved_tables(folder: Path) -> dict[str, Table]:
     except ArenaError:
         raise
     except Exception as error:  # whatever a damaged file makes the library raise
-        first = (str(error).strip().splitlines() or [""])[0]
         raise ArenaError(
-            f"cannot read the saved data set {folder} ({type(error).__name__}: {first[:160]}); save it anew"
+            f"cannot read the saved data set {folder} ({type(error).__name__}: {first_line(error)[:160]}); save it anew"
         ) from None
 
 
@@ -90,16 +88,29 @@ def tables_of(loaded: Any, where: str, *, articles: bool = False) -> dict[str, T
 
     if isinstance(loaded, datasets.Dataset):
         loaded = {"train": loaded}
-    tables = {}
-    for split, part in loaded.items():
-        names = {}
-        for column, feature in part.features.items():
-            inner = getattr(feature, "feature", feature)
-            if isinstance(inner, datasets.ClassLabel):
-                names[column] = tuple(inner.names)
-        columns = {column: part[column][:] for column in part.column_names}
-        if articles:  # the Hub keeps WikiText line by line
-            columns = {"text": split_documents("".join(columns["text"]))}
-        count = len(next(iter(columns.values()), []))
-        tables[str(split)] = Table(columns, f"{where} ({split})", [f"row {row}" for row in range(count)], names)
-    return tables
+    return {str(split): dataset_table(part, f"{where} ({split})", articles=articles) for split, part in loaded.items()}
+
+
+def dataset_table(part: Any, where: str, *, articles: bool = False) -> Table:
+    """One ``datasets.Dataset`` as a table.
+
+    Args:
+        part: of `datasets`.
+        where: its name, for errors.
+        articles: join lines of text to WikiText's articles.
+
+    Returns:
+        The table, with the names of its classes.
+    """
+    import datasets
+
+    names = {}
+    for column, feature in part.features.items():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, datasets.ClassLabel):
+            names[column] = tuple(inner.names)
+    columns = {column: part[column][:] for column in part.column_names}
+    if articles:  # the Hub keeps WikiText line by line
+        columns = {"text": split_documents("".join(columns["text"]))}
+    count = len(next(iter(columns.values()), []))
+    return Table(columns, where, [f"row {row}" for row in range(count)], names)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, few
 from arena_jax.data.columnar import arrow_table
-from arena_jax.data.hub import tables_of
+from arena_jax.data.hub import dataset_table
 from arena_jax.data.table import Table, check_names, from_records
 
 _WHERE = "data in memory"
@@ -35,25 +36,29 @@ def tables_in_memory(source: Any, labels: Any, split_name: Callable[[str], str |
     if labels is not None and not isinstance(source, list | tuple) and not hasattr(source, "tolist"):
         raise ArenaError(f"labels go with a list of texts; a {kind.__name__} has a column for them")
     if package == "datasets":
-        if kind.__name__ not in ("Dataset", "DatasetDict"):
+        if kind.__name__ == "Dataset":
+            return {"all": dataset_table(source, _WHERE)}
+        if kind.__name__ != "DatasetDict":
             raise ArenaError(
                 f"a {kind.__name__} is read as it comes; give a Dataset, such as Dataset.from_list(list(it))"
             )
-        tables = tables_of(source, _WHERE)
-        return (
-            {(split_name(name) or name): table for name, table in tables.items()}
-            if kind.__name__ == "DatasetDict"
-            else {"all": tables["train"]}
-        )
-    if isinstance(source, Mapping) and source and all(_holds_examples(part) for part in source.values()):
-        splits: dict[str, Table] = {}
-        for name, part in source.items():
-            key = split_name(str(name)) or str(name)
-            if key in splits:
-                raise ArenaError(f"two of {', '.join(map(str, source))} are the split {key}: leave one out")
-            splits[key] = tables_in_memory(part, None, split_name)["all"]
-        return splits
-    return {"all": _table(source, labels, kind, package)}
+    if not _holds_splits(source):
+        return {"all": _table(source, labels, kind, package)}
+    splits: dict[str, Table] = {}
+    for name, part in source.items():
+        key = split_name(str(name)) or str(name)
+        if key in splits:
+            raise ArenaError(f"two of {few(source, 8)} are the split {key}: leave one out")
+        if _holds_splits(part):
+            raise ArenaError(f"'{name}' of {few(source, 8)} holds splits itself: give one data set at a time")
+        table = tables_in_memory(part, None, split_name)["all"]
+        splits[key] = dataclasses.replace(table, where=f"{_WHERE} ({name})")
+    return splits
+
+
+def _holds_splits(source: Any) -> bool:
+    """Whether examples come as a dictionary of splits."""
+    return isinstance(source, Mapping) and bool(source) and all(map(_holds_examples, source.values()))
 
 
 def _holds_examples(part: Any) -> bool:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, few, nearest
+from arena_jax.config.tasks import PROBLEM_TYPES
 from arena_jax.data.columns import check_parts, find_columns, guess_task
 from arena_jax.data.content import PACKED
 from arena_jax.data.corpus import corpus_table, is_large
 from arena_jax.data.dataset import (
     CLASSIFICATION,
     LANGUAGE,
-    PROBLEM_TYPES,
     QUESTIONS,
     TAGGING,
     Dataset,
@@ -26,8 +26,8 @@ from arena_jax.data.dataset import (
     held_out_rows,
 )
 from arena_jax.data.examples import examples_of
-from arena_jax.data.files import SPLIT_ENDINGS, TABLES, TAGGED, TEXTS, read_file
-from arena_jax.data.folders import Splits, pattern_files, split_files, split_of
+from arena_jax.data.files import read_file
+from arena_jax.data.folders import ENDINGS, Splits, pattern_files, split_files, split_of
 from arena_jax.data.hub import DATA_SETS, hub_tables, saved_tables
 from arena_jax.data.labels import Classes
 from arena_jax.data.memory import tables_in_memory
@@ -61,8 +61,8 @@ def load(
 
     Sources, in the order in which a name is understood:
         "synthetic-sentiment", "python-docs": built in.
-        "sst2", "wikitext2", "wnut17", "squad": from the folder of that name under $ARENA_DATA if that is set,
-            else from the Hugging Face Hub.
+        "sst2", "wikitext2", "wnut17", "squad": from the folder sst2, wikitext, wnut17 or squad under $ARENA_DATA
+            if that is set, else from the Hugging Face Hub.
         a file: .tsv (no quoting), .csv, .jsonl, .json (list of objects, SQuAD's form, or lines), .parquet, .arrow,
             .txt/.raw/.tokens (text: WikiText's articles, else paragraphs), .conll and its kin (word and tag per line);
             any of them packed by gzip, bzip2, xz or zstd.
@@ -112,6 +112,8 @@ def load(
         raise ArenaError(f"unknown split '{split}'; {nearest(split, SPLITS)}")
     if problem_type not in (None, *PROBLEM_TYPES):
         raise ArenaError(f"unknown problem_type '{problem_type}'; {nearest(str(problem_type), PROBLEM_TYPES)}")
+    if problem_type == "single_label_classification":
+        problem_type = None
     if not 0 <= max_bad_records < 1:
         raise ArenaError(f"max_bad_records is {max_bad_records}: give a fraction from 0 to below 1")
     if task_kind is not None:
@@ -186,33 +188,28 @@ def _split(
             )
             raise ArenaError(f"{part.where} has no examples; give at least one")
     kind = reading.task or guess_task(first, reading.columns)
-    if kind != CLASSIFICATION and reading.problem_type not in (None, "single_label_classification"):
-        raise ArenaError(f"problem_type={reading.problem_type} is of {CLASSIFICATION}, not of {kind}")
-    problem_type = None if reading.problem_type == "single_label_classification" else reading.problem_type
+    problem_type = reading.problem_type
+    if kind != CLASSIFICATION and problem_type is not None:
+        raise ArenaError(f"problem_type={problem_type} is of {CLASSIFICATION}, not of {kind}")
     # Parts are found in the training split, and are the same columns in every split.
     parts = find_columns(first, kind, reading.columns)
     classes_before = reading.classes if kind in (CLASSIFICATION, TAGGING) else None
-    notes: list[str] = []
 
     def examples(of: Table, classes: Classes | None) -> Any:
         return examples_of(of, kind, parts, classes, problem_type=problem_type, max_bad_records=reading.max_bad_records)
 
     if first is not table and kind in (CLASSIFICATION, TAGGING):
         classes = examples(first, classes_before).classes
-        classes_before = classes if classes.names else classes_before
-        parts = {part: column for part, column in parts.items() if column in table.columns or part not in ("id",)}
+        # How labels were read is said of the training split.
+        classes_before = dataclasses.replace(classes, notes=()) if classes.names else classes_before
     data_examples = examples(table, classes_before)
-    if classes_before is not None and data_examples.classes is classes_before and first is not table:
-        notes = [note for note in data_examples.notes if note not in classes_before.notes]
-    else:
-        notes = data_examples.notes
     data = Dataset(
         Path(name).name,
         kind,
         split,
         data_examples.columns,
         data_examples.classes.names,
-        notes=tuple(notes),
+        notes=tuple(data_examples.notes),
         numbered=data_examples.classes.numbered,
         problem_type=problem_type,
     )
@@ -263,7 +260,7 @@ def _close(name: str, names: list[str]) -> bool:
 
 
 def _looks_like_path(name: str) -> bool:
-    has_ending = Path(name).suffix.lower() in (*TABLES, *TEXTS, *TAGGED, *SPLIT_ENDINGS, *PACKED)
+    has_ending = Path(name).suffix.lower() in (*ENDINGS, *PACKED)
     return has_ending or name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)
 
 
@@ -276,7 +273,7 @@ def _folder(folder: Path, task: str | None, subset: str | None, columns: Mapping
 def _readers(splits: Splits, task: str | None, columns: Mapping[str, str]) -> dict[str, Reader]:
     def read(paths: list[Path]) -> Table:
         where = str(paths[0] if len(paths) == 1 else paths[0].parent)
-        if is_large(paths, task, TEXTS):
+        if is_large(paths, task):
             return corpus_table(paths, columns, where)
         return joined([read_file(path, task) for path in paths], where)
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.user_cache import cache_folder
 from arena_jax.data.stored_array import StoredArray
 
 FORMAT = 1  # part of every name: another one is another entry
@@ -70,11 +71,18 @@ def damaged(path: Path, why: str) -> ArenaError:
 
 
 def store_folder() -> Path:
-    """Where the store is: ``$ARENA_CACHE``, else ``arena_jax`` in the user's folder of caches."""
+    """Where the store is: ``$ARENA_CACHE/data`` if that is set, else ``data`` in this program's folder of caches.
+
+    Raises:
+        ArenaError: nobody knows where the home is.
+    """
     place = os.environ.get("ARENA_CACHE")
     if place:
-        return Path(place).expanduser() / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "arena_jax" / "data"
+        return Path(place).expanduser().absolute() / "data"
+    try:
+        return cache_folder() / "data"
+    except RuntimeError:
+        raise ArenaError("cannot keep large data: there is no home folder; set ARENA_CACHE to a folder") from None
 
 
 def key_of(facts: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arena_jax.config.agreement import TokenizerFacts
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
 from arena_jax.data.tokenizer_files import check_files, check_vocabulary, lost_capitals, saved_settings
 
@@ -239,12 +239,11 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> T
         sides = {side: str(getattr(source, side)) for side in ("truncation_side", "padding_side")}
     except Exception as error:  # the library raises whatever its parsers and its network meet
         where = "in the folder" if path.is_dir() else "on the Hugging Face Hub or in its cache"
-        what = str(error).strip().splitlines()
         advice = "give a folder with tokenizer.json, or leave it out to train one on the data"
         if path.is_dir() and not (path / "config.json").is_file() and not (path / "tokenizer.json").is_file():
             advice = "add the model's config.json (or a tokenizer.json), which says of what kind these files are"
         raise ArenaError(
-            f"no usable tokenizer '{name}' {where} ({type(error).__name__}: {what[0][:160] if what else ''}); "
+            f"no usable tokenizer '{name}' {where} ({type(error).__name__}: {first_line(error)[:160]}); "
             f"{advice}{near_here(name)}"
         ) from None
     notes = [*saved_settings(backend), *lost_capitals(backend)]

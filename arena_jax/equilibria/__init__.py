@@ -1,4 +1,4 @@
-"""Solvers of games: Nash equilibria, dynamics, stability and ranking; the arena and the game use them.
+"""Solvers of games: Nash equilibria, dynamics, stability and ranking; the game uses them.
 
 Payoff entry (i, j) is what i earns against j.
 """

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, first_line
 
 Array = np.ndarray[Any, Any]
 
@@ -92,7 +92,7 @@ def ask(function: Callable[..., Any], name: str, *arguments: Any) -> Any:
     except ArenaError:
         raise
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), "without a message")
+        first = first_line(error, "without a message")
         raise ArenaError(f"{name} raised {type(error).__name__}: {first}; call it alone to see where") from error
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from arena_jax.equilibria.arguments import Array
+from arena_jax.game._least_squares import dispersion
 
 _SINGULAR = 1e-14  # of the largest eigenvalue: directions below it are not determined at all
 _ROUNDING = 1e-12  # residuals of exact data
@@ -68,10 +69,5 @@ def is_needed(
     count = len(with_term)
     slope = max(float(np.mean(np.abs(with_term) <= delta)), 1 / count)
     scale = (float(influence @ influence) / max(count - all_parameters, 1) + _ROUNDING**2) / slope
-    drop = (_dispersion(without, delta) - _dispersion(with_term, delta)) * cells / count
+    drop = (dispersion(without, delta) - dispersion(with_term, delta)) * cells / count
     return bool(2 * drop / (parameters * scale) > stats.f.ppf(0.99, parameters, max(cells - all_parameters, 1)))
-
-
-def _dispersion(residuals: Array, delta: float) -> float:
-    clipped = np.clip(residuals, -delta, delta)
-    return float((clipped * (residuals - clipped / 2)).sum())

@@ -44,15 +44,9 @@ def minimise(
         [[1.0, 2.0]]
     """
 
-    def objective(residuals: Array) -> Array:
-        if np.isinf(delta):
-            return np.asarray((weights * residuals**2).sum(axis=-1) / 2)
-        clipped = np.clip(residuals, -delta, delta)
-        return np.asarray((weights * clipped * (residuals - clipped / 2)).sum(axis=-1))
-
     damping = np.full(len(thetas), 1e-2)
     residuals, derivatives = model(thetas)
-    jacobian, values = derivatives(), objective(residuals)
+    jacobian, values = derivatives(), dispersion(residuals, delta, weights)
     identity = np.eye(thetas.shape[1])
     for _ in range(rounds):
         # A quadratic above the Huber loss that touches it here: every step that it proposes is safe.
@@ -67,7 +61,7 @@ def minimise(
         allowed = (trials[:, positive] > 0).all(axis=1) & np.isfinite(trials).all(axis=1)
         trials = np.where(allowed[:, None], trials, thetas)
         new_residuals, derivatives = model(trials)
-        new_values = objective(new_residuals)
+        new_values = dispersion(new_residuals, delta, weights)
         better = allowed & (new_values < values)
         converged = np.where(better, np.abs(steps).max(axis=1) < 1e-13, damping > 1e9)
         thetas = np.where(better[:, None], trials, thetas)
@@ -78,3 +72,14 @@ def minimise(
         if converged.all():
             break
     return thetas, values
+
+
+def dispersion(residuals: Array, delta: float, weights: Array | float = 1.0) -> Array:
+    """The Huber loss Σ w·huber(residual, δ) over the last axis; residuals and weights (…, m).
+
+    Example:
+        >>> float(dispersion(np.array([0.5, -3.0]), 1.0))  # ½·¼ + (3 − ½)
+        2.625
+    """
+    clipped = np.clip(residuals, -delta, delta)
+    return np.asarray((weights * clipped * (residuals - clipped / 2)).sum(axis=-1))

@@ -15,8 +15,7 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.equilibria.arguments import Array
 from arena_jax.models.attention import Attention
 from arena_jax.models.transformer import attention_pattern
-
-INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+from arena_jax.training.batch_sums import attention_of, example_rows, model_inputs
 
 
 class Observed(NamedTuple):
@@ -67,11 +66,7 @@ def observe(model: models.Transformer, batches: Sequence[Mapping[str, Any]]) -> 
 
     totals: list[Array] | None = None
     for batch in batches:
-        inputs = {name: jnp.asarray(batch[name]) for name in INPUTS if name in batch}
-        real = batch.get("attention_mask", np.ones_like(batch["input_ids"])) != 0
-        if "valid" in batch:
-            real = real & np.asarray(batch["valid"])[:, None]
-        batch_sums = [np.asarray(x, np.float64) for x in sums(params, {**inputs, "real": jnp.asarray(real)})]
+        batch_sums = [np.asarray(x, np.float64) for x in sums(params, jax.tree.map(jnp.asarray, dict(batch)))]
         totals = batch_sums if totals is None else [a + b for a, b in zip(totals, batch_sums, strict=True)]
     if totals is None:
         raise ArenaError("there is nothing to observe: give at least one batch")
@@ -83,11 +78,11 @@ def observe(model: models.Transformer, batches: Sequence[Mapping[str, Any]]) -> 
 
 def _sums(model: models.Transformer, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
     config = model.config
-    inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "real"}
+    inputs: dict[str, Any] = model_inputs(batch)
     ids = inputs.pop("input_ids")
     _, stages = model.encode(ids, **inputs, return_blocks=True)
     mask = attention_pattern(config, stages.shape[2], inputs.get("attention_mask"))
-    real = batch["real"].astype(jnp.float32)
+    real = ((attention_of(batch) != 0) * example_rows(batch)[:, None]).astype(jnp.float32)
     graph, stack = nnx.split(model.blocks)
     length = stages.shape[2]
     pattern = jnp.ones((1, 1, length, length), bool) if mask is None else mask

@@ -211,6 +211,10 @@ class Encoded:
         """As the model's."""
         return self.model.predict_tokens(hidden)
 
+    def vocabulary_projection(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """As the model's, so that a language model's logits are never whole here either."""
+        return self.model.vocabulary_projection(hidden)
+
 
 def _inputs(model: models.Transformer, objective: Objective, batch: Mapping[str, Any], key: jax.Array) -> Any:
     """What the objective encodes: a masked language model's hides some of the batch's tokens first."""

@@ -13,7 +13,7 @@ from scipy import stats
 from arena_jax.config.errors import ArenaError
 from arena_jax.equilibria.arguments import Array, certainty, count, finite_array, random, real_number
 from arena_jax.game._determination import is_needed, standard_errors
-from arena_jax.game._least_squares import minimise
+from arena_jax.game._least_squares import dispersion, minimise
 from arena_jax.game.compute_gain import ComputeGain, compute_equivalent_gain
 
 __all__ = ["ComputeGain", "ScalingLaw", "compute_equivalent_gain", "fit"]
@@ -305,9 +305,7 @@ class _Problem:
 
     def objective(self, theta: Array) -> float:
         """The Huber objective of one parameter vector."""
-        residuals = self(theta[None])[0][0]
-        clipped = np.clip(residuals, -DELTA, DELTA)
-        return float((clipped * (residuals - clipped / 2)).sum())
+        return float(dispersion(self(theta[None])[0][0], DELTA))
 
     def optimum(self, starts: Array) -> Array:
         """The best of the minima from some starts."""

@@ -84,7 +84,7 @@ def table1(arms: Arms) -> tuple[Table, dict[str, Any]]:
                     intervals["progress"].plus_minus(".5f"),
                     intervals["share"].plus_minus(".1f", 100),
                     intervals["mean_share"].plus_minus(".1f", 100),
-                    _sizes(values[policy]["batch"][:, i]),
+                    _range(values[policy]["batch"][:, i], ".0f"),
                     mark + intervals["bits_per_byte"].plus_minus(".3f")
                     if math.isfinite(intervals["bits_per_byte"].mean)
                     else "",
@@ -129,12 +129,14 @@ def table2(arms: Arms) -> tuple[Table, dict[str, Any]]:
 
 def ratios(arms: Arms, policy: str, phase: tuple[float, float]) -> tuple[ConfidenceInterval, ConfidenceInterval]:
     """A policy's efficiency relative to static's, pair by pair: as it was, and with static's own gains."""
-    as_it_was, alone = [], []
-    for run, control in pairs(arms, policy):
-        shares, below = run.share_between(*phase), efficiency(gains(control, phase), control.share_between(*phase))
-        as_it_was.append(efficiency(gains(run, phase), shares) / below)
-        alone.append(efficiency(gains(control, phase), shares) / below)
+    as_it_was, alone = zip(*(ratios_of_pair(*pair, phase) for pair in pairs(arms, policy)), strict=True)
     return confidence_interval(as_it_was), confidence_interval(alone)
+
+
+def ratios_of_pair(run: Run, control: Run, phase: tuple[float, float]) -> tuple[float, float]:
+    """A run's efficiency relative to its control's: as it was, and with the control's own gains."""
+    shares, below = run.share_between(*phase), efficiency(gains(control, phase), control.share_between(*phase))
+    return efficiency(gains(run, phase), shares) / below, efficiency(gains(control, phase), shares) / below
 
 
 def spent_table(arms: Arms) -> tuple[Table, dict[str, Any], list[str]]:
@@ -200,11 +202,6 @@ def device_seconds_table(arms: Arms) -> Table:
     return Table(["seed", *arms], rows)
 
 
-def _range(values: Sequence[float], form: str) -> str:
+def _range(values: Sequence[float] | np.ndarray, form: str) -> str:
     low, high = format(min(values), form), format(max(values), form)
     return low if low == high else f"{low}–{high}"
-
-
-def _sizes(batch: Sequence[float] | np.ndarray) -> str:
-    low, high = int(min(batch)), int(max(batch))
-    return str(low) if low == high else f"{low}–{high}"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arena_jax.reports.arena_tables import PHASES, efficiency, gains, progress_at, ratios
+from arena_jax.reports.arena_tables import PHASES, efficiency, gains, progress_at, ratios_of_pair
 from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
 from arena_jax.reports.confidence import ConfidenceInterval, confidence_interval
 
@@ -230,8 +230,7 @@ def efficiency_claim(phase: str) -> Callable[[list[tuple[Run, Run]]], Measure]:
     """Relative efficiency in a phase, less 1."""
 
     def measure(run_pairs: list[tuple[Run, Run]]) -> Measure:
-        arms = {"": [run for run, _ in run_pairs], CONTROL: [control for _, control in run_pairs]}
-        by_shares = ratios(arms, "", PHASES[phase])[1]
+        by_shares = confidence_interval([ratios_of_pair(*pair, PHASES[phase])[1] for pair in run_pairs])
         values = [_efficiency(run, phase) / _efficiency(control, phase) - 1 for run, control in run_pairs]
         alone = f"{(by_shares.mean - 1) * 100:+.1f} %"
         sentence = f"{{}} % against static; static's own gains over these shares would give {alone}"

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from arena_jax.runs.columns import columns
+
 WIDTH = 100
 
 
@@ -72,7 +74,8 @@ def text(blocks: Sequence[Block]) -> str:
             case Items(texts):
                 parts.append("\n".join(_wrapped(sentence, "  · ", "    ") for sentence in texts))
             case Table():
-                parts.append(_aligned(block))
+                numbers = range(block.numbers, len(block.header))
+                parts.append("\n".join(columns([block.header, *block.rows], right=numbers, rule=True)))
             case Picture(file, caption):
                 parts.append(_wrapped(f"{caption} {file}", "  ", "  "))
     return "\n\n".join(parts)
@@ -133,14 +136,3 @@ def _wrapped(words: str, first: str, rest: str) -> str:
     return textwrap.fill(
         words, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
-
-
-def _aligned(table: Table) -> str:
-    rows = [tuple(table.header), *map(tuple, table.rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.header))]
-    cells = [
-        [f"{cell:{widths[i]}}" if i < table.numbers else f"{cell:>{widths[i]}}" for i, cell in enumerate(row)]
-        for row in rows
-    ]
-    lines = ["  " + "  ".join(row).rstrip() for row in cells]
-    return "\n".join([lines[0], "  " + "  ".join("─" * width for width in widths), *lines[1:]])

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from arena_jax.runs import competition_lines, divergence_lines
+from arena_jax.runs.columns import columns
 
 WIDTH = 100
 # The first that a model reports is its score; True: more is better.
@@ -93,9 +94,9 @@ class Narrator:
         version = record.get("versions", {}).get("arena-jax", "")
         lines = [f"arena-jax {version} · {title}".replace("  ", " ")]
         models = [(short(name), *_model_words(about)) for name, about in record.get("models", {}).items()]
-        lines += _columns([("model", "parameters", "size", "vocabulary"), *models], right=(1,)) if models else []
+        lines += columns([("model", "parameters", "size", "vocabulary"), *models], right=(1,)) if models else []
         derived = [(d["name"], str(d["value"]), str(d.get("reason", ""))) for d in record.get("derived", [])]
-        return [*lines, *([""] if models else []), *_columns(derived), ""]
+        return [*lines, *([""] if models else []), *columns(derived), ""]
 
     def _resume(self, record: Record) -> list[str]:
         # A new terminal has not seen the heading.
@@ -152,12 +153,12 @@ class Narrator:
         # The time left is reckoned from here: steps cost what the shares make them cost.
         self._reckon_from(record)
         self._since_heading = _HEADING_EVERY
-        return ["", *_columns(competition_lines.allocation_rows(record), right=range(5)), ""]
+        return ["", *columns(competition_lines.allocation_rows(record), right=range(5)), ""]
 
     def _leaderboard(self, record: Record) -> list[str]:
         about = self.start.get("models", {})
         rows = competition_lines.leaderboard_rows(record, about)
-        table = _columns(rows, right=range(len(rows[0]) - 1), rule=True)
+        table = columns(rows, right=range(len(rows[0]) - 1), rule=True)
         note = competition_lines.bits_note(about) if "bits/byte" in rows[0] else ""
         return ["", *table, *textwrap.wrap(note, WIDTH, subsequent_indent="  "), competition_lines.winner_line(record)]
 
@@ -242,7 +243,7 @@ def summary(records: Sequence[Record]) -> list[str]:
     scores = {score_of(r["models"][name]) for r in evaluations[-1:] for name in names if name in r["models"]}
     score = words(scores.pop()) if len(scores) == 1 else "score"
     heading = ("model", "train loss", "valid loss", f"last {score}", f"best {score}", "at step", "own ex/s")
-    lines = _columns([heading, *rows], right=range(1, len(heading)), rule=True) if rows else []
+    lines = columns([heading, *rows], right=range(1, len(heading)), rule=True) if rows else []
     divergence = divergence_lines.totals(records)
     lines += ["", *divergence] if divergence else []
     compiling = end.get("compiling", 0)
@@ -272,7 +273,7 @@ def scores_table(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     metrics = list(dict.fromkeys(metric for row in scores.values() for metric in row))
     rows = [(short(name), *[score_text(row, metric) for metric in metrics]) for name, row in scores.items()]
-    return _columns([("model", *map(words, metrics)), *rows], right=range(1, len(metrics) + 1), rule=True)
+    return columns([("model", *map(words, metrics)), *rows], right=range(1, len(metrics) + 1), rule=True)
 
 
 def _summary_row(name: str, evaluations: Sequence[Record], trains: Sequence[Record]) -> tuple[str, ...]:
@@ -373,26 +374,10 @@ def _model_words(about: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _heading(names: Sequence[str], score: str, wide: bool) -> list[str]:
-    columns = f"{'loss':>6} {_HEADINGS[score]:>5} {'rate':>7}"
+    headings = f"{'loss':>6} {_HEADINGS[score]:>5} {'rate':>7}"
     if wide:
         # Over each model's columns stands its name, the same width as they.
         over = "".join(_GAP + f" {name[:18]} ".center(20, "─") for name in names)
-        return [f"{'':13}{over}", f"{'step':>7} epoch{(_GAP + columns) * len(names)}{_SPEED:>8}{'left':>7}"]
+        return [f"{'':13}{over}", f"{'step':>7} epoch{(_GAP + headings) * len(names)}{_SPEED:>8}{'left':>7}"]
     longest = max(map(len, names))
-    return [f"{'step':>7} epoch{_GAP}{'model':{longest}}{_GAP}{columns}{_SPEED:>8}{'left':>7}"]
-
-
-def _columns(rows: Sequence[Sequence[str]], right: Iterable[int] = (), rule: bool = False) -> list[str]:
-    """Lay rows out in columns, two blanks in front; those in `right` flush right."""
-    if not rows:
-        return []
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    flush = set(right)
-    lines = [
-        "  " + "  ".join(f"{cell:>{widths[i]}}" if i in flush else f"{cell:{widths[i]}}" for i, cell in enumerate(row))
-        for row in rows
-    ]
-    lines = [line.rstrip() for line in lines]
-    if rule:
-        lines.insert(1, "  " + "  ".join("─" * width for width in widths))
-    return lines
+    return [f"{'step':>7} epoch{_GAP}{'model':{longest}}{_GAP}{headings}{_SPEED:>8}{'left':>7}"]

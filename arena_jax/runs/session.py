@@ -1,6 +1,6 @@
 """One session of a run: its folder, lock, records, console, checkpoints and signals, opened and held as one context.
 
-A loop says what its method does; how the run is kept is here, for joint training, competitions and comparisons alike:
+A loop says what its method does; how the run is kept is here, for joint training and competitions alike:
 
     with Session(config, output, resume=resume) as session:
         ...                                              # data, models, optimizer: they may need `session.folder`
@@ -347,32 +347,22 @@ class Session:
             over: whether the run has come to its end.
 
         Raises:
-            ArenaError: the last state is not on the disk.
+            ArenaError: the last state is not on the disk, or the run cannot go on.
             Stopped: everything is saved, and the run was asked to stop before its end.
         """
         with processes.together():
-            self._wait_for_disk(step)
+            self.checkpoints.wait()
+            self._record_failures(step)
+            if self.saved != step:
+                going_on = "begins again" if self.saved is None else f"goes on from step {self.saved:,}"
+                raise ArenaError(
+                    f"the state after step {step:,} could not be saved ({self._unsaved}); make room, then "
+                    f"`arena-jax resume {self.folder}` {going_on}"
+                )
+        if self.divergence.hopeless:
+            raise ArenaError(self.divergence.hopeless)
         if not over:
             raise Stopped(self.folder, step, steps)
-
-    def give_up(self, step: int) -> None:
-        """End a run that cannot go on, after everything is on the disk.
-
-        Raises:
-            ArenaError: always: why it cannot.
-        """
-        self._wait_for_disk(step)
-        raise ArenaError(self.divergence.hopeless or "the run cannot go on")
-
-    def _wait_for_disk(self, step: int) -> None:
-        self.checkpoints.wait()
-        self._record_failures(step)
-        if self.saved != step:
-            going_on = "begins again" if self.saved is None else f"goes on from step {self.saved:,}"
-            raise ArenaError(
-                f"the state after step {step:,} could not be saved ({self._unsaved}); make room, then "
-                f"`arena-jax resume {self.folder}` {going_on}"
-            )
 
     def clock(self) -> dict[str, float]:
         """How long the run has taken, all its sessions together.

@@ -12,10 +12,11 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.config.standard_error import quiet
 from arena_jax.config.units import parse_memory
 from arena_jax.models.attention import compiling_for
+from arena_jax.runtime.devices import replicated
 from arena_jax.runtime.gpus import Gpu, gpu
 from arena_jax.runtime.program import Program, compile_program
 
@@ -49,7 +50,7 @@ class Target(NamedTuple):
         Returns:
             The program. Its bytes are per GPU.
         """
-        whole = NamedSharding(self.mesh, PartitionSpec())
+        whole = replicated(self.mesh)
         placed = jax.tree.map(functools.partial(_placed, whole=whole), arguments)
         token = compiling_for.set("gpu")
         try:
@@ -119,9 +120,8 @@ def target(name: str, *, gpus: int = 1, hosts: int = 1, memory_budget: str | flo
                 platform="cuda", target_config=text, topology=f"1x{hosts}x{gpus // hosts}"
             )
     except (RuntimeError, NotImplementedError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ArenaError(
             "planning for a GPU that is not here needs its compiler: pip install 'arena-jax[plan]' (Linux only, no GPU"
-            f" needed); JAX said: {first[:200]}"
+            f" needed); JAX said: {first_line(error, type(error).__name__)[:200]}"
         ) from None
     return Target(kind, Mesh(np.array(description.devices), ("data",), axis_types=(AxisType.Auto,)), budget)

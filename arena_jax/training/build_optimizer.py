@@ -12,12 +12,8 @@ import optax
 from arena_jax import transforms
 from arena_jax.config import OptimizerConfig, RunConfig
 from arena_jax.config.sections import ARGUMENTS
+from arena_jax.transforms.correspondence import CORRESPONDENCES
 
-_CORRESPONDENCES = {
-    "by_kind": transforms.by_kind,
-    "by_role": transforms.by_role,
-    "by_layer": transforms.by_layer,
-}
 # What stands in Adam's place, by the name of `--optimizer`; the configuration's names for the arguments.
 _INNER: dict[str, Callable[..., optax.GradientTransformation]] = {
     "nadamw": lambda b1, b2, epsilon: optax.scale_by_adam(b1, b2, epsilon, nesterov=True),
@@ -78,7 +74,7 @@ def optimizer_arguments(config: RunConfig, total_steps: int | None) -> dict[str,
     }
     arguments |= {"form": optimizer.form, "weights": {model.name: model.weight for model in config.models}}
     if optimizer.correspondence is not None:
-        arguments["correspondence"] = _CORRESPONDENCES[optimizer.correspondence]
+        arguments["correspondence"] = CORRESPONDENCES[optimizer.correspondence]
     if optimizer.inner == "adamw":
         arguments |= {"b1": optimizer.b1, "b2": optimizer.b2, "eps": optimizer.epsilon, "amsgrad": optimizer.amsgrad}
     else:

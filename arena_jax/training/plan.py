@@ -13,14 +13,17 @@ import numpy as np
 
 from arena_jax import models
 from arena_jax.config import ModelConfig, RunConfig
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.models import TransformerConfig
+from arena_jax.models.config import REMATS
 from arena_jax.runtime.batch_search import largest_batch
 from arena_jax.runtime.memory import tree_bytes
+from arena_jax.runtime.program import Program
 from arena_jax.runtime.target import Target
-from arena_jax.training.build import computation_options, model_task, size_options
+from arena_jax.training.build import computation_options, model_task, problem_type, size_options
 from arena_jax.training.build_step import build_step
 from arena_jax.training.objectives import head_positions, objective_for
+from arena_jax.training.remat import cheapest_remat, with_remat
 from arena_jax.training.step import Step
 
 # Bytes do not depend on which token hides the others.
@@ -65,7 +68,7 @@ class Variant(NamedTuple):
     Attributes:
         model: whose.
         attention: ``"xla"`` or ``"cudnn"``.
-        remat: whether blocks are computed again in the backward pass.
+        remat: what blocks keep for the backward pass: ``"none"``, ``"dots"`` or ``"block"``.
         attention_dropout: probability.
         need: its largest batch; None where the compiler or the GPU cannot do it.
         reason: why not.
@@ -73,7 +76,7 @@ class Variant(NamedTuple):
 
     model: str
     attention: str
-    remat: bool
+    remat: str
     attention_dropout: float
     need: Need | None
     reason: str = ""
@@ -82,7 +85,7 @@ class Variant(NamedTuple):
     def options(self) -> str:
         """What to add to the command line."""
         words = [f"--attention {self.attention}"] if self.attention != "xla" else []
-        words += ["--remat"] if self.remat else []
+        words += [f"--remat {self.remat}"] if self.remat != "dots" else []
         words += [f"--model {self.model}.attention_dropout=0"] if self.attention == "cudnn" else []
         return " ".join(words)
 
@@ -129,6 +132,33 @@ def plan(
         yield need
 
 
+def with_cheapest_remat(
+    config: RunConfig, target: Target, *, progress: Callable[[str], None] = lambda line: None
+) -> RunConfig:
+    """A run whose ``remat`` is "auto" with the policy that it would choose on a target; any other as it is.
+
+    Args:
+        config: of the run; its batch, dealt out over the target, is what has to fit.
+        target: GPUs to compile for.
+        progress: is told what was chosen, and why.
+
+    Raises:
+        ArenaError: no policy fits.
+    """
+    if config.training.remat != "auto":
+        return config
+    networks = abstract_models(config)
+    size = max(1, config.training.batch_size // config.training.accumulation // target.mesh.shape["data"])
+
+    def compile_by(policy: str) -> Program:
+        step, arguments_at = step_and_arguments(with_remat(networks, policy), config, target)
+        return target.compile_program(step, *arguments_at(size))
+
+    choice = cheapest_remat(compile_by, target.budget, "gpu")
+    progress(f"remat auto, {size} examples per GPU: {choice.reason}")
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, remat=choice.policy))
+
+
 def variants(
     config: RunConfig,
     model: str,
@@ -153,10 +183,10 @@ def variants(
     """
     base = abstract_models(config)[model]
     tried = []
-    for attention, remat in itertools.product(attentions, (False, True)):
+    for attention, remat in itertools.product(attentions, REMATS):
         dropout = 0.0 if attention == "cudnn" else base.config.attention_dropout
         variant = Variant(model, attention, remat, dropout, None)
-        progress(f"compiling {model} with attention {attention}{', remat' if remat else ''}")
+        progress(f"compiling {model} with attention {attention}, remat {remat}")
         if attention == "cudnn" and base.config.compute_dtype not in ("bfloat16", "float16"):
             tried.append(variant._replace(reason="cuDNN's attention needs bfloat16"))
             continue
@@ -166,7 +196,7 @@ def variants(
         try:
             need = largest_need({model: models.abstract(shape, base.task)}, config, target, limit=limit)
         except (ArenaError, NotImplementedError, RuntimeError) as error:
-            tried.append(variant._replace(reason=str(error).strip().splitlines()[0][:160]))
+            tried.append(variant._replace(reason=first_line(error, type(error).__name__)[:160]))
             continue
         tried.append(variant._replace(need=need))
     return sorted(tried, key=lambda variant: -variant.need.batch_size if variant.need else 1)
@@ -194,20 +224,14 @@ def largest_need(
     """
     model_configs = tuple(model for model in config.models if model.name in networks)
     config = dataclasses.replace(config, models=model_configs)
-    step = abstract_step(networks, config, target)
-    state = step.abstract_state()
-    active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}
-
-    def arguments_at(size: int) -> tuple[Any, ...]:
-        batches = {name: abstract_batch(networks[name], size, config.data.max_length, target) for name in step.names}
-        return state, batches, {"active": active}
-
+    step, arguments_at = step_and_arguments(networks, config, target)
+    names, state = tuple(sorted(networks)), arguments_at(1)[0]
     choice = largest_batch(
-        jax.jit(step.whole, donate_argnums=(0,)),
+        step,
         arguments_at,
         target.budget,
         target=target,
-        name=" + ".join(step.names),
+        name=" + ".join(names),
         limit=limit,
         start=start,
     )
@@ -220,7 +244,7 @@ def largest_need(
     multiplying = sum(flops[name] / target.gpu.peak(model.config.compute_dtype) for name, model in networks.items())
     moving = (program.arguments + program.outputs) / target.gpu.bandwidth
     return Need(
-        models=step.names,
+        models=names,
         batch_size=choice.batch_size,
         parameters=tree_bytes(state.params),
         optimizer=tree_bytes(state.opt_state),
@@ -234,16 +258,34 @@ def largest_need(
     )
 
 
+def step_and_arguments(
+    networks: Mapping[str, models.Transformer], config: RunConfig, target: Target
+) -> tuple[Any, Callable[[int], tuple[Any, ...]]]:
+    """The jitted step over some models, and its abstract arguments by the examples per GPU."""
+    step = abstract_step(networks, config, target)
+    state = step.abstract_state()
+    active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}
+
+    def arguments_at(size: int) -> tuple[Any, ...]:
+        batches = {name: abstract_batch(networks[name], size, config.data.max_length, target) for name in step.names}
+        return state, batches, {"active": active}
+
+    return jax.jit(step.whole, donate_argnums=(0,)), arguments_at
+
+
 def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig, target: Target) -> Step:
     """The step that a run compiles, over abstract models and the target's mesh."""
-    objectives = {name: objective_for(model.task, mask_token_id=_MASK_TOKEN) for name, model in networks.items()}
+    objectives = {
+        name: objective_for(model.task, mask_token_id=_MASK_TOKEN, problem_type=model.config.labels_are)
+        for name, model in networks.items()
+    }
     return build_step(config, networks, objectives, total_steps=_STEPS, mesh=target.mesh)
 
 
 def abstract_batch(
     model: models.Transformer, size: int, length: int, target: Target
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """What a run feeds a model: one microbatch of ``size`` rows per GPU, padded to one length.
+    """What the step reads of a run's batch: one microbatch of ``size`` rows per GPU, padded to one length.
 
     Args:
         model: says which columns its task has.
@@ -265,7 +307,9 @@ def abstract_batch(
         case "masked-lm":
             batch |= {"bytes": column(dtype=np.float32), "special_tokens_mask": column(length)}
         case "sequence-classification":
-            batch["labels"] = column()
+            inner = (model.config.num_labels,) if model.config.labels_are == "multi_label_classification" else ()
+            measured = model.config.labels_are in ("regression", "multi_label_classification")
+            batch["labels"] = column(*inner, dtype=np.float32 if measured else np.int32)
         case "token-classification":
             batch["labels"] = column(length)
         case "question-answering":
@@ -286,11 +330,23 @@ def _preset(model: ModelConfig) -> TransformerConfig:
     return models.preset(size) if size else models.read_config(model.checkpoint)
 
 
+def _labels(config: RunConfig) -> dict[str, Any]:
+    """What a run says of its classes; how many there are only the data know, unless their names are given."""
+    if config.task != "sequence-classification":
+        return {}
+    # A checkpoint of a public size has no classifier's head, and is not here to be asked.
+    here = tuple(model for model in config.models if model.checkpoint not in models.HUB_SIZES)
+    kind = problem_type(dataclasses.replace(config, models=here)) if here else config.data.problem_type
+    count = 1 if kind == "regression" else len(config.data.label_names)
+    return ({"problem_type": kind} if kind else {}) | ({"num_labels": count} if count else {})
+
+
 def _shape(model: ModelConfig, config: RunConfig) -> TransformerConfig:
     shape = _preset(model)
     changes = computation_options(model, config, shape.family) | size_options(model, shape.pad_token_id)
     if model.preset is not None:
         changes["vocab_size"] = model.vocab_size
+    changes |= _labels(config)
     shape = shape.replace(**changes)
     if shape.max_length < config.data.max_length:
         raise ArenaError(

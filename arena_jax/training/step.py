@@ -61,7 +61,7 @@ class Step:
         self._gradient_norms = gradient_norms
         self._skip_nonfinite = skip_nonfinite
         self._report = report
-        self._executables: dict[Any, Any] = {}
+        self._programs: dict[Any, Program] = {}
         parts = {name: take_apart(name, models[name]) for name in self.names}
         self._structures = {name: structure for name, (structure, _, _) in parts.items()}
         self._initial = {name: params for name, (_, params, _) in parts.items()}
@@ -250,7 +250,11 @@ class Step:
 
     def run(self, state: TrainState, placed: Any, **extra: Any) -> tuple[TrainState, Metrics]:
         """Like calling the step, for batches that :meth:`place` has placed."""
-        return self._executable("step", self.whole, (state, placed, extra), donate=(0,))(state, placed, extra)
+        return self.compile(state, placed, **extra).executable(state, placed, extra)
+
+    def compile(self, state: TrainState, placed: Any, **extra: Any) -> Program:
+        """Compile what :meth:`run` runs for arguments of these shapes; returns what was compiled, now or before."""
+        return self._program("step", self.whole, (state, placed, extra), donate=(0,))
 
     def evaluate(
         self, name: str, params: Any, batch: Mapping[str, Any], index: int = 0, variables: Any = None
@@ -267,17 +271,16 @@ class Step:
         Returns:
             The objective's :class:`Result`, still being computed.
         """
-        executable, arguments = self._evaluation(name, params, batch, index, variables)
-        return executable(*arguments)
+        program, arguments = self._evaluation(name, params, batch, index, variables)
+        return program.executable(*arguments)
 
     def compile_evaluation(self, name: str, params: Any, batch: Mapping[str, Any]) -> Program:
         """Compile what :meth:`evaluate` runs, without running it; returns what was compiled, now or before."""
-        self._evaluation(name, params, batch, 0, None)
-        return [program for program in self.programs if program.name == f"evaluate {name}"][-1]
+        return self._evaluation(name, params, batch, 0, None)[0]
 
     def _evaluation(
         self, name: str, params: Any, batch: Mapping[str, Any], index: int, variables: Any
-    ) -> tuple[Any, tuple[Any, ...]]:
+    ) -> tuple[Program, tuple[Any, ...]]:
         key = jax.random.fold_in(model_key(self.seed, name, _EVALUATION), index)
         placed = place_batch(batch, self.mesh)
 
@@ -286,27 +289,27 @@ class Step:
             return check_result(objective(model, jax.tree.map(lambda x: x[0], b), k, False), objective)
 
         arguments = (params, self._variables(name, variables), placed, key)
-        return self._executable(f"evaluate {name}", run, arguments), arguments
+        return self._program(f"evaluate {name}", run, arguments), arguments
 
-    def _executable(
+    def _program(
         self,
         name: str,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         donate: tuple[int, ...] = (),
-    ) -> Any:
+    ) -> Program:
         leaves, treedef = jax.tree.flatten(arguments[1:])
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
         cache_key = (name, treedef, shapes)
-        if cache_key not in self._executables:
+        if cache_key not in self._programs:
             # A process can read what is whole on its own devices, predictions included.
             out = replicated(self.mesh) if jax.process_count() > 1 else None
             began = time.perf_counter()
             lowered = jax.jit(function, donate_argnums=donate, out_shardings=out).lower(*arguments)
             program = compile_lowered(lowered, began=began)._replace(name=name, shapes=shapes)
             self.programs.append(program)
-            self._executables[cache_key] = program.executable
-        return self._executables[cache_key]
+            self._programs[cache_key] = program
+        return self._programs[cache_key]
 
 
 def make_step(

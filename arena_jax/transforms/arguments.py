@@ -60,6 +60,16 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, jax.Array) and value.ndim == 0
 
 
+def is_number(value: Any, fits: Callable[[Any], Any]) -> bool:
+    """Whether a value is a finite number in a range; of a traced one nobody knows.
+
+    Example:
+        >>> is_number(0.2, lambda part: 0 <= part <= 1), is_number(2, lambda part: 0 <= part <= 1)
+        (True, False)
+    """
+    return is_traced(value) or (is_real(value) and bool(fits(value)))
+
+
 def check_length(value: Any, least: int, what: str, reason: str) -> None:
     """Refuse a length that is no whole number, or that is traced: it is the shape of an array.
 

@@ -142,6 +142,18 @@ def silence(updates: Any, active: Mapping[Name, Any] | None, model: Name) -> Any
     return jax.tree.map(lambda u: jnp.where(active[model], u, jnp.zeros_like(u)), updates)
 
 
+def keep_idle(new: Any, old: Any, active: Mapping[Name, Any] | None, model: Name) -> Any:
+    """The new state of a model that takes part, the old one of a model that does not.
+
+    Example:
+        >>> keep_idle(jnp.ones(1), jnp.zeros(1), {"a": False}, "a")
+        Array([0.], dtype=float32)
+    """
+    if active is None:
+        return new
+    return jax.tree.map(lambda n, o: jnp.where(active[model], n, o), new, old)
+
+
 def silence_idle(updates: Any, active: Mapping[Name, Any] | None) -> Any:
     """Zero updates for every model that does not take part.
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_real, is_traced
+from arena_jax.transforms.arguments import is_number
 from arena_jax.transforms.by_model import check_names, current_active, silence
-from arena_jax.transforms.trees import Name, branches, is_float, models_of
+from arena_jax.transforms.trees import Name, branches, is_float, models_of, scale_leaves
 
 
 def clip_by_model_norm(
@@ -46,7 +46,7 @@ def clip_by_model_norm(
     bounds = dict(max_norm) if isinstance(max_norm, Mapping) else {None: max_norm}
     for name, bound in bounds.items():
         whose = "max_norm" if name is None else f"the max_norm of {name!r}"
-        if not (is_traced(bound) or (is_real(bound) and bound > 0)):
+        if not is_number(bound, lambda norm: norm > 0):
             raise ArenaError(f"clip_by_model_norm: {whose} is {bound!r}; give a number above 0")
 
     def bounds_of(models: tuple[Name, ...]) -> dict[Name, float]:
@@ -79,11 +79,7 @@ def clip_by_model_norm(
             squares = [jnp.sum(jnp.square(jnp.abs(u).astype(dtype))) for u in floats]
             norm = jnp.sqrt(sum(squares, start=jnp.zeros([], dtype)))
             factor = jnp.minimum(1, current[model] / (norm + epsilon))
-
-            def times(u: jax.Array) -> jax.Array:
-                return (u * factor).astype(u.dtype) if is_float(u) else u
-
-            return silence(jax.tree.map(times, trees[model]), mask, model)
+            return silence(scale_leaves(trees[model], factor), mask, model)
 
         return jax.tree.unflatten(definition, [clipped(model) for model in models]), state
 

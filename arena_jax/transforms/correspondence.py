@@ -261,3 +261,6 @@ def by_layer(path: Path, shape: tuple[int, ...] | None = None) -> Hashable:
     size = _shape(shape, "by_layer")
     depth = next((name.depth for name in path if isinstance(name, Layer)), None)
     return _role(path), depth, size
+
+
+CORRESPONDENCES: dict[str, Correspondence] = {"by_kind": by_kind, "by_role": by_role, "by_layer": by_layer}

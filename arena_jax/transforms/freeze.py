@@ -71,7 +71,7 @@ def freeze(
             if not any(_matches(pattern, leaf) for leaf in leaves):
                 names = {"/".join(map(str, (leaf.model, *leaf.path))) for leaf in leaves}
                 names |= {f"{leaf.model}:{kind_of(leaf.path)}" for leaf in leaves}
-                raise ArenaError(f"freeze: no parameter is named {pattern!r}; {_nearest(pattern, names)}")
+                raise ArenaError(f"freeze: no parameter is named {pattern!r}; {nearest(pattern, names, most=6)}")
         return inner.init(thaw(params))
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
@@ -86,12 +86,6 @@ def freeze(
         return jax.tree.unflatten(treedef, whole), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _nearest(pattern: str, names: set[str]) -> str:
-    """The name that was probably meant, or the first few that there are."""
-    hint = nearest(pattern, names)
-    return hint if hint.startswith("did") else f"known are, among {len(names)}: {', '.join(sorted(names)[:6])}"
 
 
 def _matches(pattern: str, leaf: Leaf) -> bool:

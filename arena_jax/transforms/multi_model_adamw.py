@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.config.forms import FORMS
-from arena_jax.transforms.arguments import is_real, is_traced, named_mistakes
+from arena_jax.config.forms import FORMS, default_beta
+from arena_jax.transforms.arguments import is_number, is_real, is_traced, named_mistakes
 from arena_jax.transforms.by_model import constant_weights
 from arena_jax.transforms.clip_by_model_norm import clip_by_model_norm
-from arena_jax.transforms.correspondence import Correspondence, by_kind, by_layer, by_role
+from arena_jax.transforms.correspondence import CORRESPONDENCES, Correspondence
 from arena_jax.transforms.per_model import Optimizer, per_model
 from arena_jax.transforms.scale_by_adam import scale_by_adam
 from arena_jax.transforms.scale_by_convergence import scale_by_convergence
@@ -25,8 +25,6 @@ from arena_jax.transforms.synchronize_parameters import synchronize_parameters
 from arena_jax.transforms.trees import Name
 from arena_jax.transforms.warmup_and_decay import warmup_and_decay
 
-_CORRESPONDENCES = {"by_kind": by_kind, "by_role": by_role, "by_layer": by_layer}
-_ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "amsgrad": False}
 Inner = Optimizer | Callable[[], Optimizer]
 
 
@@ -102,8 +100,8 @@ def multi_model_adamw(
     ======================  ==========================  ============================  =================================
 
     Why ``window`` is 0 by default: the slope of a loss per update is of the order of 1e-3, so that Algorithm 3 changed
-    the models' rates on SST-2 by under 0.2 %, which is nothing. ``slope="studentized"`` is free of the loss's scale and
-    acts, by up to 50 %; neither is shown to help (four seeds, ``benchmarks/results/convergence.md``).
+    rates on ``joint-synthetic`` by up to 3 %. ``slope="studentized"`` is free of the loss's scale and acts, by up to
+    50 %; neither is shown to help (four seeds, ``benchmarks/results/convergence.md``).
 
     Args:
         learning_rate: a number, which is warmed up and decays; a schedule ``count -> rate``, which stands for the whole
@@ -179,8 +177,8 @@ def multi_model_adamw(
 
     _check_places(learning_rate, weights)
     checked_weights = constant_weights(weights, "multi_model_adamw")
-    follows = get("window", window)
-    if not is_traced(follows) and is_real(follows) and follows == 0:
+    window = get("window", window)
+    if _is_zero(window):
         regression = {
             "slope": slope,
             "convergence_decay": convergence_decay,
@@ -189,11 +187,9 @@ def multi_model_adamw(
             "high": high,
         }
         _refuse_idle(regression, "learning rates do not follow convergence; give a window, e.g. window=100")
-        follows = None
-    pairs = _CORRESPONDENCES.get(values["correspondence"]) if correspondence is None else correspondence
-    to_average = get("beta", beta)
-    if beta is None and sync_every is not None:
-        to_average = to_average or 0.1  # who says how often asks for it
+        window = None
+    pairs = CORRESPONDENCES.get(values["correspondence"]) if correspondence is None else correspondence
+    to_average = default_beta(form, sync_every) if beta is None else beta
 
     links: list[optax.GradientTransformation] = []
     bound = get("max_norm", max_norm)
@@ -218,10 +214,10 @@ def multi_model_adamw(
     links.append(scale_by_learning_rates(_rates(learning_rate, schedule, values, published)))
     if published:
         links.append(scale_by_model_weight(checked_weights, base=0.5, normalize=True))
-    if follows is not None:
+    if window is not None:
         links.append(
             scale_by_convergence(
-                window=follows,
+                window=window,
                 decay=get("convergence_decay", convergence_decay),
                 every=get("convergence_every", convergence_every),
                 low=get("low", low),
@@ -264,11 +260,11 @@ def _directions(
 ) -> optax.GradientTransformationExtraArgs:
     """What gives the direction, and decoupled weight decay, for each model."""
     if inner is None:
-        filled: dict[str, Any] = {n: default if adam[n] is None else adam[n] for n, default in _ADAM.items()}
-        inner = scale_by_adam(**filled, eps_before_correction=published)
+        settings = {name: argument for name, argument in adam.items() if argument is not None}
+        inner = scale_by_adam(**settings, eps_before_correction=published)
     else:
         _refuse_idle(adam, "it belongs to Adam, and inner stands in its place; set it there")
-    if not (is_traced(weight_decay) or (is_real(weight_decay) and weight_decay >= 0)):
+    if not is_number(weight_decay, lambda number: number >= 0):
         raise ArenaError(f"multi_model_adamw: weight_decay is {weight_decay!r}; give a number that is at least 0")
 
     def link(choice: Any) -> optax.GradientTransformation:
@@ -344,7 +340,7 @@ def _check_places(learning_rate: Any, weights: Any) -> None:
                     f"multi_model_adamw: the learning rate of {name!r} is None; give one for every model, or None for "
                     "all where they come with the update"
                 )
-            if not (callable(rate) or is_traced(rate) or (is_real(rate) and rate >= 0)):
+            if not (callable(rate) or is_number(rate, lambda number: number >= 0)):
                 raise ArenaError(
                     f"multi_model_adamw: the learning rate of {name!r} is {rate!r}; give a number that is at least 0, "
                     "or a schedule"

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from arena_jax.transforms.by_model import check_names, current_active, silence
+from arena_jax.transforms.by_model import check_names, current_active, keep_idle, silence
 from arena_jax.transforms.trees import Name, branches
 
 Optimizer: TypeAlias = optax.GradientTransformation | optax.GradientTransformationExtraArgs
@@ -85,10 +84,8 @@ def per_model(optimizer: Optimizer | Mapping[Name, Optimizer]) -> optax.Gradient
                 model_args["value"] = losses[model] if isinstance(losses, Mapping) else losses
             old = state.models[model]
             step, new = optimizers[model].update(trees[model], old, parameters[model], **model_args)
-            if mask is not None:
-                new = jax.tree.map(lambda n, o, on=mask[model]: jnp.where(on, n, o), new, old)
             moved.append(silence(step, mask, model))
-            states[model] = new
+            states[model] = keep_idle(new, old, mask, model)
         return jax.tree.unflatten(definition, moved), PerModelState(states)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_real, is_traced
+from arena_jax.transforms.arguments import is_number, is_traced
 
 
 class ScaleByAdamState(NamedTuple):
@@ -73,9 +73,9 @@ def scale_by_adam(
     Source: Kingma and Ba, 2015, Algorithm 1 and the remark at the end of its section 2; Reddi et al., 2018.
     """
     for name, beta in (("b1", b1), ("b2", b2)):
-        if not (is_traced(beta) or (is_real(beta) and 0 <= beta < 1)):
+        if not is_number(beta, lambda factor: 0 <= factor < 1):
             raise ArenaError(f"scale_by_adam: {name} is {beta!r}; give a number from 0 to below 1")
-    if not (is_traced(eps) or (is_real(eps) and eps >= 0)):
+    if not is_number(eps, lambda number: number >= 0):
         raise ArenaError(f"scale_by_adam: eps is {eps!r}; give a number that is at least 0")
 
     def init_fn(params: Any) -> ScaleByAdamState:

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import check_length, is_count, is_real, is_traced
+from arena_jax.transforms.arguments import check_length, is_count, is_number, is_real, is_traced
 from arena_jax.transforms.by_model import check_names, current_active, silence
-from arena_jax.transforms.trees import Name, branches, is_float, wide_dtype
+from arena_jax.transforms.trees import Name, branches, scale_leaves, wide_dtype
 
 
 class Convergence(NamedTuple):
@@ -99,7 +99,7 @@ def scale_by_convergence(
         raise ArenaError(f"scale_by_convergence: slope is {slope!r}; give 'absolute', 'signed' or 'studentized'")
     least, needs = (3, "a standard error") if slope == "studentized" else (2, "a slope")
     check_length(window, least, "scale_by_convergence: window", f"{needs} needs at least {least} losses")
-    if not (is_traced(decay) or (is_real(decay) and 0 <= decay < 1)):
+    if not is_number(decay, lambda factor: 0 <= factor < 1):
         raise ArenaError(f"scale_by_convergence: decay is {decay!r}; give a number from 0 to below 1")
     if not (is_traced(every) or is_count(every)):
         raise ArenaError(f"scale_by_convergence: every is {every!r}; give a number of losses, 1 or more")
@@ -160,16 +160,11 @@ def scale_by_convergence(
                 )
         mask = current_active(active, tuple(trees), "scale_by_convergence")
 
-        models, scaled = {}, []
+        models, moved = {}, []
         for model, tree in trees.items():
             now = observe(state.models[model], value[model], True if mask is None else mask[model])
             models[model] = now
-            scaled.append(silence(_times(tree, now.factor), mask, model))
-        return jax.tree.unflatten(definition, scaled), ScaleByConvergenceState(models)
+            moved.append(silence(scale_leaves(tree, now.factor), mask, model))
+        return jax.tree.unflatten(definition, moved), ScaleByConvergenceState(models)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _times(tree: Any, factor: jax.Array) -> Any:
-    """Multiply the floating leaves, each in its own dtype."""
-    return jax.tree.map(lambda u: (u * factor).astype(u.dtype) if is_float(u) else u, tree)

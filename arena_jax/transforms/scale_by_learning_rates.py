@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_real, is_traced
-from arena_jax.transforms.by_model import check_names, current_active, silence
-from arena_jax.transforms.trees import Name, branches, is_float, wide_dtype
+from arena_jax.transforms.arguments import is_number
+from arena_jax.transforms.by_model import check_names, current_active, keep_idle, silence
+from arena_jax.transforms.trees import Name, branches, scale_leaves, wide_dtype
 
 Rate: TypeAlias = Any  # a number, a traced scalar, or an Optax schedule
 
@@ -72,7 +72,7 @@ def scale_by_learning_rates(
         whose = "the learning rate" if name is None else f"the learning rate of {name!r}"
         if rate is None and name is None:
             continue
-        if not (callable(rate) or is_traced(rate) or (is_real(rate) and rate >= 0)):
+        if not (callable(rate) or is_number(rate, lambda number: number >= 0)):
             raise ArenaError(
                 f"scale_by_learning_rates: {whose} is {rate!r}; give a number that is at least 0, or a schedule"
             )
@@ -119,20 +119,13 @@ def scale_by_learning_rates(
             rates = {model: learning_rates[model] for model in models}
         mask = current_active(active, models, "scale_by_learning_rates")
 
-        scaled, states = [], {}
+        moved, states = [], {}
         for model, tree in trees.items():
             old = state.models[model]
             value = rates[model](old.count) if callable(rates[model]) else rates[model]
             rate = jnp.asarray(value).astype(old.rate.dtype)
-
-            def times(u: jax.Array, rate: jax.Array = rate) -> jax.Array:
-                return (-rate * u).astype(u.dtype) if is_float(u) else u
-
-            new = ModelRate(optax.safe_increment(old.count), rate)
-            if mask is not None:
-                new = jax.tree.map(lambda n, o, on=mask[model]: jnp.where(on, n, o), new, old)
-            scaled.append(silence(jax.tree.map(times, tree), mask, model))
-            states[model] = new
-        return jax.tree.unflatten(definition, scaled), ScaleByLearningRatesState(states)
+            moved.append(silence(scale_leaves(tree, -rate), mask, model))
+            states[model] = keep_idle(ModelRate(optax.safe_increment(old.count), rate), old, mask, model)
+        return jax.tree.unflatten(definition, moved), ScaleByLearningRatesState(states)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_real, is_traced
-from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence
-from arena_jax.transforms.trees import Name, branches, is_float, models_of, wide_dtype
+from arena_jax.transforms.arguments import is_number
+from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, keep_idle, silence
+from arena_jax.transforms.trees import Name, branches, models_of, scale_leaves, wide_dtype
 
 
 class ScaleByModelWeightState(NamedTuple):
@@ -57,7 +57,7 @@ def scale_by_model_weight(
     Source: MultiModelOptimizer, section 3.5 (the line itself: the published code).
     """
     constants = constant_weights(weights, "scale_by_model_weight")
-    if not (is_traced(base) or (is_real(base) and 0 <= base <= 1)):
+    if not is_number(base, lambda part: 0 <= part <= 1):
         raise ArenaError(f"scale_by_model_weight: base is {base!r}; give a number from 0 to 1")
 
     def weights_now(models: tuple[Name, ...], weights: Any) -> dict[Name, Any]:
@@ -83,16 +83,12 @@ def scale_by_model_weight(
         current = weights_now(models, weights)
         mask = current_active(active, models, "scale_by_model_weight")
 
-        scaled, factors = [], {}
+        moved, factors = [], {}
         for model in models:
             old = state.factors[model]
             factor = jnp.asarray(base + (1 - base) * current[model], old.dtype)
-
-            def times(u: jax.Array, factor: jax.Array = factor) -> jax.Array:
-                return (u * factor).astype(u.dtype) if is_float(u) else u
-
-            scaled.append(silence(jax.tree.map(times, trees[model]), mask, model))
-            factors[model] = factor if mask is None else jnp.where(mask[model], factor, old)
-        return jax.tree.unflatten(definition, scaled), ScaleByModelWeightState(factors)
+            moved.append(silence(scale_leaves(trees[model], factor), mask, model))
+            factors[model] = keep_idle(factor, old, mask, model)
+        return jax.tree.unflatten(definition, moved), ScaleByModelWeightState(factors)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

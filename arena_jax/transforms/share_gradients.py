@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_count, is_real, is_traced
+from arena_jax.transforms.arguments import is_count, is_number, is_traced
 from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence_idle
 from arena_jax.transforms.correspondence import Correspondence, by_kind
 from arena_jax.transforms.pools import plan, pooled, select
@@ -80,7 +80,7 @@ def share_gradients(
     """
     constants = constant_weights(weights, "share_gradients")
     same = by_kind if correspondence is None else correspondence
-    if not (is_traced(alpha) or (is_real(alpha) and 0 <= alpha <= 1)):
+    if not is_number(alpha, lambda part: 0 <= part <= 1):
         raise ArenaError(f"share_gradients: alpha is {alpha!r}; it is a part, so give a number from 0 to 1")
     if not (is_traced(every) or is_count(every)):
         raise ArenaError(f"share_gradients: every is {every!r}; give a whole number of updates, 1 or more")

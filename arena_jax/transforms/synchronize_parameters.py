@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.transforms.arguments import is_count, is_real, is_traced
+from arena_jax.transforms.arguments import is_count, is_number, is_traced
 from arena_jax.transforms.by_model import constant_weights, current_active, current_weights, silence, silence_idle
 from arena_jax.transforms.correspondence import Correspondence, by_kind
 from arena_jax.transforms.pools import plan, pooled, select
@@ -72,7 +72,7 @@ def synchronize_parameters(
     """
     constants = constant_weights(weights, "synchronize_parameters")
     same = by_kind if correspondence is None else correspondence
-    if not (is_traced(beta) or (is_real(beta) and 0 <= beta <= 1)):
+    if not is_number(beta, lambda part: 0 <= part <= 1):
         raise ArenaError(f"synchronize_parameters: beta is {beta!r}; it is a part, so give a number from 0 to 1")
     if not (is_traced(every) or is_count(every)):
         raise ArenaError(f"synchronize_parameters: every is {every!r}; give a number of updates, 1 or more")

@@ -104,6 +104,17 @@ def models_of(tree: Any) -> tuple[Name, ...]:
     return tuple(branches(tree)[0])
 
 
+def scale_leaves(tree: Any, factor: jax.Array) -> Any:
+    """Multiply the floating leaves, each in its own dtype.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> scale_leaves({"count": jnp.ones(1, jnp.int32), "up": jnp.ones(1, jnp.bfloat16)}, jnp.float32(0.5))
+        {'count': Array([1], dtype=int32), 'up': Array([0.5], dtype=bfloat16)}
+    """
+    return jax.tree.map(lambda u: (u * factor).astype(u.dtype) if is_float(u) else u, tree)
+
+
 def wide_dtype(tree: Any) -> Any:
     """The type for a scalar that goes with a model: float64 where a parameter is, else float32.
 

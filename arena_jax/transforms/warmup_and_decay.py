@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.transforms.arguments import is_count, is_real, is_traced
+from arena_jax.transforms.arguments import is_count, is_number, is_traced
 
 DECAYS = ("cosine", "linear", "constant")
 
@@ -109,7 +109,7 @@ def warmup_and_decay(
 
     Source: MultiModelOptimizer, equation 1 (linear warm-up, cosine).
     """
-    if not (is_traced(peak) or (is_real(peak) and peak >= 0)):
+    if not is_number(peak, lambda rate: rate >= 0):
         raise ArenaError(f"learning_rate is {peak!r}; give a number that is at least 0, or a schedule")
     if not (is_traced(warmup_steps) or is_count(warmup_steps, 0)):
         raise ArenaError(f"warmup_steps is {warmup_steps!r}; give a whole number of updates, 0 or more")

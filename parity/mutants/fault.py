@@ -39,6 +39,11 @@ class Mutant:
     checks: tuple[str, ...]
 
 
+def fault(name: str, where: str, before: str, after: str, *checks: str) -> Mutant:
+    """A fault of one edit."""
+    return Mutant(name, where, ((before, after),), checks)
+
+
 class OutdatedMutant(LookupError):
     """The library has changed and the fault no longer fits."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.mutants.in_models import fault
+from parity.mutants.fault import fault
 
 PROGRESS, ALLOCATION = "arena.progress", "arena.allocation"
 RATE, SHARES = "learning progress/all/paper/float64", "memory shares/all/paper/float64"

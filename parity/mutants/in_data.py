@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.mutants.in_models import fault
+from parity.mutants.fault import fault
 
 ENTITIES, ANSWERS = "entity scores/all/token-classification/float64", "answer scores/all/question-answering/float64"
 SPANS, PERPLEXITY = "best spans/all/question-answering/float64", "perplexity/all/causal-lm/float64"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.mutants.fault import Mutant
+from parity.mutants.fault import Mutant, fault
 
 BERT, ROBERTA, GPT2 = (f"forward/{name}/float64" for name in ("bert/masked-lm", "roberta/masked-lm", "gpt2/causal-lm"))
 BERT_CLASS, ROBERTA_CLASS, GPT2_CLASS = (
@@ -13,11 +13,6 @@ GPT2_SHARDS = "weights/gpt2/causal-lm, in several files/float32"
 RULES, SAVE, LAYERS, HEADS = "models.huggingface.rules", "models.huggingface.save", "models.layers", "models.heads"
 TRANSFORMER, PATTERN = "models.transformer", "models.transformer:attention_pattern"
 BLOCK, ATTENTION, SCALE = "models.block:Block", "models.attention:Attention.mix", "models.attention:Attention.scale"
-
-
-def fault(name: str, where: str, before: str, after: str, *checks: str) -> Mutant:
-    """A fault of one edit."""
-    return Mutant(name, where, ((before, after),), checks)
 
 
 WEIGHTS = (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from parity.mutants.fault import Mutant
-from parity.mutants.in_models import fault
+from parity.mutants.fault import Mutant, fault
 
 ARGUMENTS, BUILD = "training.build_optimizer:optimizer_arguments", "training.build_optimizer"
 WHOLE, RATES = "transforms.multi_model_adamw:multi_model_adamw", "transforms.multi_model_adamw:_rates"
@@ -75,7 +74,7 @@ MAPPED = (
     fault(
         "the correspondence forgotten",
         ARGUMENTS,
-        "_CORRESPONDENCES[optimizer.correspondence]",
+        "CORRESPONDENCES[optimizer.correspondence]",
         "None",
         GIVEN,
     ),
@@ -122,7 +121,7 @@ CHAINED = (
         "convergence after synchronisation",
         WHOLE,
         "return optax.chain(*links)",
-        "return optax.chain(*links) if follows is None else optax.chain(*links[:-2], links[-1], links[-2])",
+        "return optax.chain(*links) if window is None else optax.chain(*links[:-2], links[-1], links[-2])",
         GIVEN,
     ),
     fault(
@@ -134,9 +133,9 @@ CHAINED = (
     ),
     fault(
         "an interval without synchronisation in the published form",
-        WHOLE,
-        "to_average = to_average or 0.1",
-        "to_average = to_average or 0.0",
+        "config.forms:default_beta",
+        "beta or _ASKED_FOR_BETA",
+        "beta or 0.0",
         ASKED,
     ),
     fault(

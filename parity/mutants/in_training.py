@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.mutants.in_models import fault
+from parity.mutants.fault import fault
 
 OBJECTIVES = "training.objectives"
 CAUSAL = "loss/gpt2/causal-lm/float64"

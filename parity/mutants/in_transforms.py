@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from parity.mutants.fault import Mutant
-from parity.mutants.in_models import fault
+from parity.mutants.fault import Mutant, fault
 
 SHARE, SYNC = "transforms.share_gradients:share_gradients", "transforms.synchronize_parameters:synchronize_parameters"
 POOLS, KINDS = "transforms.pools", "transforms.correspondence"

@@ -185,6 +185,13 @@ def test_two_texts_are_a_pair(tmp_path, first, second):
     )
 
 
+def test_a_column_without_a_name_is_nobodys_second(tmp_path):
+    rows = '{"Title": "x", "": "y", "label": "no"}\n{"Title": "z", "": "w", "label": "yes"}\n'
+    path = write(tmp_path / "a.jsonl", rows)
+    with pytest.raises(ArenaError, match="no column for 'text'"):
+        load(path, split="all", task="sequence-classification")
+
+
 def test_numbers_of_rows_are_no_pair(tmp_path):
     text = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t12\t13\tA b\tC d\n0\t14\t15\tE\tF\n"
     data = load(write(tmp_path / "msr.tsv", text), split="all", task="sequence-classification")
@@ -205,10 +212,8 @@ def test_a_bad_record_costs_itself(tmp_path):
     bad = "no label\t\nthree\t1\tfields\n"
     data = load(write(tmp_path / "a.tsv", "text\tlabel\n" + good + bad), split="all")
     assert len(data) == 97
-    assert any(
-        "2 of 99 records left out: line 100 has 3 fields" in note or "line 99 has no label" in note
-        for note in data.notes
-    )
+    assert [note for note in data.notes if "2 of 99 records left out: line 100 has 3 fields" in note]
+    assert [note for note in data.notes if "line 99 has no label" in note]
     assert "more than max_bad_records=0.01" in refused(
         lambda: load(tmp_path / "a.tsv", split="all", max_bad_records=0.01)
     )

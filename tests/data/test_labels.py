@@ -93,6 +93,18 @@ def test_several_labels(tmp_path, values, names, classes):
     assert "any of" in data.report()[0]
 
 
+def test_how_labels_are_read_is_said_once():
+    source = {"train": {"text": ["x", "y"], "label": ["a|b", "b"]}, "dev": {"text": ["z"], "label": ["b|a"]}}
+    notes = [
+        note
+        for split in ("train", "validation")
+        for note in load(source, split=split, problem_type="multi_label_classification").notes
+    ]
+    assert notes == ["labels of one record are divided at '|'"] * 2  # each split has a column of its own
+    source = {"train": {"text": ["x", "y"], "label": [1, 2]}, "dev": {"text": ["z"], "label": [2]}}
+    assert load(source, split="validation").notes == ()
+
+
 def test_problem_types_are_of_classification_alone(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(ArenaError, match="not of language-model"):

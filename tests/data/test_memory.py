@@ -37,6 +37,11 @@ def test_of_datasets():
     assert load(part, split="all").label_names == ("y", "x")
     both = datasets.DatasetDict({"train": part, "validation": part.select([1])})
     assert load(both, split="validation").columns == {"text": ["b"], "label": [1]}
+    matched = datasets.DatasetDict({"train": part, "validation_matched": part, "validation_mismatched": part})
+    with pytest.raises(ArenaError, match="validation_mismatched are the split validation: leave one out"):
+        load(matched, split="validation")
+    with pytest.raises(ArenaError, match="'train' of train holds splits itself"):
+        load({"train": both})
     with pytest.raises(ArenaError, match=r"Dataset\.from_list"):
         load(part.to_iterable_dataset())
 
@@ -65,6 +70,8 @@ def test_of_pandas_and_pyarrow():
         (["a", "b"], [1], "different lengths"),
         ({"text": "a"}, None, "must be a list"),
         ({"a\nb": [1]}, None, "control characters"),
+        ({"a": {"b": [{"text": "x"}]}}, None, "'a' of a holds splits itself"),
+        ({"dev": ROWS, "validation": ROWS}, None, "are the split validation"),
         (ROWS, [1], "labels go with a list of texts"),
         ("python-docs", [1], "labels go with a list of texts"),
     ],

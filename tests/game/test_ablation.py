@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from arena_jax import ArenaError, game, models
+from arena_jax.game.prefixes import Encoded
 from arena_jax.models import Gated
+from arena_jax.training import vocabulary_loss
 from arena_jax.training.objectives import objective_for
 
 N = 12  # 2 blocks × (4 heads + 2 groups)
@@ -188,3 +190,14 @@ def test_bad_input_gets_one_line(gpt2, played, probe):
     ):
         with pytest.raises(ArenaError, match=told):
             call()
+
+
+def test_a_game_never_holds_all_logits_of_a_language_model(monkeypatch):
+    model = models.create(models.preset("gpt2-tiny", vocab_size=50, hidden_size=16, num_heads=2), task="causal-lm")
+    batch, key = {"input_ids": jnp.arange(18).reshape(2, 9)}, jax.random.key(0)
+    objective = objective_for("causal-lm")
+    whole = objective(model, batch, key, False).sums["loss_sum"]
+    monkeypatch.setattr(vocabulary_loss, "CHUNK_BYTES", 4 * 2 * 2 * 50)
+    monkeypatch.setattr(models.Transformer, "predict_tokens", None)  # what would give them all
+    encoded = Encoded(model, model.encode(batch["input_ids"]))
+    np.testing.assert_allclose(objective(encoded, batch, key, False).sums["loss_sum"], whole, rtol=1e-6)

@@ -225,6 +225,13 @@ def test_a_folder_is_checked_against_its_own_tokenizer(saved, tmp_path, caplog):
     tokenizer_json(folder, 61, added_tokens_decoder={"70": {"content": "[NEW]"}})
     with pytest.raises(ArenaError, match="its tokenizer has 71"):
         models.from_pretrained(folder)
+    for number in ("²", "9" * 5000, "one"):
+        tokenizer_json(folder, 61, added_tokens_decoder={number: {"content": "[NEW]"}})
+        assert tokenizer_facts(folder).vocab_size == 61
+    for added in (1, True, "x", [1]):
+        vocabulary = {"vocab": {"a": 0, "b": 1}}
+        (folder / "tokenizer.json").write_text(json.dumps({"model": vocabulary, "added_tokens": added}))
+        assert tokenizer_facts(folder).vocab_size == 2
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
     (folder / "vocab.txt").write_text("[PAD]\n[MASK]\n" + "".join(f"w{i}\n" for i in range(59)))

@@ -36,7 +36,8 @@ def tokenizer_facts(folder: Path) -> TokenizerFacts | None:
     added = settings.get("added_tokens_decoder")
     if isinstance(added, Mapping):
         for number, token in added.items():
-            if isinstance(token, Mapping) and str(number).isdigit():
+            # A number of thousands of digits is none that a token has, and none that Python reads.
+            if isinstance(token, Mapping) and str(number).isdecimal() and len(str(number)) < 10:
                 numbers[str(token.get("content"))] = int(number)
     special = {}
     for role in _ROLES:
@@ -65,7 +66,8 @@ def _vocabulary(folder: Path) -> dict[str, int]:
             numbers = _counts(words)
         elif isinstance(words, list):
             numbers = {str(word[0]): i for i, word in enumerate(words) if isinstance(word, list) and word}
-        for token in whole.get("added_tokens") or []:
+        added = whole.get("added_tokens")
+        for token in added if isinstance(added, list) else []:
             if isinstance(token, Mapping):
                 numbers |= _counts({str(token.get("content")): token.get("id")})
         return numbers
