@@ -89,6 +89,8 @@ class RunConfig:
             raise ArenaError("a competition's model weights stay as they are: give optimizer.weights_follow none")
         if self.training.evaluate_every is None:
             raise ArenaError("a competition needs scores: give training.evaluate_every (rounds)")
+        if self.training.remat == "auto":
+            raise ArenaError("a competition's batches follow its memory: give training.remat none, dots or block")
         if self.data.lengths:
             raise ArenaError("a competition compiles one length per model: remove data.lengths")
 

@@ -75,7 +75,9 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     for model in config.models:
         tokenizer = get_tokenizer(model, splits["train"], tokenizers)
         network = make_model(model, config, tokenizer, splits["train"], parts.notes)
-        encoded = {split: encode(network, model.name, config, dataset, tokenizer) for split, dataset in splits.items()}
+        encoded = {
+            split: encode(network, model.name, config.data, dataset, tokenizer) for split, dataset in splits.items()
+        }
         parts.models[model.name] = network
         parts.tokenizers[model.name] = tokenizer
         parts.objectives[model.name] = objective_for(
@@ -191,7 +193,9 @@ def computation_options(model: ModelConfig, config: RunConfig, family: str) -> d
     Raises:
         ArenaError: cuDNN's attention in a precision that it does not have.
     """
-    options: dict[str, Any] = {"dtype": config.training.dtype, "remat": config.training.remat}
+    options: dict[str, Any] = {"dtype": config.training.dtype}
+    if config.training.remat != "auto":  # which one that is, the step's memory decides
+        options["remat"] = config.training.remat
     if config.training.attention != "xla":
         if config.training.dtype == "float32":
             raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
@@ -288,21 +292,21 @@ def agree(
 def encode(
     model: Any,
     name: str,
-    config: RunConfig,
+    config: DataConfig,
     dataset: data.Dataset,
     tokenizer: data.Tokenizer,
     *,
     learning: bool = True,
 ) -> data.Encoded:
     """A data set as a model's token rows, refused if the model cannot take them."""
-    length = config.data.max_length
+    length = config.max_length
     dataset, agreement = agree(model, name, tokenizer, dataset, length, learning=learning)
     rows = data.encode(
         dataset,
         tokenizer,
         task=model.task,
         max_length=length,
-        lengths=config.data.padded_lengths if config.data.lengths else None,
+        lengths=config.padded_lengths if config.lengths else None,
         token_types=agreement.token_types,
     )
     return dataclasses.replace(rows, notes=(*agreement.notes, *rows.notes))
