@@ -5,6 +5,7 @@ from __future__ import annotations
 from parity.mutants.fault import fault
 
 PROGRESS, ALLOCATION = "arena.progress", "arena.allocation"
+LIMIT, LIMITS = "arena.limit", "tests/arena/test_limit.py::test_it_is_where_the_rule_ends_from_anywhere"
 RATE, SHARES = "learning progress/all/paper/float64", "memory shares/all/paper/float64"
 PUBLISHED, STEPS = "memory shares/all/published-code/float64", "steps per round/all/paper/float64"
 RAISED = "jnp.maximum(smoothing * shares + (1 - smoothing) * weights, floor)"
@@ -91,4 +92,12 @@ MUTANTS = (
         "allowance * 1.05",
         "batch sizes/all/paper/float64",
     ),
+    fault(
+        "the fastest learner is the first at the floor",
+        f"{LIMIT}:limit_of_shares",
+        'np.argsort(weights, kind="stable")',
+        'np.argsort(-weights, kind="stable")',
+        LIMITS,
+    ),
+    fault("the smaller root", f"{LIMIT}:_total", "half + np.sqrt", "half - np.sqrt", LIMITS),
 )
