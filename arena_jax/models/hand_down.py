@@ -78,7 +78,7 @@ def hand_down(
         >>> bert = models.create("bert-tiny", task="masked-lm", seed=2)
         >>> start = hand_down(gpt2, bert, {"Ġthe": 5, "ing": 6}, {"the": 8, "##ing": 9, "[MASK]": 4}, ["embeddings"])
         >>> start.report
-        ('embeddings: 2 of 3 tokens by their text, times 0.9…',)
+        ('embeddings: 2 of 3 tokens by their text, times 1.02',)
     """
     for part in parts:
         if part not in PARTS:
