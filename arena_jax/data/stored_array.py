@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,8 +50,17 @@ class StoredArray:
         if size != self._row * shape[0]:
             raise ArenaError(f"{path} has {size:,} bytes instead of {self._row * shape[0]:,}: it is cut off or changed")
 
+    @property
+    def ndim(self) -> int:
+        """Dimensions of its shape."""
+        return len(self.shape)
+
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All of it, read into memory."""
+        return np.asarray(self[0 : len(self)], dtype)
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
         if isinstance(rows, int | np.integer):
