@@ -21,6 +21,8 @@ from arena_jax.data.table import Table
 from arena_jax.data.text_blocks import BLOCK, text_blocks
 
 PREFIX = "stream:"
+# What stores files and nothing else: fsspec knows more, some of which run what they are given.
+SCHEMES = ("file", "memory", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "adl", "oci", "oss", "hdfs", "hf")
 HELD_OUT = 256  # documents, where there is no validation split and no limit says how many
 SAMPLE = 16 * 2**20  # bytes that a tokenizer is trained on
 _LOOKED_AT = 100  # records that the column of texts is found in
@@ -81,6 +83,9 @@ class StreamedText:
             return datasets.load_dataset(place, subset, split=split, streaming=True)
         import fsspec
 
+        scheme = self.name.split("://")[0]
+        if scheme not in SCHEMES:
+            raise ArenaError(f"cannot read {self.name}: {nearest(scheme, SCHEMES)}")
         ending = ending_of(Path(self.name.split("?")[0]))
         if ending in TEXTS:
             files = [file.full_name for file in fsspec.open_files(self.name, "rb")]
