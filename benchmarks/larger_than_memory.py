@@ -126,7 +126,8 @@ def prepare(folder: Path, sizes: dict[str, int]) -> None:
         began = time.perf_counter()
         peaks[name] = finished(start(folder, name, f"first-{name}", 20))
         seconds = time.perf_counter() - began
-        notes = [note for note in read(folder / f"first-{name}")[0]["notes"] if "token" in note and "kept" in note]
+        notes = [record["text"] for record in read(folder / f"first-{name}") if record["kind"] == "note"]
+        notes = [note for note in notes if "kept in" in note]
         print(f"{name}: first run {seconds:.0f} s, peaks {peaks[name]}", *notes, sep="\n  ", flush=True)
     (folder / "prepared.json").write_text(json.dumps({"sizes": sizes, "first": peaks}))
 
