@@ -191,9 +191,7 @@ def microbatches(config: RunConfig, devices: int, name: str, size: int) -> int:
     Returns:
         k, at least 1.
     """
-    training = config.training
-    accumulation = config.model(name).accumulation or training.accumulation
-    return max(accumulation, accumulation_steps(size * devices, training.batch_size))
+    return max(config.accumulation(name), accumulation_steps(size * devices, config.batch_size(name)))
 
 
 def check_repeatable(arena: ArenaConfig) -> None:

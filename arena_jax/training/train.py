@@ -56,7 +56,9 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             name: data.training_batches(rows, seed=training.seed, padding=padding, **process())
             for name, rows in parts.train.items()
         }
-        steps_per_epoch = max(stream.steps_per_epoch(training.batch_size) for stream in streams.values())
+        batch_sizes = {name: config.batch_size(name) for name in streams}
+        # An epoch is over when every model has seen all its rows.
+        steps_per_epoch = max(stream.steps_per_epoch(batch_sizes[name]) for name, stream in streams.items())
         total_steps = training.steps or int((training.epochs or 1) * steps_per_epoch)
         evaluate_every = training.evaluate_every or steps_per_epoch
 
@@ -67,7 +69,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 networks,
                 parts.objectives,
                 mesh=mesh,
-                accumulation={model.name: model.accumulation or training.accumulation for model in config.models},
+                accumulation={model.name: config.accumulation(model.name) for model in config.models},
             )
 
         step = step_of(parts.models)
@@ -93,7 +95,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 parts.models,
                 state,
                 {name: rows.batch(np.zeros(1, np.int64), longest[name]) for name, rows in parts.train.items()},
-                batch_size=training.batch_size,
+                batch_sizes=batch_sizes,
                 extra=for_optimizer(),
             )
             remat, rejected = choice.policy, choice.rejected
@@ -155,14 +157,12 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             if session.divergence.hopeless:
                 break
             # Drawn while the last step is still being computed.
-            batches = {
-                name: stream.next(training.batch_size, step.accumulation[name]) for name, stream in streams.items()
-            }
+            batches = data.next_batches(streams, batch_sizes, step.accumulation, together=padding is not None)
             extra = for_optimizer()
             state, metrics = run_step(
-                step, state, batches, extra, batch_size=training.batch_size, steps_taken=step_count, session=session
+                step, state, batches, extra, batch_sizes=batch_sizes, steps_taken=step_count, session=session
             )
-            window.add(metrics, rows=training.batch_size, compiled=record_programs())
+            window.add(metrics, rows=batch_sizes, compiled=record_programs())
             step_count += 1
             session.advance(step_count)
             if step_count % training.log_every == 0 or step_count == total_steps:
@@ -192,22 +192,19 @@ def _derived(
     """Every value that was not simply given, with its reason."""
     training = config.training
     devices, kind = mesh.shape["data"], mesh.devices.flat[0].device_kind
-    rows = max(len(train) for train in parts.train.values())
-    per_device = training.batch_size // devices // training.accumulation
+    rows = {name: len(train) for name, train in parts.train.items()}
+    batch_sizes = {name: config.batch_size(name) for name in rows}
+    slowest = max(rows, key=lambda name: rows[name] / batch_sizes[name])
     warmup = warmup_steps(config.optimizer, total_steps)
     return [
         ("devices", f"{devices} × {kind}", "all there are" if training.devices is None else "given"),
-        (
-            "batch",
-            f"{training.batch_size} per model",
-            f"{training.accumulation} microbatch{'es' if training.accumulation > 1 else ''} of {per_device} per device",
-        ),
+        *_derived_batches(config, devices),
         (
             "steps",
             str(total_steps),
             "given"
             if training.steps
-            else f"{training.epochs} epochs × {steps_per_epoch} ({rows:,} rows / {training.batch_size})",
+            else f"{training.epochs} epochs × {steps_per_epoch} ({rows[slowest]:,} rows / {batch_sizes[slowest]})",
         ),
         (
             "evaluation",
@@ -221,3 +218,18 @@ def _derived(
         ),
         ("precision", training.dtype, "computation; parameters and optimizer state are float32"),
     ]
+
+
+def _derived_batches(config: RunConfig, devices: int) -> list[tuple[str, str, str]]:
+    """The models' batches and the parts that they are computed in: one line, or one for each where they differ."""
+
+    def words(name: str) -> str:
+        parts = config.accumulation(name)
+        per_device = config.batch_size(name) // devices // parts
+        return f"{parts} microbatch{'es' if parts > 1 else ''} of {per_device} per device"
+
+    batches = {model.name: (config.batch_size(model.name), words(model.name)) for model in config.models}
+    if len(set(batches.values())) == 1:
+        size, how = next(iter(batches.values()))
+        return [("batch", f"{size} per model", how)]
+    return [(f"batch of {name}", str(size), how) for name, (size, how) in batches.items()]
