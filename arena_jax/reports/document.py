@@ -1,4 +1,4 @@
-"""A report as blocks — headings, paragraphs, lists, tables, pictures — written as plain text, Markdown or HTML."""
+"""A report as blocks — headings, paragraphs, lists, tables, pictures, commands — as plain text, Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -52,7 +52,14 @@ class Picture:
     caption: str
 
 
-Block = Heading | Paragraph | Items | Table | Picture
+@dataclass(frozen=True)
+class Commands:
+    """Lines to copy to a shell."""
+
+    lines: Sequence[str]
+
+
+Block = Heading | Paragraph | Items | Table | Picture | Commands
 
 
 def text(blocks: Sequence[Block]) -> str:
@@ -78,6 +85,8 @@ def text(blocks: Sequence[Block]) -> str:
                 parts.append("\n".join(columns([block.header, *block.rows], right=numbers, rule=True)))
             case Picture(file, caption):
                 parts.append(_wrapped(f"{caption} {file}", "  ", "  "))
+            case Commands(lines):
+                parts.append("\n".join(f"  $ {line}" for line in lines))
     return "\n\n".join(parts)
 
 
@@ -105,6 +114,8 @@ def markdown(blocks: Sequence[Block]) -> str:
                 parts.append("\n".join([lines[0], "| " + " | ".join(marks) + " |", *lines[1:]]))
             case Picture(file, caption):
                 parts.append(f"![{caption}]({file.name})\n\n*{caption}*")
+            case Commands(commands):
+                parts.append("\n".join(["```", *commands, "```"]))
     return "\n\n".join(parts)
 
 
