@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import arena_jax
-from arena_jax.cli import evaluate, export, game, interrupts, plan, presets, processes, report, resume, train
+from arena_jax.cli import compare, evaluate, export, game, interrupts, plan, presets, processes, report, resume, train
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.presets import PRESETS, get
 
 __all__ = ["main", "parser"]
 
-COMMANDS = ("train", "resume", "evaluate", "export", "report", "plan", "presets", "game")
+COMMANDS = ("train", "resume", "evaluate", "export", "report", "compare", "plan", "presets", "game")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,6 +65,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         evaluate.add_parser(commands),
         export.add_parser(commands),
         report.add_parser(commands),
+        compare.add_parser(commands),
         plan.add_parser(commands),
         presets.add_parser(commands),
         *game.add_parser(commands),
