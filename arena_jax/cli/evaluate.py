@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from arena_jax.cli import options
+from arena_jax.cli import options, program_cache
 from arena_jax.cli.resume import add_run
 from arena_jax.config import DataConfig
 from arena_jax.config.errors import ArenaError
@@ -40,6 +40,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--max-length", metavar="N", default="512", help="longest input of a Hugging Face folder, in tokens [512]"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    program_cache.add_options(parser)
     parser.set_defaults(call=run)
     return parser
 

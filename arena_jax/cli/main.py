@@ -13,7 +13,20 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import arena_jax
-from arena_jax.cli import compare, evaluate, export, game, interrupts, plan, presets, processes, report, resume, train
+from arena_jax.cli import (
+    compare,
+    evaluate,
+    export,
+    game,
+    interrupts,
+    plan,
+    presets,
+    processes,
+    program_cache,
+    report,
+    resume,
+    train,
+)
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.presets import PRESETS, get
@@ -152,6 +165,8 @@ def _run(words: list[str]) -> int:
         return 2
     assert isinstance(top, _Parser)
     arguments = top.strictly(words)
+    if "compilation_cache" in arguments:
+        program_cache.use(arguments)
     code: int = arguments.call(arguments)
     return code
 

@@ -51,7 +51,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--task", choices=TASKS, default="language-model", help="of --models [language-model]")
     parser.add_argument("--length", type=int, metavar="N", help="tokens per row [the run's; 128]")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="precision of the computation [the run's]")
-    parser.add_argument("--remat", action="store_true", help="compute blocks again in the backward pass")
+    parser.add_argument(
+        "--remat", choices=("none", "dots", "block", "auto"), help="what blocks keep for the backward pass [the run's]"
+    )
     parser.add_argument("--attention", choices=("xla", "cudnn"), help="who computes attention [the run's]")
     parser.add_argument(
         "--device", default="a100-40gb", metavar="GPU", help="kind of GPU, or a file of its facts [a100-40gb]"
@@ -60,7 +62,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--hosts", type=int, default=1, metavar="N", help="over how many machines [1]")
     parser.add_argument("--memory", metavar="AMOUNT", help="what programs may take on each GPU, e.g. 38GB [90%%]")
     parser.add_argument(
-        "--variants", action="store_true", help="also try remat and cuDNN's attention, for each model alone"
+        "--variants", action="store_true", help="also try all of --remat and cuDNN's attention, for each model alone"
     )
     parser.add_argument("--output", metavar="FILE", help="write the plan as JSON, too")
     parser.set_defaults(call=run)
@@ -90,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     def progress(line: str) -> None:
         print(f"… {line}", file=sys.stderr, flush=True)
 
+    config = plan.with_cheapest_remat(config, where, progress=progress)
     needs = list(plan.plan(config, where, progress=progress))
     tried = [
         variant
@@ -128,8 +131,8 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
         config = base(arguments.preset, arguments.config)
     else:
         raise ArenaError("nothing to plan: give a preset, --config FILE or --models gpt2,bert-large")
-    changes: dict[str, Any] = {"remat": arguments.remat or config.training.remat}
-    changes |= {name: getattr(arguments, name) for name in ("dtype", "attention") if getattr(arguments, name)}
+    fields = ("dtype", "attention", "remat")
+    changes: dict[str, Any] = {name: getattr(arguments, name) for name in fields if getattr(arguments, name)}
     models = config.models
     if arguments.attention == "cudnn":
         models = tuple(dataclasses.replace(model, attention_dropout=0.0) for model in models)
@@ -172,9 +175,7 @@ def described(config: RunConfig, where: Target, needs: list[Need], tried: list[V
     ]
     blocks: list[Block] = [
         Heading(title, 1),
-        Paragraph(
-            f"{settings}{', remat' if config.training.remat else ''}; bytes are per GPU, read off the compiled step."
-        ),
+        Paragraph(f"{settings}, remat {config.training.remat}; bytes are per GPU, read off the compiled step."),
         Table(header, rows),
         Items([f"{' + '.join(need.models)}: {need.bound}" for need in needs]),
     ]
@@ -183,7 +184,7 @@ def described(config: RunConfig, where: Target, needs: list[Need], tried: list[V
             (
                 variant.model,
                 variant.attention,
-                "yes" if variant.remat else "no",
+                variant.remat,
                 f"{variant.attention_dropout:g}",
                 str(variant.need.batch_size) if variant.need else "–",
                 f"{1000 * variant.need.least_seconds / variant.need.batch_size:.3g} ms" if variant.need else "–",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from arena_jax.cli import processes, train
+from arena_jax.cli import processes, program_cache, train
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """
     parser: argparse.ArgumentParser = commands.add_parser("resume", help="go on where a run stopped, to the bit")
     processes.add_options(parser)
-    train.add_cache_option(parser)
+    program_cache.add_options(parser)
     add_run(parser)
     parser.set_defaults(call=run)
     return parser
@@ -37,4 +37,4 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = Path(arguments.run)
     processes.join(arguments)
-    return train.execute(load_run(folder), folder, resume=True, cache=arguments.compilation_cache)
+    return train.execute(load_run(folder), folder, resume=True)

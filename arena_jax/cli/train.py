@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax import config
-from arena_jax.cli import options, processes
+from arena_jax.cli import options, processes, program_cache
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
 
@@ -37,25 +37,16 @@ def add_parser(commands: Any, defaults: config.RunConfig | None) -> argparse.Arg
     parser.add_argument("--config", metavar="FILE", help="start from this file instead, e.g. a run's own config.json")
     options.add_options(parser, defaults)
     processes.add_options(parser)
-    add_cache_option(parser)
+    program_cache.add_options(parser)
     parser.set_defaults(call=run)
     return parser
-
-
-def add_cache_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that keeps compiled programs."""
-    parser.add_argument(
-        "--compilation-cache",
-        metavar="FOLDER",
-        help="keep compiled programs here for later runs; they are executed: name a folder of your own",
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     run = options.apply(base(arguments.preset, arguments.config), vars(arguments))
     processes.join(arguments)
-    return execute(run, None, resume=False, cache=arguments.compilation_cache)
+    return execute(run, None, resume=False)
 
 
 def base(preset: str | None, file: str | None) -> config.RunConfig:
@@ -73,14 +64,13 @@ def base(preset: str | None, file: str | None) -> config.RunConfig:
     return presets.get(preset)
 
 
-def execute(run: config.RunConfig, folder: Path | None, *, resume: bool, cache: str | None) -> int:
+def execute(run: config.RunConfig, folder: Path | None, *, resume: bool) -> int:
     """Train, or let compete, and draw the figures.
 
     Args:
         run: the configuration.
         folder: of the run; a new one if not given.
         resume: go on in it.
-        cache: a folder for compiled programs.
 
     Returns:
         The exit code.
@@ -88,10 +78,6 @@ def execute(run: config.RunConfig, folder: Path | None, *, resume: bool, cache: 
     from arena_jax.runs import Stopped
     from arena_jax.runtime import processes
 
-    if cache:
-        from arena_jax.runtime.program import use_compilation_cache
-
-        use_compilation_cache(cache)
     try:
         if run.arena:
             from arena_jax.arena import competition

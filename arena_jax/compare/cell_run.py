@@ -7,7 +7,6 @@ import math
 import shutil
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.records import FILE, read
 from arena_jax.runs.signals import Stopped
+from arena_jax.runtime.program_cache import without_compilation_cache
 
 
 def run_cell(arm: Arm, config: RunConfig, outcome: Outcome, folder: Path) -> dict[str, Any]:
@@ -99,18 +99,6 @@ def _train(arm: Arm, config: RunConfig, run: Path, *, resume: bool) -> Path:
     return training.train(config, run, resume=resume)
 
 
-@contextlib.contextmanager
-def _compiling(outcome: Outcome) -> Iterator[None]:
+def _compiling(outcome: Outcome) -> contextlib.AbstractContextManager[None]:
     """Where seconds of compiling count, no cell uses what another has compiled."""
-    if not outcome.compiling:
-        yield
-        return
-    import jax
-
-    before = jax.config.read("jax_enable_compilation_cache")
-    jax.config.update("jax_enable_compilation_cache", False)
-    jax.clear_caches()
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_compilation_cache", before)
+    return without_compilation_cache() if outcome.compiling else contextlib.nullcontext()

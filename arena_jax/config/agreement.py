@@ -73,7 +73,6 @@ class DataFacts:
         numbered: whether the data say which class is 0, 1, …; False: they hold names, numbered by the alphabet.
         problem_type: "regression" or "multi_label_classification"; None: one class each.
         pairs: whether an example is two texts.
-        targets: numbers per example, in regression.
     """
 
     name: str
@@ -82,7 +81,6 @@ class DataFacts:
     numbered: bool = True
     problem_type: str | None = None
     pairs: bool = False
-    targets: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +217,7 @@ def _types(
 
 
 def _plain(name: str) -> str:
-    return "".join(c for c in name.casefold() if c.isalnum() or not (c in "-_/. " or c.isspace()))
+    return "".join(c for c in name.casefold() if not (c in "-_/." or c.isspace()))
 
 
 def unnamed(names: Sequence[str] | None) -> bool:
@@ -247,10 +245,10 @@ def _classes(
         )
         return None
     if data.problem_type == "regression":
-        if model.num_labels != data.targets:
+        if model.num_labels != 1:
             problems.append(
-                f"model '{model.name}' has {model.num_labels} outputs, regression on data '{data.name}' needs "
-                f"{data.targets}: give another checkpoint{replace}"
+                f"model '{model.name}' has {model.num_labels} outputs, regression on data '{data.name}' needs 1: "
+                f"give another checkpoint{replace}"
             )
         return None
     if not data.label_names:

@@ -53,6 +53,18 @@ def nearest(name: str, names: Iterable[str], most: int = 20) -> str:
     return "known: " + (", ".join(ordered[:most]) or "none") + more
 
 
+def few_sentences(sentences: Iterable[str], most: int = 3) -> str:
+    """The first few of many sentences, and how many more there are.
+
+    Example:
+        >>> few_sentences(["line 3 has no label", "line 4 has no label"], most=1)
+        'line 3 has no label; and 1 more'
+    """
+    listed = list(sentences)
+    rest = len(listed) - most
+    return "; ".join(sentence[:300] for sentence in listed[:most]) + (f"; and {rest:,} more" if rest > 0 else "")
+
+
 def first_line(error: BaseException, otherwise: str = "") -> str:
     """The first line of what an error of another library says.
 

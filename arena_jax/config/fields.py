@@ -29,6 +29,7 @@ def option(
     below: float | None = None,
     choices: Sequence[str] = (),
     flag: str = "",
+    older: Mapping[bool, str] | None = None,
 ) -> Any:
     """Declare a field of a configuration.
 
@@ -42,6 +43,7 @@ def option(
         below: a bound that the value must stay under.
         choices: the words allowed.
         flag: the option's name on the command line, where it differs from the field's.
+        older: what yes and no mean in files of versions that knew only these two.
 
     Returns:
         A dataclass field whose metadata holds all of this.
@@ -60,6 +62,7 @@ def option(
         "below": below,
         "choices": tuple(choices),
         "flag": flag,
+        "older": older or {},
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -178,7 +181,9 @@ def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     arguments = {}
     for field in dataclasses.fields(kind):
         if field.name in values:
-            arguments[field.name] = _settle(values[field.name], kinds[field.name], where + field.name)
+            value, older = values[field.name], field.metadata.get("older", {})
+            value = older.get(value, value) if isinstance(value, bool) else value
+            arguments[field.name] = _settle(value, kinds[field.name], where + field.name)
         elif field.default is dataclasses.MISSING:
             raise ArenaError(f"{where}{field.name} is missing: it must be {_words(optional(kinds[field.name])[0])}")
     return kind(**arguments)

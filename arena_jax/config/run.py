@@ -68,6 +68,7 @@ class RunConfig:
             # Models have folders of their own, and some file systems do not tell Bert from bert.
             if name in names[:i]:
                 raise ArenaError(f"two models are called '{self.models[i].name}': give each a name of its own")
+        self._check_starts()
         if self.arena:
             self._check_competition(self.arena)
             return
@@ -80,6 +81,23 @@ class RunConfig:
                     f" accumulation {model.accumulation} equal parts; change one"
                 )
 
+    def _check_starts(self) -> None:
+        by_name = {model.name: model for model in self.models}
+        for model in self.models:
+            path, source = [model.name], by_name.get(model.start or "")
+            while source is not None:
+                if source.name in path:
+                    raise ArenaError(
+                        f"model '{model.name}': start {model.start} leads in a circle; let one of them start elsewhere"
+                    )
+                path.append(source.name)
+                if source.checkpoint is None and source.start is None:
+                    raise ArenaError(
+                        f"model '{path[-2]}': start {source.name} names a model that begins at random and has nothing"
+                        f" to hand down: give '{source.name}' a checkpoint or a start"
+                    )
+                source = by_name.get(source.start or "")
+
     def _check_competition(self, arena: ArenaConfig) -> None:
         if self.training.epochs or (self.training.steps is None and arena.spend is None):
             raise ArenaError("a competition is so many rounds long: give training.steps (rounds) instead of epochs")
@@ -89,6 +107,8 @@ class RunConfig:
             raise ArenaError("a competition's model weights stay as they are: give optimizer.weights_follow none")
         if self.training.evaluate_every is None:
             raise ArenaError("a competition needs scores: give training.evaluate_every (rounds)")
+        if self.training.remat == "auto":
+            raise ArenaError("a competition's batches follow its memory: give training.remat none, dots or block")
         if self.data.lengths:
             raise ArenaError("a competition compiles one length per model: remove data.lengths")
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from arena_jax.config.errors import nearest
 
+# What labels of sequence classification may be, as transformers calls it.
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
 _EVERYDAY = {
     "token-classification": """ner pos tagging tagger named-entity-recognition part-of-speech chunking sequence-labeling
         sequence-labelling sequence-tagging""",

@@ -1,9 +1,10 @@
 """Sources, tokenizers and seeded, resumable batches. NumPy only: nothing here needs jax."""
 
 from arena_jax.data.batches import Batches, Padding, common_padding, evaluation_batches
+from arena_jax.data.corpus_table import corpus_table
 from arena_jax.data.dataset import Dataset, data_task, held_out, texts_of
 from arena_jax.data.encode import encode
-from arena_jax.data.encoded import Batch, Encoded, Ragged, check_fits
+from arena_jax.data.encoded import Batch, Encoded, Ragged
 from arena_jax.data.sources import load
 from arena_jax.data.stdlib_text import python_docs
 from arena_jax.data.synthetic import synthetic_sentiment
@@ -24,9 +25,9 @@ __all__ = [
     "encode",
     "Encoded",
     "Ragged",
-    "check_fits",
     "Batch",
     "Batches",
+    "corpus_table",
     "Padding",
     "common_padding",
     "evaluation_batches",

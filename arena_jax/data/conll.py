@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from arena_jax.config.errors import ArenaError, few
 from arena_jax.data.table import Table
 from arena_jax.data.tags import scheme_of
+from arena_jax.data.word_rows import names_words
 
 Line = tuple[int, list[str]]  # number, fields
 _COMMENT = re.compile(r"#\s*(\S+\s*=|begin document|end document|id\b|sent_id|text\b|newdoc|newpar|global\.)")
@@ -42,6 +44,11 @@ def read_tagged(path: Path, text: str) -> Table:
     seen_tags = Counter(fields[-1] for fields in plain if len(fields) == width)
     sentences: list[list[Line]] = []
     comments, inside = 0, False
+    header = next((number for number, fields in split.items() if not fields[0].startswith("#")), 0)
+    if header and names_words(split[header]):
+        del split[header]
+    else:
+        header = 0
     for number, line in lines:
         if number not in split:
             inside = False
@@ -56,7 +63,10 @@ def read_tagged(path: Path, text: str) -> Table:
         sentences[-1].append((number, fields))
     if width < 2:
         _refuse_untagged(path, sentences, text)
-    return _table(path, sentences, width, comments)
+    table = _table(path, sentences, width, comments)
+    if header:
+        table = dataclasses.replace(table, notes=(f"line {header} names the columns", *table.notes))
+    return table
 
 
 def _uses_tabs(text: str) -> bool:
@@ -113,14 +123,13 @@ def _table(path: Path, sentences: list[list[Line]], width: int, comments: int) -
     for field in range(first + 1, width):
         columns[f"field {field + 1}"] = [[fields[field] for _, fields in lines] for _, lines in whole]
     tag_field = _tag_field(columns, first, width)
-    if tag_field is not None:
-        columns["tags"] = columns.pop(f"field {tag_field + 1}")
-        others = [name for name in columns if name.startswith("field")]
-        if others:
-            notes.append(
-                f"{width} fields a line: the tag is field {tag_field + 1}; not used: {few(others)} "
-                f"(label='{others[-1]}' takes another)"
-            )
+    columns["tags"] = columns.pop(f"field {tag_field + 1}")
+    others = [name for name in columns if name.startswith("field")]
+    if others:
+        notes.append(
+            f"{width} fields a line: the tag is field {tag_field + 1}; not used: {few(others)} "
+            f"(label='{others[-1]}' takes another)"
+        )
     return Table(columns, str(path), [row for row, _ in whole], rejected=rejected, notes=tuple(notes))
 
 
@@ -131,7 +140,7 @@ def _index_field(whole: list[tuple[str, list[Line]]], width: int) -> int | None:
         for _, sentence in whole:
             numbers = [fields[field] for _, fields in sentence if re.fullmatch(r"\d{1,6}", fields[field])]
             others = [fields[field] for _, fields in sentence if not re.fullmatch(r"\d{1,6}", fields[field])]
-            if not numbers or any(not re.fullmatch(r"\d+[-.]\d+", scheme_before) for scheme_before in others):
+            if not numbers or any(not re.fullmatch(r"\d+[-.]\d+", text) for text in others):
                 break
             if [int(number) for number in numbers] != list(range(int(numbers[0]), int(numbers[0]) + len(numbers))):
                 break
@@ -152,15 +161,13 @@ def _without_ranges(whole: list[tuple[str, list[Line]]], index: int) -> tuple[li
     return out, parts
 
 
-def _tag_field(columns: dict[str, list[list[str]]], first: int, width: int) -> int | None:
+def _tag_field(columns: dict[str, list[list[str]]], first: int, width: int) -> int:
     """The field with the tags: the last, unless it plainly is none.
 
     CoNLL-U's last field holds remarks; where they are no tags, the parts of speech in field 4 are. Where the last field
     marks no entity and the one before does, or both mark the same types (GermEval: entities and entities inside them),
     it is the one before.
     """
-    if first + 1 >= width:
-        return None
     last = width - 1
     tags = {tag for row in columns[f"field {last + 1}"] for tag in row}
     if width == 10 and first == 1 and all(tag == "_" or "=" in tag for tag in tags):

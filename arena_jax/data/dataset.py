@@ -9,7 +9,7 @@ from typing import Any
 
 from arena_jax.config.agreement import DataFacts
 from arena_jax.config.errors import ArenaError
-from arena_jax.config.tasks import task_hint
+from arena_jax.config.tasks import PROBLEM_TYPES, task_hint
 from arena_jax.data.tags import scheme_of, why_no_scheme
 
 LANGUAGE = "language-model"
@@ -18,7 +18,6 @@ TAGGING = "token-classification"
 QUESTIONS = "question-answering"
 REGRESSION = "regression"
 MULTI_LABEL = "multi_label_classification"
-PROBLEM_TYPES = (REGRESSION, "single_label_classification", MULTI_LABEL)  # as transformers calls them
 
 # A text serves both language-model objectives; which tokens are predicted is decided when it is encoded.
 _DATA_TASK = {

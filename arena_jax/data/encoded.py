@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.config.agreement import ModelFacts, TokenizerFacts, check
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import Dataset
 from arena_jax.data.tokenizer import Tokenizer
@@ -213,26 +212,3 @@ def padded_lengths(row_lengths: np.ndarray, max_length: int, lengths: Sequence[i
     allowed = sorted({*lengths, max_length})
     used = np.unique(np.searchsorted(allowed, row_lengths))
     return tuple(allowed[index] for index in used)
-
-
-def check_fits(max_length: int, vocab_size: int, *, positions: int, embeddings: int, model: str) -> None:
-    """Refuse rows that a model cannot take, by their sizes alone; `arena_jax.config.agreement.check` sees more.
-
-    Args:
-        max_length: tokens per row.
-        vocab_size: of the tokenizer.
-        positions: tokens that the model takes at most (for RoBERTa without the two reserved positions).
-        embeddings: rows of the model's token embedding.
-        model: its name, for the error.
-
-    Raises:
-        ArenaError: rows longer than the model, or tokens that it has no embedding for.
-
-    Example:
-        >>> check_fits(512, 9, positions=64, embeddings=9, model="tiny")
-        Traceback (most recent call last):
-            ...
-        arena_jax.ArenaError: model 'tiny' takes 64 tokens, but rows may have 512: set max_length to at most 64
-    """
-    sizes = ModelFacts(name=model, family="", task="", vocab_size=embeddings, max_length=positions, token_types=2)
-    check(sizes, TokenizerFacts(name=model, vocab_size=vocab_size), max_length=max_length)

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, few_sentences
 from arena_jax.data.columns import unused_note
 from arena_jax.data.dataset import LANGUAGE, MULTI_LABEL, QUESTIONS, REGRESSION, TAGGING
 from arena_jax.data.labels import Classes, number_labels, read_label
-from arena_jax.data.records import LIMIT, Rejected, first_few
+from arena_jax.data.records import LIMIT, Rejected
 from arena_jax.data.table import Table
 
 Columns = dict[str, list[Any]]
@@ -312,7 +312,7 @@ def _answers(
     if moved:
         notes.append(f"{moved:,} answers do not begin where the data says; the nearest occurrence was taken")
     if dropped:
-        notes.append(f"{len(dropped):,} answers left out where a question has others: {first_few(dropped)}")
+        notes.append(f"{len(dropped):,} answers left out where a question has others: {few_sentences(dropped)}")
     return out, notes
 
 

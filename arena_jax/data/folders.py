@@ -17,7 +17,7 @@ _WORDS = {
     **dict.fromkeys(("test", "testb"), "test"),
 }
 _SHARD = re.compile(r"(\d{4,6})-of-(\d{4,6})")
-_ENDINGS = (*TABLES, *TEXTS, *TAGGED, *SPLIT_ENDINGS)
+ENDINGS = (*TABLES, *TEXTS, *TAGGED, *SPLIT_ENDINGS)
 
 Splits = dict[str, list[Path]]
 
@@ -111,7 +111,7 @@ def _data_files(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith((".", "_")) and ending_of(path) in _ENDINGS
+        if path.is_file() and not path.name.startswith((".", "_")) and ending_of(path) in ENDINGS
     ]
 
 
@@ -119,14 +119,13 @@ def _data_files(folder: Path) -> list[Path]:
 _NOT_DATA = re.compile(
     r"config|tokenizer|vocab|special_tokens|dataset_?info|state|index|license|readme|requirements|notice"
 )
-_NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json")
 
 
 def _of_one_folder(folder: Path) -> Splits:
     splits: Splits = {}
     for path in _data_files(folder):
         split = split_of(path.name)
-        if split is not None and path.name not in _NO_DATA:
+        if split is not None:
             splits.setdefault(split, []).append(path)
     for split, paths in splits.items():
         if len({_SHARD.sub("#", path.name) for path in paths}) > 1 or (

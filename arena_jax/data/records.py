@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, few_sentences
 
 LIMIT = 0.05  # of a set; above it, something else than a few records is wrong
 
@@ -52,7 +51,7 @@ class Rejected:
         count = len(self.reasons)
         if not count:
             return []
-        first = first_few(self.reasons.values())
+        first = few_sentences(self.reasons.values())
         if count > limit * total or count >= total:
             what = "record" if total == 1 else "records"
             raise ArenaError(
@@ -60,10 +59,3 @@ class Rejected:
                 f"max_bad_records={limit:g}: {first}"
             )
         return [f"{count:,} of {total:,} records left out: {first}"]
-
-
-def first_few(reasons: Iterable[str], most: int = 3) -> str:
-    """The first few sentences, and how many more there are."""
-    listed = list(reasons)
-    rest = len(listed) - most
-    return "; ".join(reason[:200] for reason in listed[:most]) + (f"; and {rest:,} more" if rest > 0 else "")

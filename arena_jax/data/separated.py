@@ -30,8 +30,8 @@ def read_tsv(path: Path, text: str) -> Table:
         ArenaError: no usable first line.
     """
     lines = text.split("\n")
-    numbered = [(number, line.rstrip("\r").split("\t")) for number, line in enumerate(lines, 1) if line.strip("\r\n ")]
-    rows, notes = _without_empty(numbered)
+    rows = [(number, line.rstrip("\r").split("\t")) for number, line in enumerate(lines, 1) if line.strip("\r\n ")]
+    notes = []
     quoted = [
         number
         for number, row in rows
@@ -69,7 +69,7 @@ def read_csv(path: Path, text: str) -> Table:
         )
     header = text.lstrip("\r\n").split("\n", 1)[0]
     candidates = [separator for separator in _SEPARATORS if separator in header]
-    even, most, rows = [], 0.0, None
+    most, best = 0.9, None
     for separator in candidates:
         try:
             candidate = _rows(path, text, separator, 0)
@@ -77,15 +77,11 @@ def read_csv(path: Path, text: str) -> Table:
             continue
         width = len(candidate[0][1])
         share = sum(len(row) == width for _, row in candidate) / len(candidate)
-        if width > 1 and share == 1.0:
-            even.append((separator, candidate))
         if width > 1 and share > most:
-            most, rows = share, (separator, candidate)
-    best = even[0] if even else rows if rows and most > 0.9 else (",", None)
-    separator = best[0]
-    whole = best[1] or _rows(path, text, separator, 0)
+            most, best = share, (separator, candidate)
+    separator, rows = best or (",", _rows(path, text, ",", 0))
     notes = () if separator == "," else (f"values are separated by {_WORDS[separator]}",)
-    return _table(path, whole, notes)
+    return _table(path, rows, notes)
 
 
 def _rows(path: Path, text: str, separator: str, skipped: int) -> list[Row]:

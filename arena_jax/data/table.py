@@ -47,16 +47,13 @@ class Table:
         return self.columns[name]
 
 
-def from_records(
-    where: str, items: Iterable[tuple[str, Any]], rejected: Mapping[str, str] | None = None, notes: tuple[str, ...] = ()
-) -> Table:
+def from_records(where: str, items: Iterable[tuple[str, Any]], rejected: Mapping[str, str] | None = None) -> Table:
     """A table from one object per record; a key that a record lacks is None there.
 
     Args:
         where: the file or data set, for errors.
         items: (what to call the record, the object) of each.
         rejected: records that could not be read.
-        notes: how it was read.
 
     Returns:
         The table.
@@ -75,7 +72,7 @@ def from_records(
         names.update(dict.fromkeys(item))
     check_names(where, names)
     columns = {name: [item.get(name) for _, item in complete] for name in names}
-    return Table(columns, where, [row for row, _ in complete], rejected=refused, notes=notes)
+    return Table(columns, where, [row for row, _ in complete], rejected=refused)
 
 
 def check_names(where: str | Path, names: Iterable[Any]) -> None:

@@ -18,7 +18,6 @@ _SCHEMES: dict[str, dict[str, str]] = {
     "BMES": {"B": "B", "M": "I", "E": "E", "S": "S"},
     "BMEWO": {"B": "B", "M": "I", "E": "E", "W": "S"},
 }
-_ORDER = ("BIO", "IOE", "BIOES", "BILOU", "BMES", "BMEWO")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +109,8 @@ def _recognise(names: list[str]) -> tuple[Scheme | None, str]:
         return None, "tags have both - and _ behind their prefix"
     delimiter = next(iter(typed.values()), "")
     prefixes = {name[0] for name in (*typed, *bare)}
-    # A tag that is its own prefix, as B of B, I and O, must not be taken for a letter of an alphabet of tags.
-    for scheme in _ORDER:
-        if prefixes <= set(_SCHEMES[scheme]):
+    for scheme, meanings in _SCHEMES.items():
+        if prefixes <= set(meanings):
             beside = tuple(name for name in odd if name != "O")
             return Scheme(scheme, delimiter, beside), ""
     prefixes_of_schemes = {prefix for parts in _SCHEMES.values() for prefix in parts}

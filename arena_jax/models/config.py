@@ -7,16 +7,16 @@ import math
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.config.tasks import task_hint
+from arena_jax.config.tasks import PROBLEM_TYPES, task_hint
 
 FAMILIES = ("bert", "roberta", "gpt2")
 TASKS = ("causal-lm", "masked-lm", "sequence-classification", "token-classification", "question-answering")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 COMPUTE_TYPES = ("bfloat16", "float16", "float32", "float64")
 # A damaged configuration must be told before it asks for memory that no machine has.
 _LARGEST = {"num_layers": 2**12, "vocab_size": 2**26, "max_positions": 2**26}
 ATTENTIONS = ("xla", "dot_product", "cudnn")
+REMATS = ("none", "dots", "block")  # the first computes least again, the last keeps least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class TransformerConfig:
     param_dtype: str = "float32"  # of the parameters
     attention: str = "xla"  # products written out; "dot_product": jax.nn's; "cudnn": NVIDIA's fused one (not yet run)
     right_padded: bool = False  # padding always follows the real tokens: library attention is told lengths, not a mask
-    remat: bool = False  # recompute each block in the backward pass: less memory, about a third more time
+    remat: str = "dots"  # what blocks keep for the backward pass: "none": all; products with kernels; "block": inputs
     carried: tuple[tuple[str, Any], ...] = ()  # Hugging Face options without effect here, written back on saving
 
     def __post_init__(self) -> None:
@@ -187,7 +187,7 @@ def _wrong_numbers(c: TransformerConfig) -> list[str]:
         wrong.append(f"initializer_range must be a number above 0, not {c.initializer_range!r}")
     if c.pad_token_id is not None and not _is_count(c.pad_token_id):
         wrong.append(f"pad_token_id must be a token number or None, not {c.pad_token_id!r}")
-    for name in ("is_decoder", "tie_word_embeddings", "scale_attn_weights", "remat"):
+    for name in ("is_decoder", "tie_word_embeddings", "scale_attn_weights"):
         if not isinstance(getattr(c, name), bool):
             wrong.append(f"{name} must be True or False, not {getattr(c, name)!r}")
     for name in ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"):
@@ -204,6 +204,7 @@ def _wrong_names(c: TransformerConfig) -> list[str]:
         ("dtype", (None, *COMPUTE_TYPES)),
         ("param_dtype", COMPUTE_TYPES),
         ("attention", ATTENTIONS),
+        ("remat", REMATS),
     ]
     for name, allowed in choices:
         value = getattr(c, name)

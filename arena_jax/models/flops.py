@@ -59,8 +59,9 @@ def row_flops(config: TransformerConfig, task: str, length: int, positions: int)
 def training_flops(config: TransformerConfig, task: str, length: int, positions: int) -> float:
     """Count the operations of one row's gradient: forward, backward, and what the backward pass computes again.
 
-    Products with kernels are kept for the backward pass, those of attention are computed again; with ``remat`` both
-    are, but for a last product whose result the backward pass does not read: GPT-2's, as no norm follows it.
+    By ``remat`` "dots", products with kernels are kept for the backward pass and those of attention computed again; by
+    "block" both are, but for a last product whose result the backward pass does not read: GPT-2's, as no norm follows
+    it; by "none" nothing is.
 
     Args:
         config: of the model.
@@ -74,12 +75,12 @@ def training_flops(config: TransformerConfig, task: str, length: int, positions:
     Example:
         >>> from arena_jax import models
         >>> gpt2 = models.preset("gpt2")
-        >>> again = training_flops(gpt2.replace(remat=True), "causal-lm", 128, 127)
-        >>> round(again / training_flops(gpt2, "causal-lm", 128, 127), 2)  # what `remat` costs
+        >>> again = training_flops(gpt2.replace(remat="block"), "causal-lm", 128, 127)
+        >>> round(again / training_flops(gpt2, "causal-lm", 128, 127), 2)  # what "block" costs
         1.15
     """
-    again = _attention(config, length)
-    if config.remat:
+    again = 0 if config.remat == "none" else _attention(config, length)
+    if config.remat == "block":
         again += _kernels(config) - (2 * config.hidden_size * config.intermediate_size) * (config.family == "gpt2")
     once = row_flops(config, task, length, positions)
     return float((1 + BACKWARD) * once + length * config.num_layers * again)

@@ -113,6 +113,39 @@ def local_rows(batch: Mapping[str, np.ndarray], accumulation: int = 1) -> dict[s
     return {name: array[rows] for name, array in batch.items()}
 
 
+def abstract_batch(example: Mapping[str, Any], mesh: Mesh, rows: int, accumulation: int = 1) -> dict[str, Any]:
+    """Shapes of a batch as :func:`place_batch` would place it.
+
+    Args:
+        example: arrays (1, …): one example.
+        mesh: from :func:`make_mesh`.
+        rows: of each microbatch, over all devices.
+        accumulation: k microbatches.
+
+    Returns:
+        ``jax.ShapeDtypeStruct`` (k, rows, …), the second axis spread over ``"data"``.
+
+    Raises:
+        ArenaError: rows that cannot be dealt out evenly.
+
+    Example:
+        >>> abstract_batch({"labels": np.zeros(1, np.int64)}, make_mesh(1), 4)["labels"].shape
+        (1, 4)
+    """
+    spread, devices = NamedSharding(mesh, PartitionSpec(None, "data")), mesh.shape["data"]
+    if rows == 0 or rows % devices:
+        raise ArenaError(
+            f"a microbatch of {rows} examples does not divide into equal parts on {devices} devices; give a batch of a "
+            f"multiple of {accumulation * devices}"
+        )
+    return {
+        name: jax.ShapeDtypeStruct(
+            (accumulation, rows, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype), sharding=spread
+        )
+        for name, array in example.items()
+    }
+
+
 def place_batch(batch: Mapping[str, Any], mesh: Mesh, accumulation: int = 1) -> dict[str, jax.Array]:
     """Spread a batch over the devices, microbatch by microbatch.
 

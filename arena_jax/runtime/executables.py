@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime import processes, size_search
 from arena_jax.runtime.batch_search import BatchChoice, Compile
-from arena_jax.runtime.devices import replicated
+from arena_jax.runtime.devices import abstract_batch, replicated
 from arena_jax.runtime.memory import calibrate, tree_bytes
 from arena_jax.runtime.memory_limits import MemoryLimits
 from arena_jax.runtime.program import Program, ProgramBytes, UncachedJit, compile_program
@@ -296,14 +296,8 @@ class Executables:
 
     def arguments(self, name: str, size: int) -> tuple[Any, Any, Any]:
         """The abstract arguments of a model's gradients at a batch size: parameters, batch and step."""
-        spread = NamedSharding(self._mesh, PartitionSpec(None, "data"))
-        rows, k = size * self._mesh.shape["data"], self._microbatches(name, size)
-        batch = {
-            key: jax.ShapeDtypeStruct(
-                (k, rows, *example.shape[1:]), jax.dtypes.canonicalize_dtype(example.dtype), sharding=spread
-            )
-            for key, example in self._examples[name].items()
-        }
+        rows = size * self._mesh.shape["data"]
+        batch = abstract_batch(self._examples[name], self._mesh, rows, self._microbatches(name, size))
         return self._params[name], batch, jax.ShapeDtypeStruct((), np.int32)
 
     # ---- running ----

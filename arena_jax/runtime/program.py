@@ -6,11 +6,9 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 
 from arena_jax.config.errors import ArenaError
 
@@ -185,41 +183,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     text = str(error).lower()
     return isinstance(error, jax.errors.JaxRuntimeError) and ("resource_exhausted" in text or "out of memory" in text)
-
-
-def use_compilation_cache(folder: str | Path) -> None:
-    """Keep every compiled program in a folder from now on, and take those that are already in it.
-
-    What is in the folder is executed: it must be one that nobody else can write to. Without this, JAX's own
-    ``JAX_COMPILATION_CACHE_DIR`` does the same for programs that took more than a second to compile.
-
-    Args:
-        folder: made if it is not there.
-
-    Raises:
-        ArenaError: it cannot be made or written to.
-
-    Example:
-        >>> use_compilation_cache("/dev/null/programs")
-        Traceback (most recent call last):
-            ...
-        arena_jax.ArenaError: cannot keep compiled programs in '/dev/null/programs': Not a directory; ...
-    """
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".arena-jax"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ArenaError(
-            f"cannot keep compiled programs in '{folder}': {error.strerror}; give another --compilation-cache"
-        ) from None
-    jax.config.update("jax_compilation_cache_dir", str(path.absolute()))
-    # A competition compiles many small programs: each costs less than the second from which JAX would keep it.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    compilation_cache.reset_cache()  # JAX looks for a cache once, and may not have seen one
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.config.standard_error import quiet
 from arena_jax.config.units import parse_memory
 from arena_jax.models.attention import compiling_for
+from arena_jax.runtime.devices import replicated
 from arena_jax.runtime.gpus import Gpu, gpu
 from arena_jax.runtime.program import Program, compile_program
 
@@ -49,7 +50,7 @@ class Target(NamedTuple):
         Returns:
             The program. Its bytes are per GPU.
         """
-        whole = NamedSharding(self.mesh, PartitionSpec())
+        whole = replicated(self.mesh)
         placed = jax.tree.map(functools.partial(_placed, whole=whole), arguments)
         token = compiling_for.set("gpu")
         try:

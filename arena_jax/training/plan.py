@@ -15,12 +15,15 @@ from arena_jax import models
 from arena_jax.config import ModelConfig, RunConfig
 from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.models import TransformerConfig
+from arena_jax.models.config import REMATS
 from arena_jax.runtime.batch_search import largest_batch
 from arena_jax.runtime.memory import tree_bytes
+from arena_jax.runtime.program import Program
 from arena_jax.runtime.target import Target
 from arena_jax.training.build import computation_options, model_task, problem_type, size_options
 from arena_jax.training.build_step import build_step
 from arena_jax.training.objectives import head_positions, objective_for
+from arena_jax.training.remat import cheapest_remat, with_remat
 from arena_jax.training.step import Step
 
 # Bytes do not depend on which token hides the others.
@@ -65,7 +68,7 @@ class Variant(NamedTuple):
     Attributes:
         model: whose.
         attention: ``"xla"`` or ``"cudnn"``.
-        remat: whether blocks are computed again in the backward pass.
+        remat: what blocks keep for the backward pass: ``"none"``, ``"dots"`` or ``"block"``.
         attention_dropout: probability.
         need: its largest batch; None where the compiler or the GPU cannot do it.
         reason: why not.
@@ -73,7 +76,7 @@ class Variant(NamedTuple):
 
     model: str
     attention: str
-    remat: bool
+    remat: str
     attention_dropout: float
     need: Need | None
     reason: str = ""
@@ -82,7 +85,7 @@ class Variant(NamedTuple):
     def options(self) -> str:
         """What to add to the command line."""
         words = [f"--attention {self.attention}"] if self.attention != "xla" else []
-        words += ["--remat"] if self.remat else []
+        words += [f"--remat {self.remat}"] if self.remat != "dots" else []
         words += [f"--model {self.model}.attention_dropout=0"] if self.attention == "cudnn" else []
         return " ".join(words)
 
@@ -129,6 +132,33 @@ def plan(
         yield need
 
 
+def with_cheapest_remat(
+    config: RunConfig, target: Target, *, progress: Callable[[str], None] = lambda line: None
+) -> RunConfig:
+    """A run whose ``remat`` is "auto" with the policy that it would choose on a target; any other as it is.
+
+    Args:
+        config: of the run; its batch, dealt out over the target, is what has to fit.
+        target: GPUs to compile for.
+        progress: is told what was chosen, and why.
+
+    Raises:
+        ArenaError: no policy fits.
+    """
+    if config.training.remat != "auto":
+        return config
+    networks = abstract_models(config)
+    size = max(1, config.training.batch_size // config.training.accumulation // target.mesh.shape["data"])
+
+    def compile_by(policy: str) -> Program:
+        step, arguments_at = step_and_arguments(with_remat(networks, policy), config, target)
+        return target.compile_program(step, *arguments_at(size))
+
+    choice = cheapest_remat(compile_by, target.budget, "gpu")
+    progress(f"remat auto, {size} examples per GPU: {choice.reason}")
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, remat=choice.policy))
+
+
 def variants(
     config: RunConfig,
     model: str,
@@ -153,10 +183,10 @@ def variants(
     """
     base = abstract_models(config)[model]
     tried = []
-    for attention, remat in itertools.product(attentions, (False, True)):
+    for attention, remat in itertools.product(attentions, REMATS):
         dropout = 0.0 if attention == "cudnn" else base.config.attention_dropout
         variant = Variant(model, attention, remat, dropout, None)
-        progress(f"compiling {model} with attention {attention}{', remat' if remat else ''}")
+        progress(f"compiling {model} with attention {attention}, remat {remat}")
         if attention == "cudnn" and base.config.compute_dtype not in ("bfloat16", "float16"):
             tried.append(variant._replace(reason="cuDNN's attention needs bfloat16"))
             continue
@@ -194,20 +224,14 @@ def largest_need(
     """
     model_configs = tuple(model for model in config.models if model.name in networks)
     config = dataclasses.replace(config, models=model_configs)
-    step = abstract_step(networks, config, target)
-    state = step.abstract_state()
-    active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}
-
-    def arguments_at(size: int) -> tuple[Any, ...]:
-        batches = {name: abstract_batch(networks[name], size, config.data.max_length, target) for name in step.names}
-        return state, batches, {"active": active}
-
+    step, arguments_at = step_and_arguments(networks, config, target)
+    names, state = tuple(sorted(networks)), arguments_at(1)[0]
     choice = largest_batch(
-        jax.jit(step.whole, donate_argnums=(0,)),
+        step,
         arguments_at,
         target.budget,
         target=target,
-        name=" + ".join(step.names),
+        name=" + ".join(names),
         limit=limit,
         start=start,
     )
@@ -220,7 +244,7 @@ def largest_need(
     multiplying = sum(flops[name] / target.gpu.peak(model.config.compute_dtype) for name, model in networks.items())
     moving = (program.arguments + program.outputs) / target.gpu.bandwidth
     return Need(
-        models=step.names,
+        models=names,
         batch_size=choice.batch_size,
         parameters=tree_bytes(state.params),
         optimizer=tree_bytes(state.opt_state),
@@ -232,6 +256,21 @@ def largest_need(
         compilations=choice.compilations,
         compile_seconds=sum(program.seconds for program in choice.programs.values()),
     )
+
+
+def step_and_arguments(
+    networks: Mapping[str, models.Transformer], config: RunConfig, target: Target
+) -> tuple[Any, Callable[[int], tuple[Any, ...]]]:
+    """The jitted step over some models, and its abstract arguments by the examples per GPU."""
+    step = abstract_step(networks, config, target)
+    state = step.abstract_state()
+    active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}
+
+    def arguments_at(size: int) -> tuple[Any, ...]:
+        batches = {name: abstract_batch(networks[name], size, config.data.max_length, target) for name in step.names}
+        return state, batches, {"active": active}
+
+    return jax.jit(step.whole, donate_argnums=(0,)), arguments_at
 
 
 def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig, target: Target) -> Step:

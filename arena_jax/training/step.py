@@ -250,8 +250,11 @@ class Step:
 
     def run(self, state: TrainState, placed: Any, **extra: Any) -> tuple[TrainState, Metrics]:
         """Like calling the step, for batches that :meth:`place` has placed."""
-        program = self._program("step", self.whole, (state, placed, extra), donate=(0,))
-        return program.executable(state, placed, extra)
+        return self.compile(state, placed, **extra).executable(state, placed, extra)
+
+    def compile(self, state: TrainState, placed: Any, **extra: Any) -> Program:
+        """Compile what :meth:`run` runs for arguments of these shapes; returns what was compiled, now or before."""
+        return self._program("step", self.whole, (state, placed, extra), donate=(0,))
 
     def evaluate(
         self, name: str, params: Any, batch: Mapping[str, Any], index: int = 0, variables: Any = None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from arena_jax import data
 from arena_jax.config import RunConfig
@@ -19,6 +22,9 @@ from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.microbatches import run_step
 from arena_jax.training.model_weights import ModelWeights
+from arena_jax.training.remat import cheapest_step, with_remat
+from arena_jax.training.step import Step
+from arena_jax.training.warm_start import begin_warm
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -55,27 +61,53 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         evaluate_every = training.evaluate_every or steps_per_epoch
 
         # ---- optimizer and step ----
-        step = build_step(
-            config,
-            parts.models,
-            parts.objectives,
-            total_steps=total_steps,
-            mesh=mesh,
-            accumulation={model.name: model.accumulation or training.accumulation for model in config.models},
-        )
+        def step_of(networks: Mapping[str, Any]) -> Step:
+            return build_step(
+                config,
+                networks,
+                parts.objectives,
+                total_steps=total_steps,
+                mesh=mesh,
+                accumulation={model.name: model.accumulation or training.accumulation for model in config.models},
+            )
+
+        step = step_of(parts.models)
 
         # ---- where to begin ----
         state, position = session.begin(step.init(), step.names)
         if session.ended:
             return session.folder
+        state, starts = begin_warm(session, step, parts, state)
         window, losses = MetricWindow(position.get("window")), position.get("losses", {})
         model_weights = ModelWeights(config, position.get("model_weights"))
+        derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
+        remat, rejected = position.get("remat", training.remat), []
+        if remat == "auto":
+            longest = {n: padding.lengths[-1] if padding else rows.lengths[-1] for n, rows in parts.train.items()}
+            step, choice = cheapest_step(
+                step_of,
+                parts.models,
+                state,
+                {name: rows.batch(np.zeros(1, np.int64), longest[name]) for name, rows in parts.train.items()},
+                batch_size=training.batch_size,
+                extra={"active": session.divergence.active, **model_weights.arguments()},
+            )
+            remat, rejected = choice.policy, choice.rejected
+            derived.append(("remat", remat, choice.reason))
+        elif training.remat == "auto":  # as it was chosen when the run began
+            step = step_of(with_remat(parts.models, remat))
         step.accumulation = position.get("accumulation", step.accumulation)
         for name, stream in streams.items():
             if position:
                 stream.restore(position["streams"][name])
-        derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
-        session.record_start(steps=total_steps, models=describe_models(parts), derived=derived, notes=parts.notes)
+        session.record_start(
+            steps=total_steps,
+            models=describe_models(parts, starts.records),
+            derived=derived,
+            notes=[*parts.notes, *starts.notes],
+        )
+        for program in rejected:
+            session.record_program(0, program.name, program.seconds, program.bytes.total, program.cached)
 
         def record_programs() -> list[Program]:
             programs = step.new_programs()
@@ -106,6 +138,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 "losses": losses,
                 "model_weights": model_weights.state(),
                 "accumulation": step.accumulation,
+                "remat": remat,
             }
             session.save(step_count, state, reached, losses=losses, over=step_count == total_steps, regular=regular)
 

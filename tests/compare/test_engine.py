@@ -328,3 +328,16 @@ def test_a_plan_is_written_back(plan, tmp_path):
 def test_a_bad_share_is_refused(plan_file, text, capsys):
     assert main(["compare", str(plan_file), "--cells", text]) == 2
     assert "--cells" in capsys.readouterr().err
+
+
+def test_where_compiling_counts_every_run_compiles_for_itself(values, tmp_path):
+    values["outcome"] = {"kind": "seconds", "metric": "accuracy", "target": 0.9, "compiling": True}
+    plan = plan_from(values)
+    run_cells(plan, Ledger(tmp_path), [Cell("slow", 0)])
+    record = Ledger(tmp_path).read(Cell("slow", 0))
+    training = next(point for point in record["curve"] if point["models"]["bert"]["accuracy"] >= 0.9)["seconds"]
+    assert record["outcome"] == training + 3.0  # planted: what the step took to compile
+    values["outcome"]["compiling"] = False
+    run_cells(plan_from(values), Ledger(tmp_path / "other"), [Cell("slow", 0)])
+    other = Ledger(tmp_path / "other").read(Cell("slow", 0))
+    assert (other["outcome"], other["compile_seconds"]) == (training, 3.0)

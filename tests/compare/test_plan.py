@@ -7,6 +7,8 @@ import pytest
 from arena_jax import ArenaError
 from arena_jax.compare import plan_from, plan_to_dict, read_plan
 from arena_jax.compare.plan_file import EXAMPLE
+from arena_jax.config import differences
+from arena_jax.config.change import resolved
 
 GRID = {"seeds": 2, "grid": {"optimizer": {"warmup_steps": [5, 10, 20]}}}
 
@@ -134,3 +136,16 @@ def test_the_guides_plan_has_ten_lines(tmp_path):
     assert len(text.splitlines()) == 10
     assert (len(plan.seeds), plan.baseline, [arm.name for arm in plan.arms]) == (6, "slow", ["slow", "fast"])
     assert [plan.config(name, {}).optimizer.learning_rate for name in ("slow", "fast")] == [1e-3, 4e-3]
+
+
+def test_the_forms_differ_in_one_thing_each():
+    plan = read_plan(EXAMPLE.parents[2] / "benchmarks" / "forms.toml")
+    configs = {arm.name: resolved(plan.config(arm.name, {})) for arm in plan.arms}
+    for arm in plan.arms:
+        if arm.name in (plan.baseline, "paper", "published"):  # these two are whole forms
+            continue
+        different = differences(configs[plan.against(arm)], configs[arm.name])
+        # Whole of the default form is sharing and synchronisation; alone has neither.
+        assert len(different) == {"both": 2, "rates-by-absolute-slope": 2}.get(arm.name, 1), different
+    clipped = {(config.optimizer.max_gradient_norm, config.optimizer.weight_decay) for config in configs.values()}
+    assert clipped == {(1.0, 0.01)}

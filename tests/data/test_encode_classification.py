@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.data import Dataset, check_fits, encode, load_tokenizer, synthetic_sentiment, train_tokenizer
+from arena_jax.data import Dataset, encode, load_tokenizer, synthetic_sentiment, train_tokenizer
 from arena_jax.data.encoded import padded_lengths
 
 
@@ -77,11 +77,3 @@ def test_few_lengths():
     assert padded_lengths(lengths, 64, [24]) == (24, 64)
     with pytest.raises(ArenaError, match="outside 1 to max_length=64"):
         padded_lengths(lengths, 64, [128])
-
-
-def test_rows_longer_than_the_model_and_foreign_tokens_are_refused():
-    check_fits(128, 1000, positions=128, embeddings=1000, model="m")
-    with pytest.raises(ArenaError, match="set max_length to at most 128"):
-        check_fits(129, 1000, positions=128, embeddings=1000, model="m")
-    with pytest.raises(ArenaError, match="1,001 tokens"):
-        check_fits(128, 1001, positions=128, embeddings=1000, model="m")

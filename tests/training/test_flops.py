@@ -69,10 +69,11 @@ def test_every_family_and_task_is_charged_what_its_gradient_computes(family, tas
 @pytest.mark.parametrize(
     "changes",
     [
-        {"remat": True},
-        {"remat": True, "head_width": 4, "hidden_dropout": 0.0, "attention_dropout": 0.0},
+        {"remat": "none"},
+        {"remat": "block"},
+        {"remat": "block", "head_width": 4, "hidden_dropout": 0.0, "attention_dropout": 0.0},
         {"attention": "dot_product", "attention_dropout": 0.0},
-        {"attention": "dot_product", "attention_dropout": 0.0, "remat": True, "tie_word_embeddings": False},
+        {"attention": "dot_product", "attention_dropout": 0.0, "remat": "block", "tie_word_embeddings": False},
         {"dtype": "bfloat16"},
     ],
     ids=lambda changes: " ".join(changes),

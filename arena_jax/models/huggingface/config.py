@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from arena_jax.config.agreement import unnamed
-from arena_jax.config.errors import ArenaError, few
+from arena_jax.config.errors import ArenaError, few, few_sentences
 from arena_jax.models.config import FAMILIES, TransformerConfig
 
 # Option of transformers → field of TransformerConfig.
@@ -229,7 +229,7 @@ def config_from_hf(config: Any, where: str = "configuration") -> TransformerConf
     problems = _refusals(options, family)
     names, label_problem = _labels(options)
     if problems or label_problem:
-        raise ArenaError(f"{where}: " + few_problems(problems + label_problem))
+        raise ArenaError(f"{where}: " + few_sentences(problems + label_problem, 5))
     values = DEFAULTS[family] | {k: v for k, v in options.items() if k in IMPLEMENTED[family]}
     fields = {IMPLEMENTED[family][name]: value for name, value in values.items()}
     if family == "gpt2" and fields["intermediate_size"] is None:
@@ -379,12 +379,6 @@ def _by_number(names: Mapping[Any, Any]) -> tuple[Any, ...]:
     labels = (by_index[i] for i in range(len(by_index)))
     # Numbers for names are what training on bare numbers leaves.
     return tuple(str(label) if type(label) in (int, float) else label for label in labels)
-
-
-def few_problems(problems: list[str]) -> str:
-    """The first few of many problems, in one line."""
-    rest = len(problems) - 5
-    return "; ".join(problem[:300] for problem in problems[:5]) + (f"; and {rest:,} more" if rest > 0 else "")
 
 
 def _short(value: Any) -> str:

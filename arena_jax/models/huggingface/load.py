@@ -13,10 +13,10 @@ import numpy as np
 from flax import nnx
 
 from arena_jax.config.agreement import ModelFacts, check, unnamed
-from arena_jax.config.errors import ArenaError, few
+from arena_jax.config.errors import ArenaError, few, few_sentences
 from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.huggingface import rules
-from arena_jax.models.huggingface.config import config_from_hf, family_from, few_problems, ignored_options
+from arena_jax.models.huggingface.config import config_from_hf, family_from, ignored_options
 from arena_jax.models.huggingface.files import CONFIG, FLOATS, INDEX, WEIGHTS, Tensors, find_folder, read_json
 from arena_jax.models.huggingface.rules import SPLIT, TRANSPOSE, Rule
 from arena_jax.models.huggingface.rules import Path as ParameterPath
@@ -95,7 +95,7 @@ def from_pretrained(
         for note in check(facts(config, task, str(folder)), tokenizer).notes:
             log.warning("%s: %s", folder, note)
     whole = not reason and architecture is not None and _TASK_OF.get(architecture) == task
-    params, new = _read(folder, config, task, head_required=whole, head_wanted=not reason)
+    params, new = _read(folder, config, task, head_required=whole, take_head=not reason)
     if new:
         _fill(params, split(initialize(config, task, seed))[1], new)
         parts = " and ".join(sorted({".".join(path[:1]) for path in new}))
@@ -240,9 +240,9 @@ def disk_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
 class _Matcher:
     """Matches every tensor of a folder to exactly one rule and keeps what is wrong."""
 
-    def __init__(self, config: TransformerConfig, task: str, head_wanted: bool) -> None:
+    def __init__(self, config: TransformerConfig, task: str, take_head: bool) -> None:
         self.config, self.rules = config, rules.rules_for(config, task)
-        self.head_wanted = head_wanted
+        self.take_head = take_head
         self.shapes = shapes_of(config, task)
         self.twins = rules.twins(config, task)
         self.spare = rules.spare_biases(config, task)
@@ -272,7 +272,7 @@ class _Matcher:
                 layer = None
             else:
                 rule, layer = self._rule(plain)
-            if rule is not None and (self.head_wanted or rule.target[0] != "head"):
+            if rule is not None and (self.take_head or rule.target[0] != "head"):
                 self._take(rule, layer, name, tensors)
             elif rule is not None or plain in self.spare or rules.OTHER_HEADS[family].fullmatch(plain):
                 self.left_out.append(name)
@@ -322,15 +322,15 @@ class _Matcher:
 
 
 def _read(
-    folder: Path, config: TransformerConfig, task: str, *, head_required: bool, head_wanted: bool
+    folder: Path, config: TransformerConfig, task: str, *, head_required: bool, take_head: bool
 ) -> tuple[Params, set[ParameterPath]]:
     """Parameters as NumPy arrays, and the paths that are not in the folder and must be drawn."""
     tensors = Tensors(folder)
-    matcher = _Matcher(config, task, head_wanted)
+    matcher = _Matcher(config, task, take_head)
     matcher.match(tensors)
     new = matcher.missing(head_required)
     if matcher.problems:
-        raise ArenaError(f"{folder} does not fit {config.family} for {task}: " + few_problems(matcher.problems))
+        raise ArenaError(f"{folder} does not fit {config.family} for {task}: " + few_sentences(matcher.problems, 5))
     if matcher.wrapped:
         example = f"{matcher.wrapped[0]} is read as {rules.unwrapped(matcher.wrapped[0])}"
         log.warning("%s: %d names are of a wrapped model: %s", folder, len(matcher.wrapped), example)
@@ -352,7 +352,7 @@ def _read(
         if not np.array_equal(tensors.read(first), tensors.read(second)):
             problems.append(f"{second} differs from {first}, to which it is tied: pass tie_word_embeddings=False")
     if problems:
-        raise ArenaError(f"{folder} cannot be used: " + few_problems(problems))
+        raise ArenaError(f"{folder} cannot be used: " + few_sentences(problems, 5))
     if matcher.left_out:
         log.info("%s: left out, as %s has no use for them: %s", folder, task, few(matcher.left_out))
     params: Params = {}

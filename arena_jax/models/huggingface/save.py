@@ -105,7 +105,7 @@ def check_folder(path: str | Path, *sources: str | Path) -> None:
     folder = _real(path)
     if folder in {_real(source) for source in sources}:
         raise ArenaError(f"'{path}' is what is read; give another folder")
-    # Names that a run's folder has, as arena_jax.training writes them.
+    # Names that a run's folder has, as arena_jax.runs writes them.
     if (folder / "records.jsonl").exists() or (folder / "checkpoints").exists() or _is_runs(folder / CONFIG):
         raise ArenaError(f"'{path}' holds a run; give another folder")
     there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)

@@ -1,0 +1,65 @@
+"""What blocks keep for the backward pass, in time and memory: `python -m benchmarks.blocks [--lengths 128,512]`.
+
+The gradient of one GPT-2 (256 wide, 4 blocks, 4,096 tokens a batch, float32, dropout on) by each policy of `--remat`.
+Prints a Markdown table: bytes that the compiler reserves beside arguments and results, and the time of a gradient in
+multiples of that of "dots", median of the rounds and quartiles; contestants take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from arena_jax import models, training
+from arena_jax.models.config import REMATS
+from arena_jax.runtime.memory import format_bytes
+from arena_jax.runtime.program import Program, compile_program
+from benchmarks.measure import interleaved, machine, ratio, table
+
+TOKENS = 4096
+SIZES = {"hidden_size": 256, "num_layers": 4, "num_heads": 4, "intermediate_size": 1024, "vocab_size": 2048}
+
+
+def gradient(length: int, **options: Any) -> tuple[Program, Callable[[], None]]:
+    """The compiled gradient at a length, and a call that waits for its result."""
+    config = models.preset("gpt2-tiny", **SIZES, max_positions=length, **options)
+    structure, params = models.split(models.create(config, "causal-lm"))
+    objective = training.objective_for("causal-lm")
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, config.vocab_size, (TOKENS // length, length), np.int32)
+    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+    def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
+        sums = objective(models.merge(structure, params), batch, key, True).sums
+        return sums["loss_sum"] / sums["count"]
+
+    arguments = (params, batch, jax.random.key(0))
+    program = compile_program(jax.grad(loss), *arguments)
+    return program, lambda: jax.block_until_ready(program.executable(*arguments))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", default="128,512")
+    parser.add_argument("--repeats", type=int, default=10)
+    arguments = parser.parse_args()
+    rows = []
+    for length in map(int, arguments.lengths.split(",")):
+        programs = {policy: gradient(length, remat=policy) for policy in REMATS}
+        runs = {name: run for name, (_, run) in programs.items()}
+        seconds = interleaved(runs, repeats=arguments.repeats)
+        for name, (program, _) in programs.items():
+            median, lower, upper = ratio(seconds[name], seconds["dots"])
+            time = f"{median:.3f} [{lower:.3f}, {upper:.3f}]"
+            rows.append((length, TOKENS // length, name, format_bytes(program.bytes.temporaries), time))
+    print(f"{machine()}\n")
+    print(table(("length", "rows", "remat", "temporaries", "time / dots"), rows))
+
+
+if __name__ == "__main__":
+    main()
