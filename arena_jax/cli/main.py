@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import arena_jax
 from arena_jax.cli import (
     compare,
+    data,
     evaluate,
     export,
     game,
@@ -33,7 +34,7 @@ from arena_jax.config.presets import PRESETS, get
 
 __all__ = ["main", "parser"]
 
-COMMANDS = ("train", "resume", "evaluate", "export", "report", "compare", "plan", "presets", "game")
+COMMANDS = ("train", "resume", "evaluate", "export", "report", "compare", "plan", "presets", "data", "game")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,6 +82,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         compare.add_parser(commands),
         plan.add_parser(commands),
         presets.add_parser(commands),
+        data.add_parser(commands),
         *game.add_parser(commands),
     ]
     for command in parsers:

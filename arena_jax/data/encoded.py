@@ -13,6 +13,10 @@ import numpy as np
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import Dataset
+from arena_jax.data.stored_array import StoredArray
+from arena_jax.data.stored_rows import StoredRows
+from arena_jax.data.streamed_text import StreamedText
+from arena_jax.data.token_stream import RowCutter
 from arena_jax.data.tokenizer import Tokenizer
 
 Batch = dict[str, np.ndarray]
@@ -48,6 +52,21 @@ class Ragged:
         """(rows,) int64: values per row."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, rows: np.ndarray) -> np.ndarray:
+        """(len(rows),) int64: values of each of the given rows."""
+        lengths: np.ndarray = self.lengths[rows]
+        return lengths
+
+    @functools.cached_property
+    def fingerprint(self) -> int:
+        """A checksum of values and lengths."""
+        return zlib.crc32(self.offsets.tobytes(), zlib.crc32(np.ascontiguousarray(self.values).tobytes()))
+
+    @property
+    def total(self) -> int:
+        """Values over all rows."""
+        return int(self.offsets[-1])
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -64,13 +83,32 @@ class Ragged:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class RowSource:
+    """How the documents of a stream become rows.
+
+    Args:
+        text: the stream.
+        tokenizer: of the model.
+        separator: id of the token between documents.
+        cutter: of the rows, at their beginning.
+        token_types: as `encode` takes it.
+    """
+
+    text: StreamedText
+    tokenizer: Tokenizer
+    separator: int
+    cutter: RowCutter
+    token_types: int | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
     """Tokenised rows of one data set for one model.
 
     Args:
         task: the model task, such as "masked-lm".
         source: the examples behind the rows.
-        tokens: per-token columns; "input_ids" always, and the others that the task has.
+        tokens: per-token columns; "input_ids" always, and the others that the task has; in memory, or in the store.
         columns: per-row columns, such as "labels" (rows,) int32 (float32 in regression, (rows, classes) with several
             labels) or "bytes" (rows,) float32.
         fill: what pads each per-token column on the right.
@@ -78,17 +116,20 @@ class Encoded:
         counts: what was counted on the way: "truncated", "empty", "unknown", "bytes", …
         notes: one line each, for a person.
         offsets: question answering only: (tokens, 2) character span of each token in its context, -1 outside it.
+        stream: where the rows to train on come from, if they are read as they are trained on; the rows here are then
+            the first of them.
     """
 
     task: str
     source: Dataset
-    tokens: Mapping[str, Ragged]
-    columns: Mapping[str, np.ndarray]
+    tokens: Mapping[str, Ragged | StoredRows]
+    columns: Mapping[str, np.ndarray | StoredArray]
     fill: Mapping[str, int]
     lengths: tuple[int, ...]
     counts: Mapping[str, int]
     notes: tuple[str, ...] = ()
     offsets: Ragged | None = None
+    stream: RowSource | None = None
 
     def __len__(self) -> int:
         return len(self.tokens["input_ids"])
@@ -103,11 +144,10 @@ class Encoded:
         """(rows,) int64: real tokens per row."""
         return self.tokens["input_ids"].lengths
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> int:
         """A checksum of the tokens, so that a position is never restored into other data."""
-        checksum = zlib.crc32(np.ascontiguousarray(self.tokens["input_ids"].values).tobytes())
-        return zlib.crc32(self.tokens["input_ids"].offsets.tobytes(), checksum)
+        return self.tokens["input_ids"].fingerprint
 
     def padded_length(self, rows: np.ndarray) -> int:
         """Find the smallest allowed length that holds all the given rows.
@@ -118,7 +158,9 @@ class Encoded:
         Returns:
             The length in tokens.
         """
-        return self.lengths[bisect.bisect_left(self.lengths, int(self.row_lengths[rows].max()))]
+        if len(self.lengths) == 1:
+            return self.lengths[0]
+        return self.lengths[bisect.bisect_left(self.lengths, int(self.tokens["input_ids"].lengths_of(rows).max()))]
 
     def batch(self, rows: np.ndarray, length: int | None = None) -> Batch:
         """Make a batch of the given rows.
@@ -134,7 +176,7 @@ class Encoded:
         rows = np.asarray(rows, np.int64)
         length = self.padded_length(rows) if length is None else length
         batch: Batch = {name: column.padded(rows, length, self.fill[name]) for name, column in self.tokens.items()}
-        real = np.arange(length)[None, :] < self.row_lengths[rows][:, None]
+        real = np.arange(length)[None, :] < self.tokens["input_ids"].lengths_of(rows)[:, None]
         batch["attention_mask"] = real.astype(np.int32)
         for name, column in self.columns.items():
             batch[name] = column[rows]
@@ -149,7 +191,7 @@ class Encoded:
         """
         name = f"{self.source.name} ({self.source.split})"
         lengths = ", ".join(map(str, self.lengths))
-        real = int(self.row_lengths.sum())
+        real = self.tokens["input_ids"].total
         first = (
             f"{name}: {len(self):,} rows, {real:,} tokens for {self.task}, "
             f"padded to {'one length' if len(self.lengths) == 1 else 'the lengths'} {lengths}"
@@ -182,6 +224,28 @@ def token_columns(
         else:
             tokens["token_type_ids"] = Ragged.of(types)
         fill["token_type_ids"] = 0
+    return tokens, fill
+
+
+def language_columns(
+    tokenizer: Tokenizer, ids: Iterable[Sequence[int] | np.ndarray], token_types: int | None, masked: bool
+) -> tuple[dict[str, Ragged], dict[str, int]]:
+    """The columns that a language model reads: those of any task, and in masked-lm which tokens are special.
+
+    Args:
+        tokenizer: of the model.
+        ids: of each row's tokens.
+        token_types: as `encode` takes it.
+        masked: masked-lm, which keeps special tokens from being masked.
+
+    Returns:
+        The columns, and what pads each of them.
+    """
+    tokens, fill = token_columns(tokenizer, ids, token_types=token_types)
+    if masked:
+        rows = tokens["input_ids"]
+        special = np.isin(rows.values, sorted(tokenizer.special_ids)).astype(np.int32)
+        tokens["special_tokens_mask"], fill["special_tokens_mask"] = Ragged(special, rows.offsets), 1
     return tokens, fill
 
 
