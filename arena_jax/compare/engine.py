@@ -92,7 +92,8 @@ def run_cells(
     from arena_jax.compare.plan_file import plan_to_dict
     from arena_jax.runs.lock import Busy
 
-    ledger.freeze(plan_to_dict(plan), identity(plan))
+    content, hashes = plan_to_dict(plan), identity(plan)
+    ledger.freeze(content, hashes)
     progress, queue = Progress(list(cells)), list(share.of(cells))
     spent: list[float] = []
     for number, cell in enumerate(queue, start=1):
@@ -108,6 +109,7 @@ def run_cells(
                 show(f"{number} of {len(queue)}: {cell.name}")
                 config = plan.config(cell.arm, settings, cell.seed)
                 record = run_cell(plan.arm(cell.arm), config, plan.outcome, folder)
+                ledger.freeze(content, hashes)  # refuses where another plan has taken the folder meanwhile
                 ledger.write(cell, {"settings": settings, **record})
                 if not keep_runs:
                     ledger.empty(cell)

@@ -92,6 +92,20 @@ def test_another_plan_is_another_study(values, plan, tmp_path):
         run_cells(other, ledger, all_cells(other))
 
 
+def test_a_run_does_not_land_in_a_study_that_took_the_folder_meanwhile(values, plan, tmp_path):
+    ledger = Ledger(tmp_path)
+    values["seeds"] = 9
+    other = plan_from(values)
+
+    def take_the_folder(line):
+        if line.endswith("1 of 1: slow.0") and not ledger.read(Cell("slow", 1)):
+            run_cells(other, Ledger(tmp_path), [Cell("slow", 1)])
+
+    with pytest.raises(ArenaError, match="holds another study"):
+        run_cells(plan, ledger, [Cell("slow", 0)], show=take_the_folder)
+    assert ledger.read(Cell("slow", 0)) is None
+
+
 def test_the_source_of_a_function_is_part_of_the_study(values, tmp_path):
     own = tmp_path / "own.py"
     own.write_text((ROOT / "tests/compare/planted.py").read_text())
@@ -135,7 +149,9 @@ target = 0.9
 
 
 def command(*words, slow="0"):
-    call = "import sys; from arena_jax.cli.main import main; sys.exit(main())"
+    # A shell that starts tests in the background has them ignore Ctrl-C.
+    call = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    call += "import sys; from arena_jax.cli.main import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", call, *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PLANTED_SLOW": slow, "XLA_FLAGS": ""},
