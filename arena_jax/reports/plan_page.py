@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from arena_jax.arena.plan import ShareNeed
 from arena_jax.config import RunConfig
-from arena_jax.reports.document import Block, Commands, Heading, Items, Paragraph, Table
+from arena_jax.reports.document import Block, Heading, Items, Listing, Paragraph, Table
 from arena_jax.runtime.memory import format_bytes
 from arena_jax.runtime.target import Target
 from arena_jax.training.plan import Need, Variant
@@ -62,7 +62,7 @@ def compose(
             if variant.need and len(variant.models) == len(config.models)
         ]
         if lines:
-            blocks += [Heading("Commands"), Commands(list(dict.fromkeys(lines)))]
+            blocks += [Heading("Commands"), Listing("\n".join(dict.fromkeys(lines)))]
     blocks.append(
         Paragraph(
             "Not known here: kernels that a GPU tunes by trying, and memory lost to fragments. Nothing of this has run"

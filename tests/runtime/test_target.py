@@ -373,8 +373,8 @@ def test_a_page_shows_batches_roofline_variants_and_commands():
     blocks = plan_page.compose(tiny(), cpus(2), [need], [variant], [], "arena-jax train mine")
     text = document.text(blocks)
     lower, options = "--attention xla --remat dots", "--attention cudnn --remat block --model bert.attention_dropout=0"
-    assert f"$ arena-jax train mine --batch-size 6 {lower}\n" in text
-    assert f"$ arena-jax train mine --batch-size 12 {options} --model gpt2.attention_dropout=0" in text
+    assert f"  arena-jax train mine --batch-size 6 {lower}\n" in text
+    assert f"  arena-jax train mine --batch-size 12 {options} --model gpt2.attention_dropout=0" in text
     assert "200 ms" in text.split("lower bound of a step")[1]
     page = document.page("plan", plan_page.compose(tiny(), cpus(2), [need], [variant], [share], "arena-jax train mine"))
     assert "<pre>arena-jax train mine --batch-size 12" in page
