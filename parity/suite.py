@@ -13,6 +13,7 @@ from parity.checks import (
     forward,
     gates,
     metrics,
+    model_types,
     optimizer,
     problem_types,
     run_optimizer,
@@ -28,6 +29,7 @@ def all_checks() -> list[Check]:
     """The whole cake."""
     return [
         *weights.checks(),
+        *model_types.checks(),
         *forward.checks(),
         *forward.option_checks(),
         *gates.checks(),

@@ -18,7 +18,7 @@ from arena_jax.models.block import Block
 from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.gates import Gates, check_gates
 from arena_jax.models.initial import Initial
-from arena_jax.models.layers import Embedding, LayerNorm, dropout
+from arena_jax.models.layers import Embedding, LayerNorm, Linear, dropout
 
 Params = dict[str, Any]  # nested dictionary of names, arrays at the leaves
 
@@ -28,13 +28,17 @@ class Embeddings(nnx.Module):
 
     def __init__(self, config: TransformerConfig, initial: Initial) -> None:
         gpt2 = config.family == "gpt2"
-        table = functools.partial(Embedding, size=config.hidden_size, std=config.initializer_range, initial=initial)
+        table = functools.partial(Embedding, size=config.table_width, std=config.initializer_range, initial=initial)
         pad = None if gpt2 else config.pad_token_id
         self.token = table(config.vocab_size, padding=pad)
         self.position = table(config.max_positions, padding=pad if config.family == "roberta" else None)
-        self.token_type = None if gpt2 else table(config.type_vocab_size)
+        self.token_type = None if gpt2 or not config.type_vocab_size else table(config.type_vocab_size)
         eps = config.layer_norm_eps or 0.0
-        self.norm = None if gpt2 else LayerNorm(config.hidden_size, eps, initial)
+        self.norm = None if gpt2 else LayerNorm(config.table_width, eps, initial)
+        wide = config.table_width == config.hidden_size
+        self.project = (
+            None if wide else Linear(config.table_width, config.hidden_size, config.initializer_range, initial)
+        )
         self.config = config
 
     def __call__(
@@ -54,7 +58,8 @@ class Embeddings(nnx.Module):
         if self.norm is not None:
             x = self.norm(x)
         rate = config.hidden_dropout if config.embedding_dropout is None else config.embedding_dropout
-        return dropout(x, rate, key)
+        x = dropout(x, rate, key)
+        return x if self.project is None else self.project(x)
 
 
 def default_positions(config: TransformerConfig, input_ids: Array) -> Array:
@@ -350,6 +355,8 @@ def _check_inputs(
         kind = jnp.result_type(value)
         if not (jnp.issubdtype(kind, jnp.integer) or (name == "attention_mask" and kind == jnp.bool_)):
             raise ArenaError(f"{name} must hold whole numbers (int32), not {kind}")
+    if token_type_ids is not None and not config.type_vocab_size:
+        raise ArenaError(f"{config.model_type} has no token types: leave token_type_ids out")
     rows = {"input_ids": config.vocab_size, "token_type_ids": config.type_vocab_size}
     if config.family == "gpt2":
         rows["token_type_ids"] = config.vocab_size

@@ -299,7 +299,7 @@ def abstract_batch(
         return target.rows(1, rows, *inner, dtype=dtype, axis=1)
 
     batch = {"input_ids": column(length), "attention_mask": column(length), "valid": column(dtype=np.bool_)}
-    if model.config.family == "bert":
+    if model.config.family == "bert" and model.config.type_vocab_size:
         batch["token_type_ids"] = column(length)
     match model.task:
         case "causal-lm":

@@ -22,14 +22,12 @@ from arena_jax.models.huggingface.rules import SPLIT, TRANSPOSE, Rule
 from arena_jax.models.huggingface.rules import Path as ParameterPath
 from arena_jax.models.huggingface.tokenizer_files import tokenizer_facts
 from arena_jax.models.initialize import abstract, check_precision, initialize
+from arena_jax.models.model_types import MODEL_TYPES
 from arena_jax.models.transformer import Params, Transformer, merge, split
 
 log = logging.getLogger(__name__)
 
-_TASK_OF = {name: task for (_, task), name in rules.ARCHITECTURES.items()} | {
-    "BertForPreTraining": "masked-lm",  # its second head predicts whether two sentences follow each other
-    "GPT2DoubleHeadsModel": "causal-lm",  # its second head chooses among answers
-}
+_TASK_OF = {name: task for kind in MODEL_TYPES.values() for name, task in kind.tasks.items()}
 
 
 def from_pretrained(
@@ -65,12 +63,12 @@ def from_pretrained(
     folder = find_folder(path_or_hub_id, revision)
     options = _options(folder)
     config = config_from_hf(options, where=str(folder / CONFIG))
-    ignored = ignored_options(options, config.family)
+    ignored = ignored_options(options, config.model_type)
     if ignored:
         log.warning("%s: options of other frameworks, without effect: %s", folder / CONFIG, few(ignored))
     architecture = _architecture(options)
     if task is None:
-        task = _task(config.family, architecture, folder)
+        task = _task(config.model_type, architecture, folder)
     reason = _head_reason(config, architecture, task, new_head, overrides)
     names = overrides.get("label_names")
     has_classes = not reason and task not in _LANGUAGE and not unnamed(config.label_names)
@@ -207,9 +205,9 @@ def _architecture(options: dict[str, Any]) -> str | None:
     return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
 
 
-def _task(family: str, architecture: str | None, folder: Path) -> str:
-    task = _TASK_OF.get(architecture or "")
-    if task is None or (architecture or "").lower().startswith(family) is False:
+def _task(model_type: str, architecture: str | None, folder: Path) -> str:
+    task = MODEL_TYPES[model_type].tasks.get(architecture or "")
+    if task is None:
         raise ArenaError(f"{folder / CONFIG}: architectures says {architecture!r}, which names no task: give task=…")
     return task
 
@@ -254,11 +252,11 @@ class _Matcher:
         self._stacked = [rule for rule in self.rules if rule.stacked]
 
     def match(self, tensors: Tensors) -> None:
-        family = self.config.family
+        kind = self.config.model_type
         by_plain: dict[str, str] = {}
         self.wrapped = [name for name in tensors.shapes if rules.unwrapped(name) != name]
         for name in sorted(tensors.shapes):
-            plain = rules.plain_name(family, name)
+            plain = rules.plain_name(kind, name)
             if plain in by_plain:
                 self.problems.append(f"{name} and {by_plain[plain]} are the same weight")
             by_plain[plain] = name
@@ -274,10 +272,10 @@ class _Matcher:
                 rule, layer = self._rule(plain)
             if rule is not None and (self.take_head or rule.target[0] != "head"):
                 self._take(rule, layer, name, tensors)
-            elif rule is not None or plain in self.spare or rules.OTHER_HEADS[family].fullmatch(plain):
+            elif rule is not None or plain in self.spare or rules.OTHER_HEADS[kind].fullmatch(plain):
                 self.left_out.append(name)
-            elif not rules.BUFFERS[family].fullmatch(plain):
-                self.problems.append(f"{name} is not a weight of {family}")
+            elif not rules.BUFFERS[self.config.family].fullmatch(plain):
+                self.problems.append(f"{name} is not a weight of {kind}")
 
     def _rule(self, plain: str) -> tuple[Rule | None, int | None]:
         if plain in self._plain:
@@ -311,7 +309,7 @@ class _Matcher:
         return new
 
     def _absent(self, rule: Rule) -> list[str]:
-        prefix = rules.PREFIX[self.config.family] if rule.base else ""
+        prefix = MODEL_TYPES[self.config.model_type].prefix if rule.base else ""
         if not rule.stacked:
             return [] if (rule, None) in self.sources else [prefix + rule.source]
         present = {layer for filled_rule, layer in self.sources if filled_rule is rule}
@@ -330,7 +328,7 @@ def _read(
     matcher.match(tensors)
     new = matcher.missing(head_required)
     if matcher.problems:
-        raise ArenaError(f"{folder} does not fit {config.family} for {task}: " + few_sentences(matcher.problems, 5))
+        raise ArenaError(f"{folder} does not fit {config.model_type} for {task}: " + few_sentences(matcher.problems, 5))
     if matcher.wrapped:
         example = f"{matcher.wrapped[0]} is read as {rules.unwrapped(matcher.wrapped[0])}"
         log.warning("%s: %d names are of a wrapped model: %s", folder, len(matcher.wrapped), example)
