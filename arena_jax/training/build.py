@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -330,8 +331,8 @@ def process() -> dict[str, int]:
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
 
-def describe_models(parts: Parts) -> dict[str, dict[str, Any]]:
-    """What the first record says of each model."""
+def describe_models(parts: Parts, starts: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """What the first record says of each model; ``starts`` says what those with one began with."""
     descriptions = {}
     for name, model in parts.models.items():
         _, params = models.split(model)
@@ -345,5 +346,6 @@ def describe_models(parts: Parts) -> dict[str, dict[str, Any]]:
             "parameters": count,
             "vocabulary": f"{shape.vocab_size:,} tokens",
             "left_out": list(parts.tokenizers[name].left_out),
+            **({"start": starts[name]} if starts and name in starts else {}),
         }
     return descriptions
