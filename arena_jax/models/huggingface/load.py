@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from flax import nnx
 from arena_jax.config.agreement import ModelFacts, check, unnamed
 from arena_jax.config.errors import ArenaError, few, few_sentences
 from arena_jax.models.config import TransformerConfig, check_task
-from arena_jax.models.huggingface import rules
+from arena_jax.models.huggingface import flax_files, rules
 from arena_jax.models.huggingface.config import config_from_hf, family_from, ignored_options
 from arena_jax.models.huggingface.files import CONFIG, FLOATS, INDEX, WEIGHTS, Tensors, find_folder, read_json
+from arena_jax.models.huggingface.flax_files import FlaxTensors
 from arena_jax.models.huggingface.rules import SPLIT, TRANSPOSE, Rule
 from arena_jax.models.huggingface.rules import Path as ParameterPath
 from arena_jax.models.huggingface.tokenizer_files import tokenizer_facts
@@ -41,10 +43,11 @@ def from_pretrained(
 ) -> Transformer:
     """A model with the weights of a Hugging Face folder or Hub id.
 
-    Reads config.json, safetensors and, to check that they belong to the model, the tokenizer's files; runs nothing that
-    it finds there. A head is taken over only by the task it was trained for and with the classes it has: from a folder
-    of another task, with another ``num_labels``, or where ``new_head`` asks for it, the head is drawn from ``seed``.
-    The log (``arena_jax.models``) says that, and everything else that was not taken as it stands, a line each.
+    Reads config.json, safetensors (or flax_model.msgpack) and, to check that they belong to the model, the tokenizer's
+    files; runs nothing that it finds there. A head is taken over only by the task it was trained for and with the
+    classes it has: from a folder of another task, with another ``num_labels``, or where ``new_head`` asks for it, the
+    head is drawn from ``seed``. The log (``arena_jax.models``) says that, and everything else that was not taken as it
+    stands, a line each.
 
     Args:
         path_or_hub_id: a folder with config.json and model.safetensors (or an index and shards), or a Hub id.
@@ -163,6 +166,11 @@ def facts(config: TransformerConfig, task: str, name: str) -> ModelFacts:
     )
 
 
+def read_architecture(folder: Path) -> str | None:
+    """The class of transformers that a folder says it holds; None where it says none."""
+    return _architecture(_options(folder))
+
+
 def _options(folder: Path) -> dict[str, Any]:
     """The contents of config.json, with the family inferred where it is from before model_type."""
     options = read_json(folder / CONFIG)
@@ -235,6 +243,17 @@ def disk_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*one_layer[:-1], 3 * one_layer[-1]) if rule.operation == SPLIT else one_layer
 
 
+def open_tensors(folder: Path, config: TransformerConfig, task: str) -> Tensors | FlaxTensors:
+    """A folder's tensors: of its safetensors files, and where there are none, of those that Flax models wrote."""
+    if any((folder / name).exists() for name in (WEIGHTS, INDEX)):
+        return Tensors(folder)
+    if not any((folder / name).exists() for name in (flax_files.WEIGHTS, flax_files.INDEX)):
+        return Tensors(folder)  # which says what is there instead
+    # Each parameter and the head of another task, 8 bytes a number at most, and the names.
+    numbers = sum(math.prod(shape) for shape in shapes_of(config, task).values())
+    return FlaxTensors(folder, limit=16 * numbers + 2**20)
+
+
 class _Matcher:
     """Matches every tensor of a folder to exactly one rule and keeps what is wrong."""
 
@@ -251,7 +270,7 @@ class _Matcher:
         self._plain = {rule.source: rule for rule in self.rules if not rule.stacked}
         self._stacked = [rule for rule in self.rules if rule.stacked]
 
-    def match(self, tensors: Tensors) -> None:
+    def match(self, tensors: Tensors | FlaxTensors) -> None:
         kind = self.config.model_type
         by_plain: dict[str, str] = {}
         self.wrapped = [name for name in tensors.shapes if rules.unwrapped(name) != name]
@@ -285,7 +304,7 @@ class _Matcher:
                 return rule, int(match[1])
         return None, None
 
-    def _take(self, rule: Rule, layer: int | None, name: str, tensors: Tensors) -> None:
+    def _take(self, rule: Rule, layer: int | None, name: str, tensors: Tensors | FlaxTensors) -> None:
         if layer is not None and layer >= self.config.num_layers:
             self.problems.append(f"{name} is beyond the {self.config.num_layers} blocks of the configuration")
             return
@@ -323,7 +342,7 @@ def _read(
     folder: Path, config: TransformerConfig, task: str, *, head_required: bool, take_head: bool
 ) -> tuple[Params, set[ParameterPath]]:
     """Parameters as NumPy arrays, and the paths that are not in the folder and must be drawn."""
-    tensors = Tensors(folder)
+    tensors = open_tensors(folder, config, task)
     matcher = _Matcher(config, task, take_head)
     matcher.match(tensors)
     new = matcher.missing(head_required)
