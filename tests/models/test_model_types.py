@@ -37,7 +37,7 @@ def test_what_a_type_does_not_have_is_refused(changes, words):
 
 def test_a_task_that_a_type_has_no_class_for():
     config = models.config_from_hf({"model_type": "distilbert", **SMALL})
-    with pytest.raises(ArenaError, match="needs is_decoder"):
+    with pytest.raises(ArenaError, match="distilbert has no causal-lm"):
         models.create(config, task="causal-lm")
     with pytest.raises(ArenaError, match="use that one"):
         models.config_from_hf({"model_type": "distilbert", **SMALL, "tie_weights_": False})
