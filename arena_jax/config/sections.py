@@ -10,7 +10,7 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS, default_beta
 from arena_jax.config.tasks import PROBLEM_TYPES
-from arena_jax.config.units import parse_memory, parse_spend
+from arena_jax.config.units import parse_duration, parse_memory, parse_spend
 
 # Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
 POLICIES = (
@@ -323,9 +323,14 @@ class TrainingConfig:
     figures: bool = option(True, "draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")
     output: str | None = option(None, "folder of the run; runs/PRESET-NUMBER if not given")
+    stop_after: str | None = option(
+        None, "time after which a session saves and stops, to be resumed, for as long again: 90s, 10min or 1.5h"
+    )
 
     def __post_init__(self) -> None:
         check(self, "training.")
+        if self.stop_after is not None:
+            parse_duration(self.stop_after)
         if self.steps is not None and self.epochs is not None:
             raise ArenaError("training: give either steps or epochs; both are given")
         if self.batch_size % self.accumulation:

@@ -20,7 +20,9 @@ from arena_jax.runtime.devices import replicate
 Tree = TypeVar("Tree")
 
 # What may be another at a resume: no number of the run depends on it.
-_FREE = tuple(f"training.{name}: " for name in ("devices", "figures", "tensorboard", "keep_checkpoints", "output"))
+_FREE = tuple(
+    f"training.{name}: " for name in ("devices", "figures", "tensorboard", "keep_checkpoints", "output", "stop_after")
+)
 
 
 def newest(checkpoints: Checkpoints, state: Tree, config: RunConfig) -> tuple[Tree, dict[str, Any]]:

@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 from arena_jax import config as configuration
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.units import parse_duration
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runs.console import Console
 from arena_jax.runs.divergence import Divergence
@@ -119,7 +120,9 @@ class Session:
             ArenaError: there are checkpoints, and none can be used; the configuration was changed since; or the records
                 cannot be written.
         """
-        self._stop = self._stack.enter_context(Stop())
+        limit = self.config.training.stop_after
+        at = None if limit is None else self._began + parse_duration(limit)
+        self._stop = self._stack.enter_context(Stop(at))
         metadata: dict[str, Any] = {}
         if self._resume:
             state, metadata = newest(self.checkpoints, state, self.config)
@@ -258,7 +261,10 @@ class Session:
     # ---- while the loop goes on ----
 
     def stop_requested(self, step: int) -> bool:
-        """Whether to stop before this step: Ctrl-C or SIGTERM came. Call it at every step; all processes agree."""
+        """Whether to stop before this step: Ctrl-C or SIGTERM came, or the time is over.
+
+        Call it at every step; all processes agree.
+        """
         return processes.stopping(bool(self._stop), step)
 
     def advance(self, step: int, *, bar_position: int | None = None) -> None:
@@ -362,7 +368,7 @@ class Session:
         if self.divergence.hopeless:
             raise ArenaError(self.divergence.hopeless)
         if not over:
-            raise Stopped(self.folder, step, steps)
+            raise Stopped(self.folder, step, steps, self.config.training.stop_after if self._stop.over else None)
 
     def clock(self) -> dict[str, float]:
         """How long the run has taken, all its sessions together.
