@@ -9,6 +9,7 @@ from typing import Any
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS, default_beta
+from arena_jax.config.step_window import parse_steps
 from arena_jax.config.tasks import PROBLEM_TYPES
 from arena_jax.config.units import parse_memory, parse_spend
 
@@ -322,10 +323,15 @@ class TrainingConfig:
     devices: int | None = option(None, "how many devices share each batch; all if not given", unit="devices", low=1)
     figures: bool = option(True, "draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")
+    profile: str | None = option(
+        None, "trace what each operation takes from one step to another, e.g. 10:20, for Perfetto and XProf"
+    )
     output: str | None = option(None, "folder of the run; runs/PRESET-NUMBER if not given")
 
     def __post_init__(self) -> None:
         check(self, "training.")
+        if self.profile is not None:
+            parse_steps(self.profile, "training.profile")
         if self.steps is not None and self.epochs is not None:
             raise ArenaError("training: give either steps or epochs; both are given")
         if self.batch_size % self.accumulation:
