@@ -14,6 +14,7 @@ from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import make_mesh, replicate
+from arena_jax.runtime.peak import peak_flops
 from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
 from arena_jax.training.build_optimizer import schedules, warmup_steps
@@ -24,6 +25,7 @@ from arena_jax.training.microbatches import run_step
 from arena_jax.training.model_weights import ModelWeights
 from arena_jax.training.remat import cheapest_step, with_remat
 from arena_jax.training.step import Step
+from arena_jax.training.work import Work
 from arena_jax.training.warm_start import begin_warm
 
 
@@ -148,6 +150,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
 
         # ---- the loop ----
         step_count = session.first_step
+        work = Work(parts.models, peak_flops(mesh, training.dtype))
         window.resume()
         while step_count < total_steps and not session.stop_requested(step_count):
             session.divergence.count(window.skipped())
@@ -163,10 +166,13 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 step, state, batches, extra, batch_size=training.batch_size, steps_taken=step_count, session=session
             )
             window.add(metrics, rows=training.batch_size, compiled=record_programs())
+            work.add(batches)
             step_count += 1
             session.advance(step_count)
             if step_count % training.log_every == 0 or step_count == total_steps:
-                session.record("train", step_count, epoch=step_count / steps_per_epoch, **window.summary())
+                summary = window.summary()
+                details = {**summary, **work.summary(summary["seconds"])}
+                session.record("train", step_count, epoch=step_count / steps_per_epoch, **details)
             if step_count % evaluate_every == 0 or step_count == total_steps:
                 window.pause()
                 losses = evaluate()
