@@ -308,7 +308,9 @@ class TrainingConfig:
     )
     seed: int = option(0, "fixes initial weights, data order, masking and dropout", low=0, high=2**32 - 1)
     dtype: str = option(
-        "float32", "precision of the computation; parameters stay float32", choices=("float32", "bfloat16")
+        "float32",
+        "precision of the computation; parameters stay float32; auto: bfloat16 where the device's matrix units have it",
+        choices=("float32", "bfloat16", "auto"),
     )
     remat: str = option(
         "dots",
