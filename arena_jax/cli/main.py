@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import arena_jax
 from arena_jax.cli import (
     clean,
+    compare,
     completion,
     convert,
     data,
@@ -47,6 +48,7 @@ COMMANDS = (
     "export",
     "convert",
     "report",
+    "compare",
     "plan",
     "presets",
     "data",
@@ -104,6 +106,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         export.add_parser(commands),
         convert.add_parser(commands),
         report.add_parser(commands),
+        compare.add_parser(commands),
         plan.add_parser(commands),
         presets.add_parser(commands),
         data.add_parser(commands),
