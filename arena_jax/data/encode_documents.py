@@ -10,7 +10,7 @@ import numpy as np
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import Dataset
 from arena_jax.data.encode_language import ends_of
-from arena_jax.data.encoded import Encoded, Ragged, padded_lengths, token_columns
+from arena_jax.data.encoded import Encoded, Ragged, language_columns, padded_lengths
 from arena_jax.data.stored_documents import Documents
 from arena_jax.data.token_stream import document_tokens
 from arena_jax.data.tokenizer import Tokenizer, encodings
@@ -47,8 +47,12 @@ def encode_documents(
         1, 2, …, and 0 where a row is filled up.
 
     Raises:
-        ArenaError: as `encode_language`; texts so large that they stay on disk.
+        ArenaError: as `encode_language`; texts that are a stream, or so large that they stay on disk.
     """
+    if data.stream is not None:
+        raise ArenaError(
+            f"data set '{data.name}' is read as it comes, and its documents can only be joined: documents=joined"
+        )
     if isinstance(data.columns["text"], Documents):
         # Which texts fit together is known when all have been counted, so their tokens would have to be kept twice.
         raise ArenaError(
@@ -69,14 +73,9 @@ def encode_documents(
             sizes.append(size)
     piece_lengths = np.asarray([len(piece) for piece in pieces])
     groups = packed_rows(piece_lengths, max_length) if packed else [[number] for number in range(len(pieces))]
-    tokens, fill = token_columns(
-        tokenizer, [np.concatenate([pieces[number] for number in group]) for group in groups], token_types=token_types
-    )
+    joined = [np.concatenate([pieces[number] for number in group]) for group in groups]
+    tokens, fill = language_columns(tokenizer, joined, token_types, task == "masked-lm")
     rows = tokens["input_ids"]
-    if task == "masked-lm":
-        special = np.isin(rows.values, sorted(tokenizer.special_ids)).astype(np.int32)
-        tokens["special_tokens_mask"] = Ragged(special, rows.offsets)
-        fill["special_tokens_mask"] = 1
     if packed:
         segments = [np.repeat(np.arange(1, len(group) + 1, dtype=np.int32), piece_lengths[group]) for group in groups]
         tokens["segment_ids"] = Ragged(np.concatenate(segments), rows.offsets)

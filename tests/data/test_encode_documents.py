@@ -1,5 +1,7 @@
 """Documents in rows of their own, and in rows that they share."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,9 @@ def test_what_cannot_be_packed_is_refused(tokenizer):
     labelled = Dataset("mine", "sequence-classification", "train", {"text": ["a"], "label": [0]}, ("x",))
     with pytest.raises(ArenaError, match="is for language models; sequence-classification has an example per row"):
         encode(labelled, tokenizer, documents="packed")
+    stream = dataclasses.replace(texts(), stream=object())
+    with pytest.raises(ArenaError, match="is read as it comes, and its documents can only be joined"):
+        encode(stream, tokenizer, documents="packed")
     with pytest.raises(ArenaError, match="did you mean 'packed'"):
         encode(texts(), tokenizer, documents="pack")
 
