@@ -15,6 +15,7 @@ from parity.checks import (
     metrics,
     model_types,
     optimizer,
+    packing,
     problem_types,
     run_optimizer,
     tokens,
@@ -42,6 +43,7 @@ def all_checks() -> list[Check]:
         *metrics.checks(),
         *tokens.checks(),
         *problem_types.checks(),
+        *packing.checks(),
     ]
 
 
