@@ -156,7 +156,7 @@ def described(config: RunConfig, where: Target, needs: list[Need], tried: list[V
     from arena_jax.reports.document import Heading, Items, Paragraph, Table
     from arena_jax.runtime.memory import format_bytes
 
-    count = where.mesh.shape["data"]
+    count = where.mesh.size
     title = f"{count} × {where.gpu.title}, {format_bytes(where.budget)} of {format_bytes(where.gpu.memory)} each"
     settings = f"length {config.data.max_length}, {config.training.dtype}, attention {config.training.attention}"
     header = ("models", "batch per GPU", "parameters", "optimizer", "the rest", "in all", "at least", "compiled")
@@ -209,7 +209,7 @@ def _write(path: Path, config: RunConfig, where: Target, needs: list[Need], trie
 
     content = {
         "device": where.gpu._asdict(),
-        "gpus": where.mesh.shape["data"],
+        "gpus": where.mesh.size,
         "memory": where.budget,
         "config": configurations.to_dict(config),
         "needs": [need._asdict() for need in needs],

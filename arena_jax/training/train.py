@@ -13,7 +13,7 @@ from arena_jax import data
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
-from arena_jax.runtime.devices import make_mesh
+from arena_jax.runtime.devices import make_mesh, shard_facts
 from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
 from arena_jax.training.build_optimizer import warmup_steps
@@ -44,7 +44,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     """
     if config.arena:
         raise ArenaError("this configuration is a competition: give it to arena_jax.arena.competition.train")
-    mesh = make_mesh(config.training.devices)
+    mesh = make_mesh(config.training.devices, shard=config.training.shard == "parameters")
     with Session(config, output, resume=resume) as session:
         config, training = session.config, session.config.training
 
@@ -79,6 +79,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         window, losses = MetricWindow(position.get("window")), position.get("losses", {})
         model_weights = ModelWeights(config, position.get("model_weights"))
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
+        derived += shard_facts((state.params, state.opt_state), mesh)
         remat, rejected = position.get("remat", training.remat), []
         if remat == "auto":
             longest = {n: padding.lengths[-1] if padding else rows.lengths[-1] for n, rows in parts.train.items()}
@@ -180,7 +181,7 @@ def _derived(
 ) -> list[tuple[str, str, str]]:
     """Every value that was not simply given, with its reason."""
     training = config.training
-    devices, kind = mesh.shape["data"], mesh.devices.flat[0].device_kind
+    devices, kind = mesh.size, mesh.devices.flat[0].device_kind
     rows = max(len(train) for train in parts.train.values())
     per_device = training.batch_size // devices // training.accumulation
     warmup = warmup_steps(config.optimizer, total_steps)
