@@ -48,6 +48,12 @@ def machine() -> str:
     return f"{model}, {cores} cores{kind}, jax {jax.__version__}, Python {python}"
 
 
+def process_bytes(field: str) -> int:
+    """A figure of the kernel's about this process, such as ``VmRSS`` (now) or ``VmHWM`` (the most so far)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + "|".join(" --- " for _ in header) + "|"]

@@ -43,7 +43,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from measure import machine, table, verdict
+from measure import machine, process_bytes, table, verdict
 
 from arena_jax import models, training
 from arena_jax.config.errors import ArenaError
@@ -260,18 +260,13 @@ def measure(family: str, size: str, length: int, batch: int) -> dict[str, Any]:
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # sets the kernel's record of the peak back to now
-        before = _status("VmRSS")
+        before = process_bytes("VmRSS")
         state, batches, extra = make()
         for _ in range(2):
             state, metrics = program.executable(state, batches, extra)
             jax.block_until_ready(metrics)
-        measured = _status("VmHWM") - before
+        measured = process_bytes("VmHWM") - before
     return {"predicted": program.bytes.total, "measured": measured}
-
-
-def _status(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
 
 
 def in_fresh_process(part: tuple[Any, ...], needs: Path | None) -> dict[str, Any]:

@@ -104,7 +104,7 @@ ROWS: tuple[tuple[str, float, float, bool, Callable[[], float]], ...] = (
         552,
         0.05,
         False,
-        lambda: batch("gpt2", 1024, task="causal-lm", **HALF, **FLASH, **REMAT),
+        lambda: gpt2(**FLASH, **REMAT),
     ),
     (
         "GPT-2 medium bf16 1024, remat block, parameters dealt out over 8",

@@ -48,7 +48,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from measure import machine, table, verdict
+from measure import machine, process_bytes, table, verdict
 
 from arena_jax.arena import competition
 from arena_jax.arena.setup import Moment, Setup
@@ -142,7 +142,7 @@ class Watch:
             self.compiled_for.append(busy)
             self.searches = [pending.search for pending in state.pending.values()]
             gc.collect()
-            self.resident.append(_resident())
+            self.resident.append(process_bytes("VmRSS"))
             self.in_use.append(_in_use())
             self.note_alive(setup)
             self.seconds -= time.perf_counter() - now
@@ -316,11 +316,6 @@ def of_records(run: Path) -> list[object]:
     share = spent / seconds
     text = f"{spent:.1f} s of {seconds:.0f} s: {100 * share:.1f} %"
     return [run.name, programs, text, verdict(share, 0.05, at_least=False)]
-
-
-def _resident() -> int:
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024
 
 
 class _MallInfo(ctypes.Structure):

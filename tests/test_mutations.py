@@ -226,6 +226,9 @@ WHOLE = {
     "eng.testa": b"Anna NNP B-NP I-PER\nsings VBZ B-VP O\n\nhe PRP B-NP O\n",
     "a.parquet": parquet(),
     "a.arrow": arrow(),
+    "words.csv": b"Sentence #,Word,POS,Tag\nSentence: 1,Anna,NNP,B-x\n,sings,VBZ,O\nSentence: 2,he,PRP,O\n,ran,VBD,O\n",
+    "gaps.tsv": b"word\ttag\nAnna\tB-x\nsings\tO\n\nhe\tO\nran\tO\n",
+    "labels.csv": b"id,text,rude,long\n1,a good film,0,1\n2,bad,1,0\n",
     "a.json": b'{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n',
 }
 
@@ -236,7 +239,8 @@ def test_packed_columnar_and_tagged_files(tmp_path, tokenizer, name, data):
     (path := tmp_path / name).write_bytes(edited(data.draw, WHOLE[name]))
 
     def read():
-        examples = load(path, split="all")
+        several = "multi_label_classification" if name == "labels.csv" else None
+        examples = load(path, split="all", problem_type=several)
         assert all(line.isprintable() for line in examples.report())
         return Batches(encode(examples, tokenizer, max_length=32)).next(2)
 

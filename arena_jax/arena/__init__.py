@@ -2,6 +2,7 @@
 
 from arena_jax.arena.allocation import accumulation_steps, allocate, steps_per_round
 from arena_jax.arena.history import History
+from arena_jax.arena.limit import limit_of_shares
 from arena_jax.arena.policies import DEFAULT_POLICY, POLICIES, Policy, decide, policy
 from arena_jax.arena.progress import efficiency_by_phase, learning_progress, resource_utilization_efficiency
 
@@ -15,6 +16,7 @@ __all__ = [
     "decide",
     "efficiency_by_phase",
     "learning_progress",
+    "limit_of_shares",
     "policy",
     "resource_utilization_efficiency",
     "steps_per_round",

@@ -47,7 +47,9 @@ def compile_update(setup: Setup, state: Any, gradients: Any) -> Program:
             extra,
         )
     except jax.errors.JaxRuntimeError as error:
-        raise _refusal(error, "the update of all models", "train fewer models") from error
+        if not is_out_of_memory(error):
+            raise
+        raise _does_not_compile("the update of all models", "train fewer models") from error
     need = program.bytes.with_code * (1 + setup.arena.memory_margin)
     _check_budget("the update of all models needs", need, setup.budget, "train fewer models")
     setup.executables.other_code["update"] = program.bytes.code
@@ -74,7 +76,9 @@ def compile_evaluations(setup: Setup, params: Mapping[str, Any]) -> dict[str, Pr
             batch = first_batch(setup.step, setup.parts.validation[name], size)
             programs[name] = setup.step.compile_evaluation(name, params[name], batch)
         except jax.errors.JaxRuntimeError as error:
-            raise _refusal(error, _scoring(name, size), _SMALLER) from error
+            if not is_out_of_memory(error):
+                raise
+            raise _does_not_compile(_scoring(name, size), _SMALLER) from error
     setup.executables.other_code |= {program.name: program.bytes.code for program in programs.values()}
     return programs
 
@@ -109,7 +113,5 @@ def _check_budget(what: str, need: float, budget: int, advice: str) -> None:
         )
 
 
-def _refusal(error: jax.errors.JaxRuntimeError, what: str, advice: str) -> Exception:
-    if not is_out_of_memory(error):
-        return error
+def _does_not_compile(what: str, advice: str) -> ArenaError:
     return ArenaError(f"{what} does not compile within the device's memory; {advice}")

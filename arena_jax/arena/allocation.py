@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from arena_jax.arena.progress import as_floats
 from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.equilibria.arguments import as_floats
 
 Variant = Literal["paper", "published-code"]
 
@@ -58,7 +58,9 @@ def allocate(
 
     Source: ModelArena, equations 2 to 6.
     """
-    _check(smoothing, floor, epsilon, variant)
+    if variant not in get_args(Variant):
+        raise ArenaError(f"allocate: unknown variant {variant!r}; {nearest(variant, get_args(Variant))}")
+    check_parameters(smoothing, floor, epsilon, "allocate")
     shares = as_floats(shares)
     progress = as_floats(progress)
     _check_models(progress, shares)
@@ -150,17 +152,19 @@ def accumulation_steps(batch: int, target: int) -> int:
     return max(1, -(-target // batch))
 
 
-def _check(smoothing: float, floor: float, epsilon: float, variant: str) -> None:
-    """Refuse what would give shares that are no shares; traced parameters are taken on trust."""
-    if variant not in get_args(Variant):
-        raise ArenaError(f"allocate: unknown variant {variant!r}; {nearest(variant, get_args(Variant))}")
+def check_parameters(smoothing: float, floor: float, epsilon: float, caller: str) -> None:
+    """Refuse what would give shares that are no shares; traced parameters are taken on trust.
+
+    Raises:
+        ArenaError: a parameter is outside its range; the message begins with the caller's name.
+    """
     for name, value, inside, allowed in (
         ("smoothing", smoothing, lambda v: 0 <= v <= 1, "between 0 and 1"),
         ("floor", floor, lambda v: 0 <= v < 1, "at least 0 and below 1"),
         ("epsilon", epsilon, lambda v: v > 0, "positive"),
     ):
         if not isinstance(value, jax.core.Tracer) and not (np.ndim(value) == 0 and inside(value)):
-            raise ArenaError(f"allocate: {name} is {value}; it must be one number, {allowed}")
+            raise ArenaError(f"{caller}: {name} is {value}; it must be one number, {allowed}")
 
 
 def _check_models(progress: jax.Array, shares: jax.Array) -> None:

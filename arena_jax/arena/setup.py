@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from arena_jax.arena import policies
 from arena_jax.arena.allocation import accumulation_steps
-from arena_jax.config import ArenaConfig, RunConfig
+from arena_jax.config import ArenaConfig, OptimizerConfig, RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.units import Spend, parse_spend
 from arena_jax.runtime import memory, processes, program
@@ -46,6 +46,7 @@ class Setup:
     Attributes:
         config: of the run.
         arena: its competition's section.
+        optimizer: its optimizer's section, with nothing left open.
         parts: models, objectives, data.
         step: gradients, update and evaluation of the models.
         mesh: the devices.
@@ -67,6 +68,7 @@ class Setup:
 
     config: RunConfig
     arena: ArenaConfig
+    optimizer: OptimizerConfig
     parts: Parts
     step: Step
     mesh: Mesh
@@ -156,6 +158,7 @@ def build_setup(
     setup = Setup(
         config=config,
         arena=arena,
+        optimizer=config.optimizer.resolved(),
         parts=parts,
         step=step,
         mesh=mesh,

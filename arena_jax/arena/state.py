@@ -30,7 +30,8 @@ class PendingSize(NamedTuple):
         memory: bytes per device that it is for.
         due: the round it takes over at, if its program is ready.
         late: rounds by which it has been deferred.
-        overtaken: searches for this model, one after the other, that a reallocation has overtaken before this one.
+        overtaken: searches for this model, one after the other, that a reallocation, or memory that ran out, has
+            overtaken before this one.
     """
 
     search: Future[BatchChoice]
@@ -134,7 +135,7 @@ def step_rows(setup: Setup, state: State, name: str) -> int:
 
 def learning_rate(setup: Setup, state: State, name: str, rounds: int) -> float:
     """The learning rate of a model's next step."""
-    optimizer = setup.config.optimizer.resolved()
+    optimizer = setup.optimizer
     assert optimizer.warmup_steps is not None
     assert optimizer.decay is not None
     return rate_of_next_step(

@@ -22,6 +22,8 @@ _COMMON: dict[str, Any] = {
     "high": 1.5,
 }
 
+_ASKED_FOR_BETA = 0.1  # of who says how often models move together, and not how far
+
 # "paper" is Algorithms 1 to 3 to the letter, "published" what the authors' code does instead, and "default" what
 # measurements on this project support (benchmarks/results).
 FORMS: MappingProxyType[str, MappingProxyType[str, Any]] = MappingProxyType(
@@ -71,3 +73,18 @@ FORMS: MappingProxyType[str, MappingProxyType[str, Any]] = MappingProxyType(
         ),
     }
 )
+
+
+def default_beta(form: str, sync_every: Any) -> float:
+    """How far models move together where that is left open: as the form says, or 0.1 where that is 0 and they shall.
+
+    Args:
+        form: its name.
+        sync_every: what is given for how often they do; None: nothing.
+
+    Example:
+        >>> default_beta("published", None), default_beta("published", 5)
+        (0.0, 0.1)
+    """
+    beta: float = FORMS[form]["beta"]
+    return beta if sync_every is None else beta or _ASKED_FOR_BETA

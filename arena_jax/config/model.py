@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import MISSING, dataclass
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import check, error_text, option
 
 # Written out because arena_jax.models imports jax, which `arena-jax --help` must not wait for; a test compares the two.
@@ -22,6 +22,8 @@ MODEL_PRESETS = (
     "gpt2-large",
     "gpt2-xl",
 )
+CORPUS = "corpus"  # as the start of a model
+START_PARTS = ("embeddings", "positions", "norms", "blocks")
 # What a run may change about the size of a preset; a checkpoint's weights fix them.
 SIZES = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions")
 
@@ -85,6 +87,15 @@ class ModelConfig:
         4096, "largest vocabulary of a tokenizer trained on the data", unit="tokens", low=300, high=1_000_000
     )
 
+    start: str | None = option(
+        None,
+        "what a preset's model begins with instead of random tables: corpus (a table of the training texts), another"
+        " model of the run that has one, or a Hugging Face folder or hub id, tokens matched by their text",
+    )
+    start_parts: tuple[str, ...] = option(
+        (), "what start hands down, of embeddings, positions, norms, blocks; the tables it has if not given"
+    )
+
     def __post_init__(self) -> None:
         where = f"model {error_text(self.name)}: "
         check(self, where)
@@ -92,6 +103,7 @@ class ModelConfig:
             raise ArenaError(f"{where}a name has 1 to 40 letters, digits, - or _, e.g. 'bert-small'")
         if (self.preset is None) == (self.checkpoint is None):
             raise ArenaError(f"{where}give either a preset (e.g. bert-tiny) or a checkpoint, one of the two")
+        self._check_start(where)
         sizes_set = [size for size in SIZES if getattr(self, size) is not None]
         if self.checkpoint is not None and sizes_set:
             raise ArenaError(
@@ -101,6 +113,19 @@ class ModelConfig:
             raise ArenaError(
                 f"{where}hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; change one"
             )
+
+    def _check_start(self, where: str) -> None:
+        if self.start is not None and self.checkpoint is not None:
+            raise ArenaError(
+                f"{where}both a checkpoint and a start are given: a start fills a preset's model; give one"
+            )
+        if self.start_parts and self.start is None:
+            raise ArenaError(f"{where}start_parts does nothing without a start; give one, e.g. corpus")
+        for part in self.start_parts:
+            if part not in START_PARTS:
+                raise ArenaError(f"{where}start_parts has no '{part}'; {nearest(part, START_PARTS)}")
+        if self.start == CORPUS and self.start_parts not in ((), ("embeddings",)):
+            raise ArenaError(f"{where}a corpus has token rows alone: leave start_parts out")
 
     @property
     def family(self) -> str | None:

@@ -68,6 +68,7 @@ class RunConfig:
             # Models have folders of their own, and some file systems do not tell Bert from bert.
             if name in names[:i]:
                 raise ArenaError(f"two models are called '{self.models[i].name}': give each a name of its own")
+        self._check_starts()
         if self.arena:
             self._check_competition(self.arena)
             return
@@ -79,6 +80,23 @@ class RunConfig:
                     f"model '{model.name}': training.batch_size {self.training.batch_size} does not divide into"
                     f" accumulation {model.accumulation} equal parts; change one"
                 )
+
+    def _check_starts(self) -> None:
+        by_name = {model.name: model for model in self.models}
+        for model in self.models:
+            path, source = [model.name], by_name.get(model.start or "")
+            while source is not None:
+                if source.name in path:
+                    raise ArenaError(
+                        f"model '{model.name}': start {model.start} leads in a circle; let one of them start elsewhere"
+                    )
+                path.append(source.name)
+                if source.checkpoint is None and source.start is None:
+                    raise ArenaError(
+                        f"model '{path[-2]}': start {source.name} names a model that begins at random and has nothing"
+                        f" to hand down: give '{source.name}' a checkpoint or a start"
+                    )
+                source = by_name.get(source.start or "")
 
     def _check_competition(self, arena: ArenaConfig) -> None:
         if self.training.epochs or (self.training.steps is None and arena.spend is None):

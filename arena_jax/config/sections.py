@@ -8,12 +8,21 @@ from typing import Any
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
-from arena_jax.config.forms import FORMS
+from arena_jax.config.forms import FORMS, default_beta
 from arena_jax.config.tasks import PROBLEM_TYPES
 from arena_jax.config.units import parse_memory, parse_spend
 
 # Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
-POLICIES = ("predictive", "modelarena", "successive-halving", "multi-objective", "static")
+POLICIES = (
+    "predictive",
+    "modelarena",
+    "successive-halving",
+    "multi-objective",
+    "proportional-share-auction",
+    "second-price-auction",
+    "fisher-market",
+    "static",
+)
 
 # The fields of the optimizer that are arguments of `transforms.multi_model_adamw`, under the argument's name.
 ARGUMENTS = {
@@ -206,14 +215,13 @@ class OptimizerConfig:
             raise ArenaError(f"optimizer.amsgrad belongs to adamw, and optimizer.inner is {self.inner}; remove one")
         if self.convergence_window == 1:
             raise ArenaError("optimizer.convergence_window is 1: a trend needs at least 2 losses; 0 turns it off")
-        form = FORMS[self.form]
+        resolved = self.resolved()
         idle = [name for name in _CONVERGENCE if getattr(self, name) is not None]
-        if idle and not (form["window"] if self.convergence_window is None else self.convergence_window):
+        if idle and not resolved.convergence_window:
             raise ArenaError(
                 f"optimizer.{idle[0]} does nothing while learning rates do not follow convergence; give"
                 " convergence_window, e.g. 100"
             )
-        resolved = self.resolved()
         low, high = resolved.convergence_low, resolved.convergence_high
         assert low is not None
         assert high is not None
@@ -249,8 +257,7 @@ class OptimizerConfig:
         """
         form, resolved = FORMS[self.form], copy.copy(self)
         filled: dict[str, Any] = {field: form[argument] for field, argument in ARGUMENTS.items()}
-        if self.synchronize_every is not None:  # who says how often asks for it
-            filled["synchronize_beta"] = filled["synchronize_beta"] or 0.1
+        filled["synchronize_beta"] = default_beta(self.form, self.synchronize_every)
         for name, value in {**filled, **self.inner_arguments()}.items():
             if getattr(self, name) is None:
                 object.__setattr__(resolved, name, value)

@@ -1,6 +1,7 @@
 """Sources, tokenizers and seeded, resumable batches. NumPy only: nothing here needs jax."""
 
 from arena_jax.data.batches import Batches, Padding, common_padding, evaluation_batches
+from arena_jax.data.corpus_table import corpus_table
 from arena_jax.data.dataset import Dataset, data_task, held_out, texts_of
 from arena_jax.data.encode import encode
 from arena_jax.data.encoded import Batch, Encoded, Ragged
@@ -26,6 +27,7 @@ __all__ = [
     "Ragged",
     "Batch",
     "Batches",
+    "corpus_table",
     "Padding",
     "common_padding",
     "evaluation_batches",

@@ -8,17 +8,25 @@ from typing import Any
 
 from arena_jax.config.errors import ArenaError, few, nearest
 from arena_jax.data.dataset import CLASSIFICATION, LANGUAGE, QUESTIONS, TAGGING
+from arena_jax.data.label_columns import label_columns
 from arena_jax.data.table import Table
+from arena_jax.data.word_rows import TAGS, WORDS, sentence_columns
 
 # What each part is usually called, in the order in which it is looked for; case, blanks and marks do not matter.
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     LANGUAGE: {"text": ("text", "content", "sentence", "document")},
     CLASSIFICATION: {
-        "text": ("text", "sentence", "content", "review", "document", "comment", "tweet", "utterance", "body"),
+        "text": (
+            *("text", "sentence", "content", "review", "document", "comment", "comment_text", "tweet", "utterance"),
+            "body",
+        ),
         "label": ("label", "labels", "class", "category", "target", "sentiment", "gold_label", "is_duplicate"),
         "text_pair": (),
     },
-    TAGGING: {"words": ("words", "tokens"), "label": ("tags", "ner_tags", "labels", "label", "pos_tags", "upos")},
+    TAGGING: {
+        "words": ("words", "tokens", *WORDS),
+        "label": ("tags", "ner_tags", "labels", "label", "pos_tags", "upos", *TAGS),
+    },
     QUESTIONS: {"question": ("question",), "context": ("context",), "answers": ("answers",), "id": ("id",)},
 }
 # Names that are a label where the task is said, but too common to tell a task by.
@@ -51,6 +59,7 @@ PAIRS = (
     ("headline", "body"),
     ("question", "answer"),
 )
+SEVERAL = "problem_type=multi_label_classification"
 _OPTIONAL = {"text_pair", "id"}
 
 
@@ -115,6 +124,8 @@ def guess_task(table: Table, columns: Mapping[str, str]) -> str:
     """
     for task in (QUESTIONS, TAGGING, CLASSIFICATION):
         parts = PARTS[task]
+        if task == TAGGING and "words" not in columns and not _holds_sentences(table):
+            continue
         if set(columns) <= set(parts) and all(
             part in _OPTIONAL
             or part in columns
@@ -124,6 +135,11 @@ def guess_task(table: Table, columns: Mapping[str, str]) -> str:
         ):
             return task
     return LANGUAGE
+
+
+def _holds_sentences(table: Table) -> bool:
+    """Whether words are there by a name that is of several, or numbered by sentence."""
+    return _column(table, ("words", "tokens")) is not None or bool(sentence_columns(table))
 
 
 def check_parts(task: str, columns: Mapping[str, str]) -> None:
@@ -178,11 +194,30 @@ def find_columns(table: Table, task: str, columns: Mapping[str, str]) -> dict[st
         if name is not None and name not in parts.values():
             parts[part] = name
         elif part not in _OPTIONAL:
+            several = few(label_columns(table, columns)) if task == CLASSIFICATION and part == "label" else ""
+            hint = f"; {several} hold 0 and 1: {SEVERAL} learns several labels per text" if several else ""
             raise ArenaError(
                 f"{table.where} has no column for '{part}' ({' or '.join(names)}); "
                 f"name it as {part}=COLUMN, its columns are: {', '.join(map(str, table.columns))[:200]}"
+                f"{hint}{_unnamed(table)}"
             )
     return parts
+
+
+def has_label(table: Table) -> bool:
+    """Whether a column has the usual name of a label."""
+    return _column(table, PARTS[CLASSIFICATION]["label"]) is not None
+
+
+def _unnamed(table: Table) -> str:
+    """A hint, where the first line of a table of separated values is probably an example."""
+
+    def is_data(name: str) -> bool:
+        return len(name.split()) > 4 or len(name) > 60 or bool(re.fullmatch(r"[-+]?\d+(\.\d+)?", name.strip()))
+
+    if not any(is_data(name) for name in table.columns):
+        return ""
+    return "; its first line seems to be an example: put a line above it that names the columns"
 
 
 def unused_note(table: Table, columns: Mapping[str, str], beside: Sequence[str] = ()) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from arena_jax.config.errors import ArenaError, few
 from arena_jax.data.table import Table
 from arena_jax.data.tags import scheme_of
+from arena_jax.data.word_rows import names_words
 
 Line = tuple[int, list[str]]  # number, fields
 _COMMENT = re.compile(r"#\s*(\S+\s*=|begin document|end document|id\b|sent_id|text\b|newdoc|newpar|global\.)")
@@ -42,6 +44,11 @@ def read_tagged(path: Path, text: str) -> Table:
     seen_tags = Counter(fields[-1] for fields in plain if len(fields) == width)
     sentences: list[list[Line]] = []
     comments, inside = 0, False
+    header = next((number for number, fields in split.items() if not fields[0].startswith("#")), 0)
+    if header and names_words(split[header]):
+        del split[header]
+    else:
+        header = 0
     for number, line in lines:
         if number not in split:
             inside = False
@@ -56,7 +63,10 @@ def read_tagged(path: Path, text: str) -> Table:
         sentences[-1].append((number, fields))
     if width < 2:
         _refuse_untagged(path, sentences, text)
-    return _table(path, sentences, width, comments)
+    table = _table(path, sentences, width, comments)
+    if header:
+        table = dataclasses.replace(table, notes=(f"line {header} names the columns", *table.notes))
+    return table
 
 
 def _uses_tabs(text: str) -> bool:

@@ -14,6 +14,7 @@ from arena_jax.data.json_files import read_json, read_json_lines
 from arena_jax.data.separated import read_csv, read_tsv
 from arena_jax.data.table import Table
 from arena_jax.data.tags import scheme_of
+from arena_jax.data.word_rows import names_words
 
 TABLES = (".tsv", ".csv", ".jsonl", ".ndjson", ".json", *COLUMNAR)
 TEXTS = (".txt", ".text", ".raw", ".tokens")
@@ -65,8 +66,11 @@ def _is_tagged(text: str, task: str | None) -> bool:
     """Whether a .tsv is words with tags, as GermEval's are, and no table with names in its first line."""
     lines = text.split("\n")
     first = next(line for line in lines if line.strip())
+    names = first.rstrip("\r").split("\t")
+    if names_words(names):
+        return False
     if task == TAGGING:
-        return not {"words", "tokens"} & {name.strip().casefold() for name in first.split("\t")}
+        return not {"words", "tokens"} & {name.strip().casefold() for name in names}
     if task is not None:
         return False
     if all(line.strip() for line in lines[:-1]):

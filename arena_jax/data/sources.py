@@ -13,11 +13,12 @@ from typing import Any
 
 from arena_jax.config.errors import ArenaError, few, nearest
 from arena_jax.config.tasks import PROBLEM_TYPES
-from arena_jax.data.columns import check_parts, find_columns, guess_task
+from arena_jax.data.columns import SEVERAL, check_parts, find_columns, guess_task, has_label
 from arena_jax.data.content import PACKED
 from arena_jax.data.dataset import (
     CLASSIFICATION,
     LANGUAGE,
+    MULTI_LABEL,
     QUESTIONS,
     TAGGING,
     Dataset,
@@ -28,12 +29,14 @@ from arena_jax.data.examples import examples_of
 from arena_jax.data.files import read_file
 from arena_jax.data.folders import ENDINGS, Splits, pattern_files, split_files, split_of
 from arena_jax.data.hub import DATA_SETS, hub_tables, saved_tables
+from arena_jax.data.label_columns import LABELS, gathered, label_columns
 from arena_jax.data.labels import Classes
 from arena_jax.data.memory import tables_in_memory
 from arena_jax.data.records import LIMIT, Rejected
 from arena_jax.data.stdlib_text import python_docs
 from arena_jax.data.synthetic import synthetic_sentiment
 from arena_jax.data.table import Table, joined
+from arena_jax.data.word_rows import sentences
 
 BUILT_IN = {"synthetic-sentiment": CLASSIFICATION, "python-docs": LANGUAGE}
 SPLITS = ("train", "validation", "test", "all")
@@ -184,12 +187,30 @@ def _split(
         if not part.rows:
             Rejected(part.where, dict(part.rejected)).settle(len(part.rejected), reading.max_bad_records)
             raise ArenaError(f"{part.where} has no examples; give at least one")
-    kind = reading.task or guess_task(first, reading.columns)
     problem_type = reading.problem_type
+    kind = reading.task or guess_task(first, reading.columns)
+    columns = dict(reading.columns)
+    names = () if has_label(first) and "label" not in columns else label_columns(first, columns)
+    if names and kind == LANGUAGE and reading.task is None:
+        if problem_type != MULTI_LABEL:
+            raise ArenaError(
+                f"{first.where}: {few(names)} hold 0 and 1: {SEVERAL} learns several labels per text, "
+                f"task={LANGUAGE} the text alone"
+            )
+        kind = CLASSIFICATION
+    if names and kind == CLASSIFICATION and problem_type == MULTI_LABEL:
+        same = first is table
+        first = gathered(first, names)
+        table = first if same else gathered(table, names)
+        columns["label"] = LABELS
     if kind != CLASSIFICATION and problem_type is not None:
         raise ArenaError(f"problem_type={problem_type} is of {CLASSIFICATION}, not of {kind}")
     # Parts are found in the training split, and are the same columns in every split.
-    parts = find_columns(first, kind, reading.columns)
+    parts = find_columns(first, kind, columns)
+    if kind == TAGGING:
+        same = first is table
+        first = sentences(first, parts)
+        table = first if same else sentences(table, parts)
     classes_before = reading.classes if kind in (CLASSIFICATION, TAGGING) else None
 
     def examples(of: Table, classes: Classes | None) -> Any:

@@ -133,7 +133,14 @@ def _from_run(folder: Path, dataset: str | None, name: str | None, language: boo
     if dataset is not None:
         changed_config = dataclasses.replace(config.data, name=dataset, problem_type=problem_type(config))
         train, validation = (
-            encode(model, name, config, load_split(changed_config, config.task, split, None), tokenizer, learning=False)
+            encode(
+                model,
+                name,
+                changed_config,
+                load_split(changed_config, config.task, split, None),
+                tokenizer,
+                learning=False,
+            )
             for split in ("train", "validation")
         )
     rate = config.model(name).learning_rate or config.optimizer.learning_rate

@@ -14,9 +14,7 @@ import numpy as np
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.models import TransformerConfig
-from arena_jax.models.surgery import NEW, PARAMS, SECOND, Surgery, identity, rewire
-
-Array = np.ndarray[Any, Any]
+from arena_jax.models.surgery import NEW, PARAMS, SECOND, Array, Surgery, identity, rewire
 
 _SMALL_EPSILON = 1e-9  # with embeddings of variance 1e-3, as they are drawn, ½ ε / v is 5e-7: a few roundings
 

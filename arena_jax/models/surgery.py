@@ -63,10 +63,9 @@ class Surgery:
         if model.config != self.before:
             raise ArenaError(f"'{self.name}' was made for another model: make it anew from this model's configuration")
         params = self.parameters(models.split(model)[1])
-        shape = jax.eval_shape(lambda: models.split(models.create(self.after, model.task))[1])
-        for leaf, expected in zip(jax.tree.leaves(params), jax.tree.leaves(shape), strict=True):
+        structure, shapes = models.split(models.abstract(self.after, model.task))
+        for leaf, expected in zip(jax.tree.leaves(params), jax.tree.leaves(shapes), strict=True):
             assert leaf.shape == expected.shape, (leaf.shape, expected.shape)
-        structure, _ = models.split(models.create(self.after, model.task))
         return models.merge(structure, params)
 
     def optimizer_state(self, state: Any, params: Any, name: str | None = None) -> Any:

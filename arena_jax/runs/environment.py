@@ -32,8 +32,8 @@ def environment() -> dict[str, Any]:
 
     Returns:
         ``versions``; ``commit`` of arena_jax, with a + where its files were changed since, None where it is no
-        checkout; ``devices``; ``processes``; ``flags``: the variables of the environment that JAX and XLA read, and
-        ``settings`` of JAX that change numbers.
+        checkout; ``platform``; ``devices``; ``processes``; ``flags``: the variables of the environment that JAX and
+        XLA read, and ``settings`` of JAX that change numbers.
     """
     import flax
     import jaxlib

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+from collections.abc import Sequence
 
 from arena_jax.config import ModelConfig, RunConfig
+from arena_jax.config.model import CORPUS
 from arena_jax.data.hub import DATA_SETS
 from arena_jax.data.sources import BUILT_IN
 
@@ -26,13 +28,16 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     name = config.data.name
     if name not in BUILT_IN and name not in DATA_SETS and (os.path.exists(name) or glob.glob(name)):
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=os.path.abspath(name)))
-    return dataclasses.replace(config, models=tuple(map(_absolute_model, config.models)))
+    names = [model.name for model in config.models]
+    return dataclasses.replace(config, models=tuple(_absolute_model(model, names) for model in config.models))
 
 
-def _absolute_model(model: ModelConfig) -> ModelConfig:
+def _absolute_model(model: ModelConfig, names: Sequence[str]) -> ModelConfig:
     paths = {
         field: os.path.abspath(value)
-        for field in ("checkpoint", "tokenizer")
-        if (value := getattr(model, field)) is not None and os.path.isdir(value)
+        for field in ("checkpoint", "tokenizer", "start")
+        if (value := getattr(model, field)) is not None
+        and os.path.isdir(value)
+        and not (field == "start" and value in (CORPUS, *names))
     }
     return dataclasses.replace(model, **paths)

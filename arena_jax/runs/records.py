@@ -4,14 +4,15 @@ Every record has ``kind``, ``step`` and ``time`` (seconds since 1970). The kinds
 
 =========== =========================================================================================================
 start       preset, task, run (folder), steps (in all; null where that is not known before), models {name: {"size",
-            "parameters", "vocabulary", "family", "task", "left_out" (of texts, by its tokenizer)}}, derived [{"name",
-            "value", "reason"}], versions, commit, devices, flags, settings
-resume      checkpoint; printed, and recorded only where the run wants it recorded
+            "parameters", "vocabulary", "family", "task", "left_out" (of texts, by its tokenizer), "start" (of those
+            that began with what others know: "from", "parts", "matched" tokens, "seconds")}}, derived [{"name",
+            "value", "reason"}], versions, commit, platform, devices, processes, flags, settings
+resume      checkpoint; printed, not recorded: the records are those of a run that was never interrupted
 note        text: something a person should know, e.g. how many examples were cut
 compile     program, seconds, bytes (of the program, per device), cached (on disk, by an earlier run)
-train       epoch, models {name: {"loss", "accuracy" or "perplexity", "learning_rate", "gradient_norm",
-            "examples_per_second"}}
-evaluation  epoch, split, seconds, models {name: {metric: value}}
+train       epoch, seconds (of training, since the last), steps (in them), models {name: {"loss", "accuracy" or
+            "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out)}}
+evaluation  epoch, split, seconds, models {name: {metric: value}}; weights {name: weight} where they follow validation
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
 trouble     what ("checkpoint", "damaged", "records", "non-finite", "out of memory"), text, and what belongs to it
             (model, action, checkpoint, …): something went wrong, and the run goes on
@@ -29,7 +30,7 @@ calibration of a competition on a GPU (none has run one yet), a batch size's fir
 leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",
             "bits_per_byte", and the account}}, the best first
 end         epoch, seconds (of all sessions), compiling (of these, what a resumed run had to make again at once
-            included, which has no compile record), reason ("finished" or "interrupted"); of a competition also
+            included, which has no compile record), reason ("finished"); of a competition also
             deferred (batch sizes that came later than planned, or not at all, as programs were still compiled)
 =========== =========================================================================================================
 """

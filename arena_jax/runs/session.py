@@ -1,6 +1,6 @@
 """One session of a run: its folder, lock, records, console, checkpoints and signals, opened and held as one context.
 
-A loop says what its method does; how the run is kept is here, for joint training, competitions and comparisons alike:
+A loop says what its method does; how the run is kept is here, for joint training and competitions alike:
 
     with Session(config, output, resume=resume) as session:
         ...                                              # data, models, optimizer: they may need `session.folder`

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 Compile = Callable[..., Program]
 
 
+class NothingFitsError(ArenaError):
+    """Not even the smallest size fits.
+
+    Attributes:
+        programs: of every size that the search compiled.
+        refused: sizes that the compiler refused in it.
+    """
+
+    def __init__(self, message: str, programs: dict[int, Program], refused: frozenset[int]):
+        super().__init__(message)
+        self.programs, self.refused = programs, refused
+
+
 class BatchChoice(NamedTuple):
     """A batch size that was compiled and fits, and how the search ended there.
 
@@ -91,7 +104,8 @@ def largest_batch(
         The choice. Its programs are the ones to train with.
 
     Raises:
-        ArenaError: even the smallest size does not fit, the margin is negative, sizes are no positive integers,
+        NothingFitsError: even the smallest size does not fit; an ArenaError that holds what was compiled.
+        ArenaError: the margin is negative, sizes are no positive integers,
             ``arguments_at`` gives no tuple, or no shapes that differ where the need does not rise with the batch.
 
     Example:
@@ -126,10 +140,12 @@ def largest_batch(
             format_bytes(smallest.bytes.with_code * (1 + margin)) if smallest else "more than the compiler could place"
         )
         left = format_bytes(budget_bytes - resident)
-        raise ArenaError(
+        raise NothingFitsError(
             f"{name}: its smallest batch ({candidates[0]}) needs {need}, but the budget of "
             f"{format_bytes(budget_bytes)} leaves {left} beside the {format_bytes(resident)} already resident; "
-            "raise the budget, shorten the sequences or train fewer models"
+            "raise the budget, shorten the sequences or train fewer models",
+            search.compiled,
+            frozenset(search.order) - search.compiled.keys(),
         )
     is_largest = index == len(candidates) - 1
     if is_largest:

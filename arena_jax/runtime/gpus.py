@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,9 @@ from typing import Any, NamedTuple
 from arena_jax.config.errors import ArenaError, nearest
 
 FILE = Path(__file__).with_name("gpus.toml")
+_NUMBERS = (
+    "memory", "bandwidth", "cores", "clock", "matrix_products", "scalar_units", "threads", "l2", "matrix_clock"
+)  # fmt: skip
 # What every GPU of these generations has; the target descriptions state the same numbers for all.
 _COMMON = """  threads_per_block_limit: 1024
   threads_per_warp: 32
@@ -171,11 +176,33 @@ def _read(path: Path) -> dict[str, Gpu]:
 
 
 def _gpu(name: str, facts: Any, path: Path) -> Gpu:
-    fields = [field for field in Gpu._fields if field != "name"]
-    missing = [field for field in fields if field not in Gpu._field_defaults and field not in facts]
-    unknown = [field for field in facts if field not in fields] if isinstance(facts, dict) else []
-    if missing or unknown or not isinstance(facts, dict):
-        wrong = f"lacks {', '.join(missing)}" if missing else f"has no use for {', '.join(unknown)}"
+    wrong = _wrong(facts)
+    if wrong:
         raise ArenaError(f"'{path}': the GPU '{name}' {wrong}; {FILE} shows the form")
     read: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
     return Gpu(name=name, **read)
+
+
+def _wrong(facts: Any) -> str | None:
+    """What keeps a file's facts from being those of a GPU."""
+    if not isinstance(facts, dict):
+        return f"is {facts!r} and no table of facts"
+    fields = [field for field in Gpu._fields if field != "name"]
+    missing = [field for field in fields if field not in Gpu._field_defaults and field not in facts]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    unknown = [field for field in facts if field not in fields]
+    if unknown:
+        return f"has no use for {', '.join(unknown)}"
+    for field in _NUMBERS:
+        value = facts.get(field, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            return f"has {field} = {value!r}, and it must be a number above 0"
+    shared, title = facts["shared"], facts["title"]
+    if not (isinstance(shared, list) and len(shared) == 2 and all(type(size) is int and size > 0 for size in shared)):
+        return f"has shared = {shared!r}, and it must be two numbers of bytes"
+    if not isinstance(title, str) or '"' in title or "\\" in title or not title.isprintable():
+        return f"has title = {title!r}, and it must be a line of text without quotes"
+    if not re.fullmatch(r"[0-9]+\.[0-9]+", str(facts["capability"])):
+        return f'has capability = {facts["capability"]!r}, and it must be like "8.0"'
+    return None

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from arena_jax.config.units import BYTES, parse_memory
 from arena_jax.runtime.program import Program
@@ -148,8 +147,4 @@ def calibrate(
     ]
     need = program.bytes
     excess = max(0.0, (need.arguments + max(growth)) / need.total - 1) if growth else None
-    if jax.process_count() > 1:
-        # Every process must come to the same batch sizes, hence to the same margin.
-        worst = float(np.max(multihost_utils.process_allgather(np.float32(-1 if excess is None else excess))))
-        excess = worst if worst >= 0 else None
     return result, excess

@@ -14,8 +14,8 @@ from arena_jax.runtime.program import Program, is_out_of_memory
 
 # Kernels that work in tiles fill batches up to multiples of these; the wider one first, as it may save the other.
 _TILES = (32, 8)
-# A search that has not ended after so many compilations takes the best that it has: needs of bent or tiled kernels end
-# within 8 on average (benchmarks/batch_search.py), and each costs seconds.
+# After so many compilations a search no longer looks at full tiles beyond a size that does not fit: needs of bent or
+# tiled kernels end within 8 on average (benchmarks/batch_search.py), and each costs seconds.
 _MOST_COMPILATIONS = 14
 # After so many, lines have missed several times, and the interval is divided instead.
 _COMPILATIONS_BY_LINES = 5
@@ -99,9 +99,13 @@ class SizeInterval:
         """Whether the budget allows a candidate; compiles it if need be."""
         return self.need(index) <= self.allowance
 
+    def compiled_programs(self) -> list[tuple[int, Program]]:
+        """``(size, program)`` of every size that the compiler did not refuse, from small to large."""
+        return sorted((size, program) for size, program in self.programs.items() if program is not None)
+
     def needs(self) -> list[tuple[int, int]]:
-        """``(size, bytes)`` of every size that the compiler did not refuse, from small to large."""
-        return sorted((size, program.bytes.with_code) for size, program in self.programs.items() if program)
+        """``(size, bytes)`` of those."""
+        return [(size, program.bytes.with_code) for size, program in self.compiled_programs()]
 
     def index_of(self, size: float) -> int:
         """The last candidate that is at most this size; −1 when there is none."""
@@ -161,7 +165,7 @@ class SizeInterval:
         """Where to look while nothing is known to fit: once where a line through the others leads, then the middle."""
         if high == len(self.candidates):
             return self.start
-        pairs = sorted((size, program) for size, program in self.programs.items() if program is not None)
+        pairs = self.compiled_programs()
         if self.compilations < 2 and pairs:
             size, program = pairs[0]
             need, slope = program.bytes.with_code, _proportional(size, program)
@@ -234,7 +238,7 @@ class SizeInterval:
 
     def first_slope(self) -> float:
         """Bytes an example of the smallest known size, if its temporaries are proportional to the batch."""
-        pairs = sorted((size, program) for size, program in self.programs.items() if program)
+        pairs = self.compiled_programs()
         (size, smallest), (other, largest) = pairs[0], pairs[-1]
         fixed, more = (program.bytes.with_code - program.bytes.temporaries for program in (smallest, largest))
         return _proportional(size, smallest) + (more - fixed) / max(other - size, 1)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.runtime.batch_search import BatchChoice, Compile, largest_batch
+from arena_jax.runtime.batch_search import BatchChoice, Compile, NothingFitsError, largest_batch
 from arena_jax.runtime.program import Program, is_out_of_memory
 
 
@@ -108,11 +108,14 @@ class _MustCompileError(Exception):
 def _choose(search: SizeSearch) -> BatchChoice:
     try:
         return _largest(search, search.sizes)
-    except ArenaError:
+    except NothingFitsError as error:
         if search.smallest is None:
             raise
         resident, margin = search.smallest
-        return _largest(search._replace(resident=resident, margin=margin), search.sizes[:1])
+        programs = search.programs | error.programs | dict.fromkeys(error.refused)
+        choice = _largest(search._replace(resident=resident, margin=margin, programs=programs), search.sizes[:1])
+        compilations = choice.compilations + len(error.programs) + len(error.refused)
+        return choice._replace(programs=error.programs | choice.programs, compilations=compilations)
 
 
 def _largest(search: SizeSearch, sizes: Sequence[int]) -> BatchChoice:

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.config.standard_error import quiet
 from arena_jax.config.units import parse_memory
 from arena_jax.models.attention import compiling_for
-from arena_jax.runtime.devices import mesh_of, rows_over
+from arena_jax.runtime.devices import mesh_of, replicated, rows_over
 from arena_jax.runtime.gpus import Gpu, gpu
 from arena_jax.runtime.program import Program, compile_program
 
@@ -56,7 +56,7 @@ class Target(NamedTuple):
         Returns:
             The program. Its bytes are per GPU.
         """
-        whole = NamedSharding(self.mesh, PartitionSpec())
+        whole = replicated(self.mesh)
         placed = jax.tree.map(functools.partial(_placed, whole=whole), arguments)
         token = compiling_for.set("gpu")
         try:

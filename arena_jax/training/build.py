@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +76,9 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     for model in config.models:
         tokenizer = get_tokenizer(model, splits["train"], tokenizers)
         network = make_model(model, config, tokenizer, splits["train"], parts.notes)
-        encoded = {split: encode(network, model.name, config, dataset, tokenizer) for split, dataset in splits.items()}
+        encoded = {
+            split: encode(network, model.name, config.data, dataset, tokenizer) for split, dataset in splits.items()
+        }
         parts.models[model.name] = network
         parts.tokenizers[model.name] = tokenizer
         parts.objectives[model.name] = objective_for(
@@ -290,21 +293,21 @@ def agree(
 def encode(
     model: Any,
     name: str,
-    config: RunConfig,
+    config: DataConfig,
     dataset: data.Dataset,
     tokenizer: data.Tokenizer,
     *,
     learning: bool = True,
 ) -> data.Encoded:
     """A data set as a model's token rows, refused if the model cannot take them."""
-    length = config.data.max_length
+    length = config.max_length
     dataset, agreement = agree(model, name, tokenizer, dataset, length, learning=learning)
     rows = data.encode(
         dataset,
         tokenizer,
         task=model.task,
         max_length=length,
-        lengths=config.data.padded_lengths if config.data.lengths else None,
+        lengths=config.padded_lengths if config.lengths else None,
         token_types=agreement.token_types,
     )
     return dataclasses.replace(rows, notes=(*agreement.notes, *rows.notes))
@@ -328,8 +331,8 @@ def process() -> dict[str, int]:
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
 
-def describe_models(parts: Parts) -> dict[str, dict[str, Any]]:
-    """What the first record says of each model."""
+def describe_models(parts: Parts, starts: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """What the first record says of each model; ``starts`` says what those with one began with."""
     descriptions = {}
     for name, model in parts.models.items():
         _, params = models.split(model)
@@ -343,5 +346,6 @@ def describe_models(parts: Parts) -> dict[str, dict[str, Any]]:
             "parameters": count,
             "vocabulary": f"{shape.vocab_size:,} tokens",
             "left_out": list(parts.tokenizers[name].left_out),
+            **({"start": starts[name]} if starts and name in starts else {}),
         }
     return descriptions

@@ -39,8 +39,7 @@ def score(
     totals: dict[str, float] = {}
     predicted: list[Any] = []
     for batch, result in _results(step, params, name, rows, batch_size, variables):
-        for key, value in result.sums.items():
-            totals[key] = totals.get(key, 0.0) + float(value)
+        totals = metrics.add(totals, result.sums)
         if result.outputs:
             predicted.append((batch, jax.tree.map(np.asarray, result.outputs)))
     return metrics.finalize(rows, totals, predicted)
@@ -83,7 +82,7 @@ def evaluate(
     examples = load_split(source, config.task, split, source.validation_limit)
     scores = {}
     for name, model in parts.models.items():
-        rows = encode(model, name, config, examples, parts.tokenizers[name], learning=False)
+        rows = encode(model, name, config.data, examples, parts.tokenizers[name], learning=False)
         scores[name] = score(step, state.params[name], name, rows, config.training.evaluation_batch_size)
     return scores
 

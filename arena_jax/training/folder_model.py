@@ -12,7 +12,7 @@ import optax
 
 from arena_jax import data, models
 from arena_jax.config import DataConfig
-from arena_jax.training.build import agree, load_split
+from arena_jax.training.build import encode, load_split
 from arena_jax.training.evaluation import score
 from arena_jax.training.objectives import Objective, objective_for
 from arena_jax.training.step import make_step
@@ -85,17 +85,14 @@ def load_folder(
     tokenizer = data.load_tokenizer(folder)
     if model.task == "sequence-classification" and data_config.problem_type is None:
         data_config = dataclasses.replace(data_config, problem_type=model.config.labels_are)
-    length = min(data_config.max_length, model.config.max_length)
+    data_config = dataclasses.replace(data_config, max_length=min(data_config.max_length, model.config.max_length))
     rows, notes = {}, [*tokenizer.report()]
     for split in splits:
         limit = data_config.train_limit if split == "train" else data_config.validation_limit
         dataset = load_split(data_config, data.data_task(model.task), split, limit)
         notes += dataset.report()
-        numbered, agreement = agree(model, folder.name, tokenizer, dataset, length, learning=False)
-        rows[split] = data.encode(
-            numbered, tokenizer, task=model.task, max_length=length, token_types=agreement.token_types
-        )
-        notes += [f"{folder.name}: {note}" for note in (*agreement.notes, *rows[split].notes)]
+        rows[split] = encode(model, folder.name, data_config, dataset, tokenizer, learning=False)
+        notes += [f"{folder.name}: {note}" for note in rows[split].notes]
     objective = objective_for(
         model.task,
         mask_token_id=tokenizer.mask_id,

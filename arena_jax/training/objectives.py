@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.data.dataset import MULTI_LABEL, REGRESSION
 from arena_jax.models.layers import random_words
 from arena_jax.training.batch_sums import (
     Batch,
@@ -283,7 +284,7 @@ _BY_TASK: dict[str, Objective] = {
 }
 
 
-_BY_PROBLEM: dict[str, Objective] = {"regression": regression, "multi_label_classification": multi_label}
+_BY_PROBLEM: dict[str, Objective] = {REGRESSION: regression, MULTI_LABEL: multi_label}
 
 
 def objective_for(

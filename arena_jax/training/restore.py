@@ -9,9 +9,9 @@ from arena_jax.config import RunConfig
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runtime.devices import make_mesh
 from arena_jax.training.build import Parts, build
-from arena_jax.training.build_optimizer import build_optimizer
+from arena_jax.training.build_step import build_step
 from arena_jax.training.state import TrainState
-from arena_jax.training.step import Step, make_step
+from arena_jax.training.step import Step
 
 
 def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[Parts, Step, TrainState]:
@@ -29,8 +29,8 @@ def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[P
         ArenaError: there is no such checkpoint, or none can be used.
     """
     parts = build(config, run / "tokenizers")
-    optimizer = build_optimizer(config, None if config.arena else 1)
-    step = make_step(parts.models, optimizer, parts.objectives, mesh=make_mesh(1), seed=config.training.seed)
+    total_steps = None if config.arena else 1  # no update is made
+    step = build_step(config, parts.models, parts.objectives, total_steps=total_steps, mesh=make_mesh(1))
     checkpoints = Checkpoints(run / "checkpoints")
     state, _ = checkpoints.load(step.init(), checkpoints.find(checkpoint))
     for damage in checkpoints.damaged:

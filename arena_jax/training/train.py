@@ -24,6 +24,7 @@ from arena_jax.training.microbatches import run_step
 from arena_jax.training.model_weights import ModelWeights
 from arena_jax.training.remat import cheapest_step, with_remat
 from arena_jax.training.step import Step
+from arena_jax.training.warm_start import begin_warm
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -76,6 +77,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         state, position = session.begin(step.init(), step.names)
         if session.ended:
             return session.folder
+        state, starts = begin_warm(session, step, parts, state)
         window, losses = MetricWindow(position.get("window")), position.get("losses", {})
         model_weights = ModelWeights(config, position.get("model_weights"))
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
@@ -99,7 +101,12 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         for name, stream in streams.items():
             if position:
                 stream.restore(position["streams"][name])
-        session.record_start(steps=total_steps, models=describe_models(parts), derived=derived, notes=parts.notes)
+        session.record_start(
+            steps=total_steps,
+            models=describe_models(parts, starts.records),
+            derived=derived,
+            notes=[*parts.notes, *starts.notes],
+        )
         for program in rejected:
             session.record_program(0, program.name, program.seconds, program.bytes.total, program.cached)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.config.forms import FORMS
+from arena_jax.config.forms import FORMS, default_beta
 from arena_jax.transforms.arguments import is_number, is_real, is_traced, named_mistakes
 from arena_jax.transforms.by_model import constant_weights
 from arena_jax.transforms.clip_by_model_norm import clip_by_model_norm
@@ -189,9 +189,7 @@ def multi_model_adamw(
         _refuse_idle(regression, "learning rates do not follow convergence; give a window, e.g. window=100")
         window = None
     pairs = CORRESPONDENCES.get(values["correspondence"]) if correspondence is None else correspondence
-    to_average = get("beta", beta)
-    if beta is None and sync_every is not None:
-        to_average = to_average or 0.1  # who says how often asks for it
+    to_average = default_beta(form, sync_every) if beta is None else beta
 
     links: list[optax.GradientTransformation] = []
     bound = get("max_norm", max_norm)

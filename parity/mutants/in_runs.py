@@ -133,9 +133,9 @@ CHAINED = (
     ),
     fault(
         "an interval without synchronisation in the published form",
-        WHOLE,
-        "to_average = to_average or 0.1",
-        "to_average = to_average or 0.0",
+        "config.forms:default_beta",
+        "beta or _ASKED_FOR_BETA",
+        "beta or 0.0",
         ASKED,
     ),
     fault(

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.runtime.batch_search import largest_batch
+from arena_jax.runtime import size_search as size_search_module
+from arena_jax.runtime.batch_search import NothingFitsError, largest_batch
 from arena_jax.runtime.program import Program, ProgramBytes, compile_program
+from arena_jax.runtime.size_search import SizeSearch
 
 MB = 1_000_000
 
@@ -223,3 +225,41 @@ def test_sizes_may_be_an_array_and_the_batch_is_an_integer():
     # The same bytes at every size, as of a tile that none of them fills, are no mistake.
     programs = {size: program(MB) for size in (2, 4)}
     assert largest_batch(None, at, "1GB", sizes=(2, 4), programs=programs).batch_size == 4
+
+
+def size_search(needs, budget, smallest):
+    """A search of a competition over made-up needs, and the sizes that it compiles."""
+    compiled = []
+
+    def compile_size(_step, size):
+        compiled.append(size)
+        if needs[size] is None:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return program(needs[size])._replace(executable="alive")
+
+    search = SizeSearch(
+        name="m",
+        step=None,
+        arguments=lambda size: (size,),
+        sizes=tuple(needs),
+        programs={},
+        earlier=(),
+        budget=budget,
+        resident=5 * MB,
+        margin=0.0,
+        smallest=smallest,
+        start=8,
+        compile_program=compile_size,
+    )
+    return size_search_module.run(search), compiled
+
+
+def test_where_a_share_holds_nothing_the_smallest_size_is_compiled_once():
+    """What the search compiled before it found nothing is kept and counted, sizes that were refused among it."""
+    choice, compiled = size_search({1: 6 * MB, 2: 7 * MB, 4: 9 * MB, 8: None}, 10 * MB, smallest=(0, 0.0))
+    assert choice.batch_size == 1
+    assert compiled.count(1) == 1
+    assert choice.compilations == len(compiled)
+    assert set(choice.programs) == {size for size in compiled if size != 8}
+    with pytest.raises(NothingFitsError, match="its smallest batch"):
+        size_search({1: 6 * MB, 2: 7 * MB}, 10 * MB, smallest=None)

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, Mesh
 
 from arena_jax import ArenaError, data, models, runtime, training
 from arena_jax.cli.main import main
@@ -26,8 +25,7 @@ SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size"
 
 def cpus(count=1, budget=50_000_000):
     """A target of the CPU's own devices: all of a plan but the GPU's compiler."""
-    mesh = Mesh(np.array(jax.devices()[:count]), ("data",), axis_types=(AxisType.Auto,))
-    return Target(gpu("a100-40gb"), mesh, budget)
+    return Target(gpu("a100-40gb"), runtime.make_mesh(count), budget)
 
 
 def tiny(**training):
@@ -71,6 +69,20 @@ def test_a_gpu_of_ones_own(tmp_path):
     facts |= {"scalar_units": 64, "capability": "8.0", "shared": [1, 1], "threads": 1024, "l2": 1}
     file.write_text("[mine]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in facts.items()))
     assert gpu(str(file)).title == "Mine"
+    for field, value, form in (
+        ("capability", "8", 'be like "8.0"'),
+        ("capability", 8, 'be like "8.0"'),
+        ("memory", "40GB", "be a number above 0"),
+        ("clock", 0, "be a number above 0"),
+        ("shared", [1], "be two numbers of bytes"),
+        ("title", 'A "card"', "be a line of text without quotes"),
+    ):
+        file.write_text("[mine]\n" + "\n".join(f"{k} = {json.dumps(v)}" for k, v in (facts | {field: value}).items()))
+        with pytest.raises(ArenaError, match=f"the GPU 'mine' has {field} = .*, and it must {form}; "):
+            gpu(str(file))
+    file.write_text("memory = 5\n")
+    with pytest.raises(ArenaError, match="the GPU 'memory' is 5 and no table of facts; "):
+        gpu(str(file))
     file.write_text("[mine]\ntitle = 'Mine'\n")
     with pytest.raises(ArenaError, match=r"the GPU 'mine' lacks memory, bandwidth, .*; .*gpus.toml shows the form"):
         gpu(str(file))
