@@ -59,6 +59,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--device", default="a100-40gb", metavar="GPU", help="kind of GPU, or a file of its facts [a100-40gb]"
     )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="how many; a batch is dealt out over them [1]")
+    parser.add_argument(
+        "--shard", choices=("none", "parameters"), help="deal parameters out over each machine's GPUs [the run's]"
+    )
     parser.add_argument("--hosts", type=int, default=1, metavar="N", help="over how many machines [1]")
     parser.add_argument("--memory", metavar="AMOUNT", help="what programs may take on each GPU, e.g. 38GB [90%%]")
     parser.add_argument(
@@ -92,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     def progress(line: str) -> None:
         print(f"… {line}", file=sys.stderr, flush=True)
 
+    if config.training.shard == "parameters":
+        where = where.sharded()
     config = plan.with_cheapest_remat(config, where, progress=progress)
     needs = list(plan.plan(config, where, progress=progress))
     tried = [
@@ -131,7 +136,7 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
         config = base(arguments.preset, arguments.config)
     else:
         raise ArenaError("nothing to plan: give a preset, --config FILE or --models gpt2,bert-large")
-    fields = ("dtype", "attention", "remat")
+    fields = ("dtype", "attention", "remat", "shard")
     changes: dict[str, Any] = {name: getattr(arguments, name) for name in fields if getattr(arguments, name)}
     models = config.models
     if arguments.attention == "cudnn":
@@ -175,7 +180,9 @@ def described(config: RunConfig, where: Target, needs: list[Need], tried: list[V
     ]
     blocks: list[Block] = [
         Heading(title, 1),
-        Paragraph(f"{settings}, remat {config.training.remat}; bytes are per GPU, read off the compiled step."),
+        Paragraph(
+            f"{settings}, remat {config.training.remat}, shard {config.training.shard}; bytes are per GPU, read off the compiled step."
+        ),
         Table(header, rows),
         Items([f"{' + '.join(need.models)}: {need.bound}" for need in needs]),
     ]
