@@ -163,7 +163,9 @@ def described(config: RunConfig, where: Target, needs: list[Need], tried: list[V
 
     count = where.mesh.size
     title = f"{count} × {where.gpu.title}, {format_bytes(where.budget)} of {format_bytes(where.gpu.memory)} each"
-    settings = f"length {config.data.max_length}, {config.training.dtype}, attention {config.training.attention}"
+    training = config.training
+    settings = f"length {config.data.max_length}, {training.dtype}, attention {training.attention}"
+    settings += f", remat {training.remat}, shard {training.shard}"
     header = ("models", "batch per GPU", "parameters", "optimizer", "the rest", "in all", "at least", "compiled")
     rows = [
         (
@@ -180,9 +182,7 @@ def described(config: RunConfig, where: Target, needs: list[Need], tried: list[V
     ]
     blocks: list[Block] = [
         Heading(title, 1),
-        Paragraph(
-            f"{settings}, remat {config.training.remat}, shard {config.training.shard}; bytes are per GPU, read off the compiled step."
-        ),
+        Paragraph(f"{settings}; bytes are per GPU, read off the compiled step."),
         Table(header, rows),
         Items([f"{' + '.join(need.models)}: {need.bound}" for need in needs]),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from arena_jax.training.gradients import mean_gradient
 from arena_jax.training.modules import put_together, take_apart
 from arena_jax.training.objective_signature import SIGNATURE, check_objective, check_result
 from arena_jax.training.objectives import Objective, Result, objective_for
-from arena_jax.training.state import TrainState, model_key
+from arena_jax.training.state import TrainState, model_key, model_key_data, step_key
 
 Batches = Mapping[str, Mapping[str, Any]]
 Metrics = dict[str, dict[str, jax.Array]]
@@ -35,6 +36,7 @@ class Step:
         names: the models' names, in order.
         structures: ``{model: structure}``, what :func:`arena_jax.models.merge` needs beside the parameters (of a module
             with other variables: ``nnx.merge``, beside ``params`` and ``variables``).
+        keys: ``{model: key data, uint32}``, from which dropout and masking of all steps are folded.
         programs: every program compiled so far, with seconds and bytes.
     """
 
@@ -54,6 +56,7 @@ class Step:
         self.names = tuple(sorted(models))
         self.mesh = mesh
         self.seed = seed
+        self.keys = {name: model_key_data(seed, name) for name in self.names}
         self.accumulation = dict(accumulation)
         self.optimizer = optax.with_extra_args_support(optimizer)
         self.programs: list[Program] = []
@@ -106,7 +109,7 @@ class Step:
         return new
 
     def gradients(
-        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array, variables: Any = None
+        self, name: str, params: Any, batch: Mapping[str, jax.Array], key: Any, step: jax.Array, variables: Any = None
     ) -> tuple[Any, dict[str, jax.Array], Any]:
         """The first of the step's two pieces, which depends on the batch's shape; pure, for use inside ``jit``.
 
@@ -114,25 +117,26 @@ class Step:
             name: which model.
             params: its parameter tree.
             batch: arrays (k, b, …): k microbatches of b examples. Only one microbatch's activations are held at a time.
-            step: int32 scalar; dropout and masking are folded from it.
+            key: the model's, of ``keys``; as an argument of the program, which then serves every seed.
+            step: int32 scalar; dropout and masking are folded from both.
             variables: of the model's module, where it has any.
 
         Returns:
             The gradient (a tree like ``params``) of ``loss_sum / count`` over all k·b examples; ``{"loss", "loss_sum",
             "count", …}`` as scalars; and the variables afterwards.
         """
-        key, before = model_key(self.seed, name, step), self._variables(name, variables)
+        before = self._variables(name, variables)
         with traced_over(self.mesh):
             gradient, sums, after = mean_gradient(
-                self._structures[name], self._objectives[name], params, before, batch, key
+                self._structures[name], self._objectives[name], params, before, batch, step_key(key, step)
             )
         return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}, after
 
     def measured_gradients(
-        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
+        self, name: str, params: Any, batch: Mapping[str, jax.Array], key: Any, step: jax.Array
     ) -> tuple[Any, dict[str, jax.Array]]:
         """:meth:`gradients` of a model whose module has no variables."""
-        gradient, measured, _ = self.gradients(name, params, batch, step)
+        gradient, measured, _ = self.gradients(name, params, batch, key, step)
         return gradient, measured
 
     def _variables(self, name: str, variables: Any) -> Any:
@@ -203,14 +207,19 @@ class Step:
                 metrics[name].update(reported)
         return after, metrics
 
-    def whole(self, state: TrainState, batches: Any, extra: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
-        """Gradients of every model, then the update; the pure function that is compiled."""
+    def whole(
+        self, state: TrainState, batches: Any, keys: Mapping[str, Any], extra: Mapping[str, Any]
+    ) -> tuple[TrainState, Metrics]:
+        """Gradients of every model, then the update; the pure function that is compiled.
+
+        Seeds are in ``keys``, and learning rates may be in ``extra``: another seed or rate is the same program.
+        """
         gradients: dict[str, Any] = {}
         metrics: Metrics = {}
         variables: dict[str, Any] = {}
         for name in self.names:
             gradients[name], metrics[name], after = self.gradients(
-                name, state.params[name], batches[name], state.step, state.variables.get(name, {})
+                name, state.params[name], batches[name], keys[name], state.step, state.variables.get(name, {})
             )
             if name in state.variables:
                 variables[name] = after
@@ -256,12 +265,18 @@ class Step:
 
     def run(self, state: TrainState, placed: Any, **extra: Any) -> tuple[TrainState, Metrics]:
         """Like calling the step, for batches that :meth:`place` has placed."""
-        return self.compile(state, placed, **extra).executable(state, placed, extra)
+        return self.compile(state, placed, **extra).executable(state, placed, self._placed_keys, extra)
 
     def compile(self, state: TrainState, placed: Any, **extra: Any) -> Program:
         """Compile what :meth:`run` runs for arguments of these shapes; returns what was compiled, now or before."""
         out = self.out_shardings(state) if SHARD in self.mesh.shape else None
-        return self._program("step", self.whole, (state, placed, extra), donate=(0,), out_shardings=out)
+        arguments = (state, placed, self._placed_keys, extra)
+        return self._program("step", self.whole, arguments, donate=(0,), out_shardings=out)
+
+    @functools.cached_property
+    def _placed_keys(self) -> dict[str, jax.Array]:
+        keys: dict[str, jax.Array] = distribute(self.keys, self.mesh)
+        return keys
 
     def evaluate(
         self, name: str, params: Any, batch: Mapping[str, Any], index: int = 0, variables: Any = None
