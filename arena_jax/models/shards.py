@@ -81,30 +81,44 @@ def whole(mesh: Mesh | None, tree: Any, stacked: int = 0) -> Any:
 
     def gathered(leaf: Array) -> Array:
         if not stacked:
-            return _whole(mesh, shard_axis(leaf.shape, shards), True, leaf)
+            return _whole(mesh, shard_axis(leaf.shape, shards), leaf)
         axis = shard_axis((stacked, *leaf.shape), shards)
-        return _whole(mesh, axis - 1 if axis else None, False, leaf)
+        return _whole(mesh, axis - 1 if axis else None, leaf)
 
     return jax.tree.map(gathered, tree)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _whole(mesh: Mesh, axis: int | None, looked_up: bool, leaf: Array) -> Array:
-    """A shard's array whole on every device; the gradient's sum over devices is dealt out as the shard was.
+def looked_up(table: Array) -> Array:
+    """A table to look rows up in: each device adds the gradients of its own examples before any sum over devices.
 
-    Where rows of a table are looked up, each device adds the gradients of its own examples before any sum over devices:
-    left to itself, the compiler sends all examples' gradients to the shards instead.
+    Left to itself, the compiler sends all examples' gradients to the shards of the table instead.
     """
+    mesh = parameter_mesh()
+    return table if mesh is None else _looked_up(mesh, table)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _looked_up(mesh: Mesh, table: Array) -> Array:
+    return table
+
+
+_looked_up.defvjp(
+    lambda mesh, table: (table, None),
+    lambda mesh, _, gradient: (jax.lax.with_sharding_constraint(gradient, NamedSharding(mesh, PartitionSpec())),),
+)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _whole(mesh: Mesh, axis: int | None, leaf: Array) -> Array:
+    """A shard's array whole on every device; the gradient's sum over devices is dealt out as the shard was."""
     return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec()))
 
 
-def _forward(mesh: Mesh, axis: int | None, looked_up: bool, leaf: Array) -> tuple[Array, None]:
-    return _whole(mesh, axis, looked_up, leaf), None
+def _forward(mesh: Mesh, axis: int | None, leaf: Array) -> tuple[Array, None]:
+    return _whole(mesh, axis, leaf), None
 
 
-def _backward(mesh: Mesh, axis: int | None, looked_up: bool, _: None, gradient: Array) -> tuple[Array]:
-    if looked_up:
-        gradient = jax.lax.with_sharding_constraint(gradient, NamedSharding(mesh, PartitionSpec()))
+def _backward(mesh: Mesh, axis: int | None, _: None, gradient: Array) -> tuple[Array]:
     return (jax.lax.with_sharding_constraint(gradient, NamedSharding(mesh, _spec(axis))),)
 
 

@@ -87,9 +87,9 @@ def shard_facts(tree: Any, mesh: Mesh) -> list[tuple[str, str, str]]:
         return []
     if mesh.shape[SHARD] == 1:
         return [("parameters", "whole", "each machine's process has one device")]
-    held, whole = format_bytes(device_bytes(tree)), format_bytes(tree_bytes(tree))
+    part, whole = format_bytes(device_bytes(tree)), format_bytes(tree_bytes(tree))
     over = f"dealt out over {mesh.shape[SHARD]} devices"
-    return [("parameters", over, f"with the optimizer's states {held} of {whole} on each")]
+    return [("parameters", over, f"with the optimizer's states {part} of {whole} on each")]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
