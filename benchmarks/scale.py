@@ -3,7 +3,7 @@
 GPT-2 XL, BERT large and RoBERTa large with the default form's sharing and AdamW, bfloat16, cuDNN's attention, blocks
 that keep their input, parameters dealt out over the GPUs of each machine. Needs the extra `plan`:
 `JAX_PLATFORMS=cpu python -m benchmarks.scale [--gpus 8,64,512]`. Models and batches are shapes; nothing runs. Prints
-two Markdown tables: on whole machines of 8 GPUs, and what a GPU holds as one machine's GPUs become more.
+two Markdown tables: on whole machines of 8 GPUs, and GPT-2 XL alone on 1 to 8 GPUs of one machine.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from arena_jax import runtime
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from arena_jax.models import preset
 from arena_jax.runtime.memory import format_bytes
 from arena_jax.training import plan
 from benchmarks.measure import machine, table
@@ -65,13 +66,13 @@ def collectives(text: str) -> Collectives:
     return Collectives(instructions, runs)
 
 
-def configuration(models: tuple[str, ...] = MODELS) -> RunConfig:
+def configuration(models: tuple[str, ...]) -> RunConfig:
     """The run whose step is compiled."""
     return RunConfig(
         preset="scale",
         task="language-model",
         models=tuple(
-            ModelConfig(name, preset=name, vocab_size=vocabulary(name), attention_dropout=0.0) for name in models
+            ModelConfig(name, preset=name, vocab_size=preset(name).vocab_size, attention_dropout=0.0) for name in models
         ),
         data=DataConfig(name="python-docs", max_length=LENGTH),
         optimizer=OptimizerConfig(),
@@ -79,18 +80,10 @@ def configuration(models: tuple[str, ...] = MODELS) -> RunConfig:
     )
 
 
-def vocabulary(name: str) -> int:
-    """The tokens of a public size."""
-    from arena_jax.models import preset
-
-    return preset(name).vocab_size
-
-
-def measured(gpus: int, hosts: int, *, shard: bool = True) -> tuple[object, ...]:
+def measured(models: tuple[str, ...], gpus: int, hosts: int) -> tuple[object, ...]:
     """A row of the table."""
-    config = configuration()
-    where = runtime.target("a100-80gb", gpus=gpus, hosts=hosts)
-    where = where.sharded() if shard else where
+    config = configuration(models)
+    where = runtime.target("a100-80gb", gpus=gpus, hosts=hosts).sharded()
     step, arguments_at = plan.step_and_arguments(plan.abstract_models(config), config, where)
     began = time.perf_counter()
     arguments = arguments_at(ROWS)
@@ -119,9 +112,9 @@ def main() -> None:
     arguments = parser.parse_args()
     header = ("GPUs", "machines", "parameters and moments", "the rest", "in all", "collectives per step", "seconds")
     print(f"{machine()}\n")
-    rows = [measured(gpus, gpus // 8) for gpus in map(int, arguments.gpus.split(",") if arguments.gpus else ())]
+    rows = [measured(MODELS, gpus, gpus // 8) for gpus in map(int, arguments.gpus.split(",") if arguments.gpus else ())]
     print(table(header, rows) + "\n")
-    small = [measured(gpus, 1) for gpus in map(int, arguments.small.split(",") if arguments.small else ())]
+    small = [measured(MODELS[:1], gpus, 1) for gpus in map(int, arguments.small.split(",") if arguments.small else ())]
     print(table(header, small))
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from arena_jax import config, models, runtime, training, transforms
 from arena_jax.arena import competition
@@ -20,6 +21,7 @@ from arena_jax.runs import Stopped, load_run
 from arena_jax.runs.records import read
 from arena_jax.runtime.devices import make_mesh, mesh_of
 from arena_jax.runtime.memory import device_bytes, tree_bytes
+from benchmarks.scale import collectives
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64, "vocab_size": 300}
@@ -145,6 +147,21 @@ def test_widths_that_do_not_divide_stay_whole():
     assert kernel.sharding.is_fully_replicated
     assert 0.8 * tree_bytes(state) < device_bytes(state) < tree_bytes(state)  # the tables of positions have even rows
     assert shard_axis((2, 32, 50), 4) == 1
+
+
+def test_collectives_are_counted_as_often_as_loops_run():
+    """The reference is the program as written: a sum over devices in each of five turns, and one gather."""
+    mesh = make_mesh(4)
+    rows, whole = PartitionSpec("data"), PartitionSpec()
+
+    def turns(x):
+        x, _ = jax.lax.scan(lambda carry, _: (jnp.sin(carry + jax.lax.psum(carry, "data")), None), x, length=5)
+        return jax.lax.all_gather(x, "data", tiled=True)
+
+    run = jax.jit(jax.shard_map(turns, mesh=mesh, in_specs=rows, out_specs=whole, check_vma=False))
+    counted = collectives(run.lower(jnp.ones(8)).compile().as_text())
+    assert counted.runs == {"all-reduce": 5, "all-gather": 1}
+    assert counted.instructions == {"all-reduce": 1, "all-gather": 1}
 
 
 class Own(nnx.Module):
