@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from arena_jax import config, training
@@ -165,18 +164,15 @@ def test_two_processes_train_like_one(place, alone):
 
 @pytest.mark.slow  # two processes, then one
 def test_parameters_are_dealt_out_within_each_process(place, alone):
-    """Two groups of two devices; the checkpoint of both goes on with whole parameters in one process."""
+    """Two groups of two devices; one process reads the checkpoint of both."""
     run = place / "shards"
     words = ("train", "--config", place / "config.json", "--output", run, "--shard", "parameters")
     succeeded(launch(place, 2, 2, *words))
     assert same(run, alone)
     facts = {fact["name"]: fact["value"] for fact in read(run)[0]["derived"]}
     assert facts["parameters"] == "dealt out over 2 devices"
-    step, parts, state = training.restore(run, config.load(run / "config.json"))
-    del step, parts
-    reference = training.restore(place / "alone", config.load(place / "alone" / "config.json"))[-1]
-    for mine, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(reference.params), strict=True):
-        assert np.asarray(mine) == pytest.approx(np.asarray(other), abs=1e-5)
+    last = [record for record in read(alone) if record["kind"] == "evaluation"][-1]["models"]["bert"]
+    assert training.evaluate(run)["bert"]["loss"] == pytest.approx(last["loss"], abs=1e-6)
 
 
 @pytest.mark.slow  # eight processes
