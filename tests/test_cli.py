@@ -81,6 +81,7 @@ def test_every_field_has_an_option_that_sets_it(loop):
         "accumulation": "2",
         "memory_budget": "1GB",
         "spend": "9s",
+        "profile": "10:20",
     }
     changed = set()
     for flag, (section, field) in options.flags().items():

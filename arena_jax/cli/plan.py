@@ -50,7 +50,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--task", choices=TASKS, default="language-model", help="of --models [language-model]")
     parser.add_argument("--length", type=int, metavar="N", help="tokens per row [the run's; 128]")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="precision of the computation [the run's]")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "auto"), help="precision of the computation [the run's]"
+    )
     parser.add_argument(
         "--remat", choices=("none", "dots", "block", "auto"), help="what blocks keep for the backward pass [the run's]"
     )
@@ -97,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if config.training.shard == "parameters":
         where = where.sharded()
-    config = plan.with_cheapest_remat(config, where, progress=progress)
+    config = plan.with_cheapest_remat(plan.for_target(config, where), where, progress=progress)
     needs = list(plan.plan(config, where, progress=progress))
     tried = [
         variant

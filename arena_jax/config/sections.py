@@ -9,6 +9,7 @@ from typing import Any
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS, default_beta
+from arena_jax.config.step_window import parse_steps
 from arena_jax.config.tasks import PROBLEM_TYPES
 from arena_jax.config.units import parse_memory, parse_spend
 
@@ -307,7 +308,9 @@ class TrainingConfig:
     )
     seed: int = option(0, "fixes initial weights, data order, masking and dropout", low=0, high=2**32 - 1)
     dtype: str = option(
-        "float32", "precision of the computation; parameters stay float32", choices=("float32", "bfloat16")
+        "float32",
+        "precision of the computation; parameters stay float32; auto: bfloat16 where the device's matrix units have it",
+        choices=("float32", "bfloat16", "auto"),
     )
     remat: str = option(
         "dots",
@@ -328,10 +331,15 @@ class TrainingConfig:
     )
     figures: bool = option(True, "draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")
+    profile: str | None = option(
+        None, "trace what each operation takes from one step to another, e.g. 10:20, for Perfetto and XProf"
+    )
     output: str | None = option(None, "folder of the run; runs/PRESET-NUMBER if not given")
 
     def __post_init__(self) -> None:
         check(self, "training.")
+        if self.profile is not None:
+            parse_steps(self.profile, "training.profile")
         if self.steps is not None and self.epochs is not None:
             raise ArenaError("training: give either steps or epochs; both are given")
         if self.batch_size % self.accumulation:

@@ -105,6 +105,14 @@ def abstract_models(config: RunConfig) -> dict[str, models.Transformer]:
     return {model.name: models.abstract(_shape(model, config), _task(model, config)) for model in config.models}
 
 
+def for_target(config: RunConfig, target: Target) -> RunConfig:
+    """A run in the precision that ``--dtype auto`` chooses on a target."""
+    if config.training.dtype != "auto":
+        return config
+    dtype = "bfloat16" if "bfloat16" in target.gpu.half else "float32"
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, dtype=dtype))
+
+
 def plan(
     config: RunConfig, target: Target, *, limit: int = 4096, progress: Callable[[str], None] = lambda line: None
 ) -> Iterator[Need]:
@@ -122,6 +130,7 @@ def plan(
     Raises:
         ArenaError: even one example does not fit.
     """
+    config = for_target(config, target)
     networks = abstract_models(config)
     groups: list[tuple[str, ...]] = [(name,) for name in sorted(networks)]
     if len(groups) > 1:
@@ -147,6 +156,7 @@ def with_cheapest_remat(
     Raises:
         ArenaError: no policy fits.
     """
+    config = for_target(config, target)
     if config.training.remat != "auto":
         return config
     networks = abstract_models(config)
@@ -183,6 +193,7 @@ def variants(
     Returns:
         Variants, those that cannot be last.
     """
+    config = for_target(config, target)
     base = abstract_models(config)[model]
     tried = []
     for attention, remat in itertools.product(attentions, REMATS):

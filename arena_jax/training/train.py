@@ -14,6 +14,8 @@ from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import distribute, make_mesh, shard_facts
+from arena_jax.runtime.peak import peak_flops
+from arena_jax.runtime.precision import computation_dtype
 from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
 from arena_jax.training.build_optimizer import schedules, warmup_steps
@@ -25,6 +27,7 @@ from arena_jax.training.model_weights import ModelWeights
 from arena_jax.training.remat import cheapest_step, with_remat
 from arena_jax.training.step import Step
 from arena_jax.training.warm_start import begin_warm
+from arena_jax.training.work import Work
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -149,6 +152,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
 
         # ---- the loop ----
         step_count = session.first_step
+        work = Work(parts.models, peak_flops(mesh, computation_dtype(training.dtype)))
         window.resume()
         while step_count < total_steps and not session.stop_requested(step_count):
             session.divergence.count(window.skipped())
@@ -164,10 +168,13 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 step, state, batches, extra, batch_size=training.batch_size, steps_taken=step_count, session=session
             )
             window.add(metrics, rows=training.batch_size, compiled=record_programs())
+            work.add(batches)
             step_count += 1
             session.advance(step_count)
             if step_count % training.log_every == 0 or step_count == total_steps:
-                session.record("train", step_count, epoch=step_count / steps_per_epoch, **window.summary())
+                summary = window.summary()
+                details = {**summary, **work.summary(summary["seconds"])}
+                session.record("train", step_count, epoch=step_count / steps_per_epoch, **details)
             if step_count % evaluate_every == 0 or step_count == total_steps:
                 window.pause()
                 losses = evaluate()
@@ -220,5 +227,10 @@ def _derived(
             f"{config.optimizer.learning_rate:g}",
             f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.resolved().decay}",
         ),
-        ("precision", training.dtype, "computation; parameters and optimizer state are float32"),
+        (
+            "precision",
+            computation_dtype(training.dtype),
+            f"computation{', as the device has it' if training.dtype == 'auto' else ''}; parameters and optimizer state"
+            " are float32",
+        ),
     ]
