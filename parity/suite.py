@@ -14,6 +14,7 @@ from parity.checks import (
     gates,
     metrics,
     optimizer,
+    packing,
     problem_types,
     run_optimizer,
     tokens,
@@ -40,6 +41,7 @@ def all_checks() -> list[Check]:
         *metrics.checks(),
         *tokens.checks(),
         *problem_types.checks(),
+        *packing.checks(),
     ]
 
 

@@ -10,7 +10,7 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS, default_beta
 from arena_jax.config.step_window import parse_steps
-from arena_jax.config.tasks import PROBLEM_TYPES
+from arena_jax.config.tasks import DOCUMENTS, PROBLEM_TYPES
 from arena_jax.config.units import parse_memory, parse_spend
 
 # Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
@@ -74,6 +74,12 @@ class DataConfig:
         "padded lengths below max-length, e.g. 16,32 (each costs one compilation); none: max-length only",
         unit="tokens",
         low=4,
+    )
+    documents: str = option(
+        "joined",
+        "what a row of a language model holds: a part of all texts joined, one text (apart), or several texts that do"
+        " not see one another (packed)",
+        choices=DOCUMENTS,
     )
     label_names: tuple[str, ...] = option(
         (), "names of class 0, 1, …, where data hold numbers, or their order, where data hold names"

@@ -20,6 +20,7 @@ from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.gates import Gates, check_gates
 from arena_jax.models.initial import Initial
 from arena_jax.models.layers import Embedding, LayerNorm, dropout
+from arena_jax.models.segments import places_in_segments, same_segment
 
 Params = dict[str, Any]  # nested dictionary of names, arrays at the leaves
 
@@ -39,7 +40,12 @@ class Embeddings(nnx.Module):
         self.config = config
 
     def __call__(
-        self, input_ids: Array, token_type_ids: Array | None, position_ids: Array | None, key: Array | None
+        self,
+        input_ids: Array,
+        token_type_ids: Array | None,
+        position_ids: Array | None,
+        key: Array | None,
+        segment_ids: Array | None = None,
     ) -> Array:
         """int32 (B, L) → (B, L, D) in the computation's type."""
         config, dtype = self.config, self.config.compute_dtype
@@ -50,7 +56,7 @@ class Embeddings(nnx.Module):
         elif token_type_ids is not None:
             x = x + self.token(token_type_ids, dtype)  # GPT-2's types are rows of the token table
         if position_ids is None:
-            position_ids = default_positions(config, input_ids)
+            position_ids = default_positions(config, input_ids, segment_ids)
         x = x + self.position(position_ids, dtype)
         if self.norm is not None:
             x = self.norm(x)
@@ -58,16 +64,23 @@ class Embeddings(nnx.Module):
         return dropout(x, rate, key)
 
 
-def default_positions(config: TransformerConfig, input_ids: Array) -> Array:
+def default_positions(config: TransformerConfig, input_ids: Array, segment_ids: Array | None = None) -> Array:
     """Positions when none are given: 0, 1, 2, …; RoBERTa counts tokens that are not padding from pad + 1.
 
     Args:
         config: of the model.
         input_ids: int32 (B, L).
+        segment_ids: int32 (B, L), where several texts share a row: each counts anew.
 
     Returns:
-        int32 (1, L), or (B, L) for RoBERTa.
+        int32 (1, L), or (B, L) for RoBERTa and for rows with segments.
     """
+    if segment_ids is not None:
+        place = places_in_segments(segment_ids)
+        if config.family != "roberta":
+            return place * (segment_ids > 0)
+        padding = jnp.int32(config.pad_token_id or 0)
+        return jnp.where(segment_ids > 0, place + padding + 1, padding)
     if config.family != "roberta":
         return jnp.arange(input_ids.shape[1], dtype=jnp.int32)[None, :]
     real = jnp.not_equal(input_ids, config.pad_token_id or 0).astype(jnp.int32)
@@ -106,6 +119,7 @@ class Transformer(nnx.Module):
         token_type_ids: Array | None = None,
         position_ids: Array | None = None,
         *,
+        segment_ids: Array | None = None,
         key: Array | None = None,
         gates: Gates | None = None,
         **unknown: Any,
@@ -117,6 +131,8 @@ class Transformer(nnx.Module):
             attention_mask: int32 or bool (B, L), 0 where a token is padding; None: no padding.
             token_type_ids: int32 (B, L), segment numbers; None: segment 0 (nothing is added in GPT-2).
             position_ids: int32 (B, L) or (1, L), rows of the position table; None: transformers' own.
+            segment_ids: int32 (B, L), which of several texts in a row a token is of: 1, 2, …, and 0 where it is
+                padding. Tokens see those of their own segment alone, and positions count anew. None: a text per row.
             key: random key of the dropout; None: evaluation, no dropout.
             gates: on heads and groups of neurons; None: all open, and nothing of them in the compiled program.
             unknown: refused, with what to use instead: a model gives logits, and an objective makes a loss of them.
@@ -130,7 +146,9 @@ class Transformer(nnx.Module):
         """
         if unknown:
             _refuse_arguments(self.task, unknown)
-        hidden = self.encode(input_ids, attention_mask, token_type_ids, position_ids, key=key, gates=gates)
+        hidden = self.encode(
+            input_ids, attention_mask, token_type_ids, position_ids, segment_ids=segment_ids, key=key, gates=gates
+        )
         head_key = None if key is None else jax.random.fold_in(key, 1)
         return self.predict(hidden, input_ids, head_key, attention_mask=attention_mask)
 
@@ -142,6 +160,7 @@ class Transformer(nnx.Module):
         token_type_ids: Array | None = None,
         position_ids: Array | None = None,
         *,
+        segment_ids: Array | None = None,
         key: Array | None = None,
         gates: Gates | None = None,
         return_blocks: Literal[False] = False,
@@ -154,6 +173,7 @@ class Transformer(nnx.Module):
         token_type_ids: Array | None = None,
         position_ids: Array | None = None,
         *,
+        segment_ids: Array | None = None,
         key: Array | None = None,
         gates: Gates | None = None,
         return_blocks: Literal[True],
@@ -165,6 +185,7 @@ class Transformer(nnx.Module):
         token_type_ids: Array | None = None,
         position_ids: Array | None = None,
         *,
+        segment_ids: Array | None = None,
         key: Array | None = None,
         gates: Gates | None = None,
         return_blocks: bool = False,
@@ -176,6 +197,7 @@ class Transformer(nnx.Module):
             attention_mask: see there.
             token_type_ids: see there.
             position_ids: see there.
+            segment_ids: see there.
             key: see there.
             gates: see there.
             return_blocks: also return the embeddings and every block's output (before GPT-2's final norm).
@@ -184,18 +206,18 @@ class Transformer(nnx.Module):
             (B, L, D), or with ``return_blocks`` a pair of that and (blocks + 1, B, L, D).
         """
         config = self.config
-        _check_inputs(config, input_ids, attention_mask, token_type_ids, position_ids)
+        _check_inputs(config, input_ids, attention_mask, token_type_ids, position_ids, segment_ids)
         if gates is not None:
             check_gates(config, gates)
         # All keys at once: each draw inside the blocks would be compiled for itself.
         sites = 3 * config.num_layers
         keys = None if key is None else jax.random.split(jax.random.fold_in(key, 0), sites + 1)
-        x = self.embeddings(input_ids, token_type_ids, position_ids, None if keys is None else keys[-1])
+        x = self.embeddings(input_ids, token_type_ids, position_ids, None if keys is None else keys[-1], segment_ids)
         library = config.attention != "xla" and not drops_weights(config, key)
-        if library and config.right_padded and attention_mask is not None:
+        if library and config.right_padded and attention_mask is not None and segment_ids is None:
             mask: Array | None = jnp.sum(jnp.not_equal(attention_mask, 0), axis=1, dtype=jnp.int32)
         else:
-            mask = attention_pattern(config, input_ids.shape[1], attention_mask)
+            mask = attention_pattern(config, input_ids.shape[1], attention_mask, segment_ids)
 
         graph, stack = nnx.split(self.blocks)
         block_keys = None if keys is None else keys[:sites].reshape(config.num_layers, 3, *keys.shape[1:])
@@ -293,18 +315,24 @@ def _run_blocks(
     return jax.lax.scan(body, x, (stack, numbers, keys, gates))
 
 
-def attention_pattern(config: TransformerConfig, length: int, attention_mask: Array | None) -> Array | None:
+def attention_pattern(
+    config: TransformerConfig, length: int, attention_mask: Array | None, segment_ids: Array | None = None
+) -> Array | None:
     """Which token may see which: True = visible.
 
     Args:
         config: of the model.
         length: L, tokens.
         attention_mask: (B, L), 0 where a token is padding, or None.
+        segment_ids: (B, L), which text of the row a token is of, or None.
 
     Returns:
         bool (B or 1, 1, L or 1, L), or None if every token sees every other.
     """
     visible = None if attention_mask is None else jnp.not_equal(attention_mask, 0)[:, None, None, :]
+    if segment_ids is not None:
+        together = same_segment(segment_ids)
+        visible = together if visible is None else visible & together
     if not config.causal:
         return visible
     earlier = jnp.tril(jnp.ones((length, length), bool))[None, None]
@@ -312,7 +340,7 @@ def attention_pattern(config: TransformerConfig, length: int, attention_mask: Ar
 
 
 _LABELS = ("labels", "label", "start_positions", "end_positions", "targets")
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "key", "gates")
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "segment_ids", "key", "gates")
 
 
 def _refuse_arguments(task: str, unknown: dict[str, Any]) -> None:
@@ -333,6 +361,7 @@ def _check_inputs(
     attention_mask: Array | None,
     token_type_ids: Array | None,
     position_ids: Array | None,
+    segment_ids: Array | None,
 ) -> None:
     shape = jnp.shape(input_ids)
     if len(shape) != 2:
@@ -345,6 +374,7 @@ def _check_inputs(
         "attention_mask": attention_mask,
         "token_type_ids": token_type_ids,
         "position_ids": position_ids,
+        "segment_ids": segment_ids,
     }
     for name, value in inputs.items():
         if value is None:

@@ -339,6 +339,7 @@ def encode(
         max_length=length,
         lengths=config.padded_lengths if config.lengths else None,
         token_types=agreement.token_types,
+        documents=config.documents,
     )
     return dataclasses.replace(rows, notes=(*agreement.notes, *rows.notes))
 

@@ -279,9 +279,13 @@ def step_and_arguments(
     state = step.abstract_state()
     active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}
     extra = {"active": active, "learning_rates": schedules(config, _STEPS)}
+    packed = config.data.documents == "packed"
 
     def arguments_at(size: int) -> tuple[Any, ...]:
-        batches = {name: abstract_batch(networks[name], size, config.data.max_length, target) for name in step.names}
+        batches = {
+            name: abstract_batch(networks[name], size, config.data.max_length, target, packed=packed)
+            for name in step.names
+        }
         return state, batches, step.keys, extra
 
     out = step.out_shardings(state) if SHARD in target.mesh.shape else None
@@ -298,7 +302,7 @@ def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig,
 
 
 def abstract_batch(
-    model: models.Transformer, size: int, length: int, target: Target
+    model: models.Transformer, size: int, length: int, target: Target, *, packed: bool = False
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """What the step reads of a run's batch: one microbatch of ``size`` rows per GPU, padded to one length.
 
@@ -307,6 +311,7 @@ def abstract_batch(
         size: examples per GPU.
         length: tokens per row.
         target: whose mesh the rows are dealt over.
+        packed: whether texts share rows.
     """
     rows = size * target.mesh.size
 
@@ -316,6 +321,8 @@ def abstract_batch(
     batch = {"input_ids": column(length), "attention_mask": column(length), "valid": column(dtype=np.bool_)}
     if model.config.family == "bert":
         batch["token_type_ids"] = column(length)
+    if packed and model.task in ("causal-lm", "masked-lm"):
+        batch["segment_ids"] = column(length)
     match model.task:
         case "causal-lm":
             batch["bytes"] = column(dtype=np.float32)

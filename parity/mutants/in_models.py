@@ -159,6 +159,27 @@ PARTS = (
         GPT2,
     ),
     fault(
+        "texts that share a row see one another",
+        PATTERN,
+        "if segment_ids is not None:",
+        "if False:",
+        "packed rows/gpt2/causal-lm/float64",
+    ),
+    fault(
+        "positions go on through a row's texts",
+        "models.segments:places_in_segments",
+        "jnp.where(begins, numbers, 0)",
+        "jnp.zeros_like(numbers)",
+        "packed rows/bert/masked-lm/float64",
+    ),
+    fault(
+        "RoBERTa's offset is lost where texts share rows",
+        f"{TRANSFORMER}:default_positions",
+        "place + padding + 1",
+        "place + padding",
+        "packed rows/roberta/masked-lm/float64",
+    ),
+    fault(
         "given positions ignored", f"{TRANSFORMER}:Embeddings.__call__", "if position_ids is None:", "if True:", ROBERTA
     ),
     fault(
