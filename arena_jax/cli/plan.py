@@ -61,6 +61,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--device", default="a100-40gb", metavar="GPU", help="kind of GPU, or a file of its facts [a100-40gb]"
     )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="how many; a batch is dealt out over them [1]")
+    parser.add_argument(
+        "--shard", choices=("none", "parameters"), help="deal parameters out over each machine's GPUs [the run's]"
+    )
     parser.add_argument("--hosts", type=int, default=1, metavar="N", help="over how many machines [1]")
     parser.add_argument("--memory", metavar="AMOUNT", help="what programs may take on each GPU, e.g. 38GB [90%%]")
     parser.add_argument(
@@ -94,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
     def progress(line: str) -> None:
         print(f"… {line}", file=sys.stderr, flush=True)
 
+    if config.training.shard == "parameters":
+        where = where.sharded()
     config = plan.with_cheapest_remat(plan.for_target(config, where), where, progress=progress)
     needs = list(plan.plan(config, where, progress=progress))
     tried = [
@@ -133,7 +138,7 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
         config = base(arguments.preset, arguments.config)
     else:
         raise ArenaError("nothing to plan: give a preset, --config FILE or --models gpt2,bert-large")
-    fields = ("dtype", "attention", "remat")
+    fields = ("dtype", "attention", "remat", "shard")
     changes: dict[str, Any] = {name: getattr(arguments, name) for name in fields if getattr(arguments, name)}
     models = config.models
     if arguments.attention == "cudnn":
@@ -158,9 +163,11 @@ def described(config: RunConfig, where: Target, needs: list[Need], tried: list[V
     from arena_jax.reports.document import Heading, Items, Paragraph, Table
     from arena_jax.runtime.memory import format_bytes
 
-    count = where.mesh.shape["data"]
+    count = where.mesh.size
     title = f"{count} × {where.gpu.title}, {format_bytes(where.budget)} of {format_bytes(where.gpu.memory)} each"
-    settings = f"length {config.data.max_length}, {config.training.dtype}, attention {config.training.attention}"
+    training = config.training
+    settings = f"length {config.data.max_length}, {training.dtype}, attention {training.attention}"
+    settings += f", remat {training.remat}, shard {training.shard}"
     header = ("models", "batch per GPU", "parameters", "optimizer", "the rest", "in all", "at least", "compiled")
     rows = [
         (
@@ -177,7 +184,7 @@ def described(config: RunConfig, where: Target, needs: list[Need], tried: list[V
     ]
     blocks: list[Block] = [
         Heading(title, 1),
-        Paragraph(f"{settings}, remat {config.training.remat}; bytes are per GPU, read off the compiled step."),
+        Paragraph(f"{settings}; bytes are per GPU, read off the compiled step."),
         Table(header, rows),
         Items([f"{' + '.join(need.models)}: {need.bound}" for need in needs]),
     ]
@@ -211,7 +218,7 @@ def _write(path: Path, config: RunConfig, where: Target, needs: list[Need], trie
 
     content = {
         "device": where.gpu._asdict(),
-        "gpus": where.mesh.shape["data"],
+        "gpus": where.mesh.size,
         "memory": where.budget,
         "config": configurations.to_dict(config),
         "needs": [need._asdict() for need in needs],

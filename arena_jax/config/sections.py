@@ -329,6 +329,12 @@ class TrainingConfig:
         "xla", "who computes it: XLA, or cuDNN (NVIDIA, bfloat16, attention_dropout 0)", choices=("xla", "cudnn")
     )
     devices: int | None = option(None, "how many devices share each batch; all if not given", unit="devices", low=1)
+    shard: str = option(
+        "none",
+        "parameters: they, their gradients and the optimizer's states are dealt out over the devices of each machine;"
+        " none: every device holds all of them",
+        choices=("none", "parameters"),
+    )
     figures: bool = option(True, "draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")
     profile: str | None = option(

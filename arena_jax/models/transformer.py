@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.models import heads
+from arena_jax.models import heads, shards
 from arena_jax.models.attention import drops_weights
 from arena_jax.models.block import Block
 from arena_jax.models.config import TransformerConfig, check_task
@@ -226,7 +227,9 @@ class Transformer(nnx.Module):
         graph, stack = nnx.split(self.blocks)
         block_keys = None if keys is None else keys[:sites].reshape(config.num_layers, 3, *keys.shape[1:])
         stacked = nnx.to_pure_dict(stack)
-        hidden, outputs = _run_blocks(graph, config, return_blocks, stacked, x, mask, block_keys, gates)
+        hidden, outputs = _run_blocks(
+            graph, config, return_blocks, shards.parameter_mesh(), stacked, x, mask, block_keys, gates
+        )
         if self.final_norm is not None:
             hidden = self.final_norm(hidden)
         return hidden if outputs is None else (hidden, jnp.concatenate([x[None], outputs]))
@@ -289,11 +292,12 @@ class Transformer(nnx.Module):
         return self.head
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))  # so that calls outside of jit do not compile each time
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))  # so that calls outside of jit do not compile each time
 def _run_blocks(
     graph: nnx.GraphDef[Block],
     config: TransformerConfig,
     return_blocks: bool,
+    mesh: Mesh | None,
     stack: Params,
     x: Array,
     mask: Array | None,
@@ -303,7 +307,8 @@ def _run_blocks(
     """The stacked blocks one after the other; the compiled program holds one block whatever the depth."""
 
     def run(x: Array, layer: tuple[Params, Array, Array | None, Gates | None]) -> tuple[Array, Array | None]:
-        params, number, layer_keys, layer_gates = layer
+        shard, number, layer_keys, layer_gates = layer
+        params = shards.whole(mesh, shard, stacked=config.num_layers)
         y = nnx.merge(graph, params)(x, mask, number, layer_keys, layer_gates)
         return y, y if return_blocks else None
 

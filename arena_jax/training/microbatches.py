@@ -61,7 +61,7 @@ def _divide(step: Step, state: TrainState, batch_size: int, steps_taken: int, se
             f"step {number:,} ran out of memory when its state had been given away already; start a new run with "
             f"--accumulation {2 * max(step.accumulation.values())}"
         )
-    before, devices = dict(step.accumulation), step.mesh.shape["data"]
+    before, devices = dict(step.accumulation), step.mesh.size
     step.accumulation = doubled(before, batch_size // devices)
     if step.accumulation == before:
         raise ArenaError(

@@ -16,8 +16,9 @@ from arena_jax.config import ModelConfig, RunConfig
 from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.models import TransformerConfig
 from arena_jax.models.config import REMATS
+from arena_jax.models.shards import SHARD
 from arena_jax.runtime.batch_search import largest_batch
-from arena_jax.runtime.memory import tree_bytes
+from arena_jax.runtime.memory import device_bytes
 from arena_jax.runtime.program import Program
 from arena_jax.runtime.target import Target
 from arena_jax.training.build import computation_options, model_task, problem_type, size_options
@@ -159,7 +160,7 @@ def with_cheapest_remat(
     if config.training.remat != "auto":
         return config
     networks = abstract_models(config)
-    size = max(1, config.training.batch_size // config.training.accumulation // target.mesh.shape["data"])
+    size = max(1, config.training.batch_size // config.training.accumulation // target.mesh.size)
 
     def compile_by(policy: str) -> Program:
         step, arguments_at = step_and_arguments(with_remat(networks, policy), config, target)
@@ -258,8 +259,8 @@ def largest_need(
     return Need(
         models=names,
         batch_size=choice.batch_size,
-        parameters=tree_bytes(state.params),
-        optimizer=tree_bytes(state.opt_state),
+        parameters=device_bytes(state.params),
+        optimizer=device_bytes(state.opt_state),
         temporaries=program.temporaries,
         total=program.with_code,
         bound=choice.reason.split("; ")[1],
@@ -287,7 +288,8 @@ def step_and_arguments(
         }
         return state, batches, step.keys, extra
 
-    return jax.jit(step.whole, donate_argnums=(0,)), arguments_at
+    out = step.out_shardings(state) if SHARD in target.mesh.shape else None
+    return jax.jit(step.whole, donate_argnums=(0,), out_shardings=out), arguments_at
 
 
 def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig, target: Target) -> Step:
@@ -311,7 +313,7 @@ def abstract_batch(
         target: whose mesh the rows are dealt over.
         packed: whether texts share rows.
     """
-    rows = size * target.mesh.shape["data"]
+    rows = size * target.mesh.size
 
     def column(*inner: int, dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
         return target.rows(1, rows, *inner, dtype=dtype, axis=1)

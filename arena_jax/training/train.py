@@ -13,7 +13,7 @@ from arena_jax import data
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
-from arena_jax.runtime.devices import make_mesh, replicate
+from arena_jax.runtime.devices import distribute, make_mesh, shard_facts
 from arena_jax.runtime.peak import peak_flops
 from arena_jax.runtime.precision import computation_dtype
 from arena_jax.runtime.program import Program
@@ -48,7 +48,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     """
     if config.arena:
         raise ArenaError("this configuration is a competition: give it to arena_jax.arena.competition.train")
-    mesh = make_mesh(config.training.devices)
+    mesh = make_mesh(config.training.devices, shard=config.training.shard == "parameters")
     with Session(config, output, resume=resume) as session:
         config, training = session.config, session.config.training
 
@@ -74,7 +74,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             )
 
         step = step_of(parts.models)
-        rates = replicate(schedules(config, total_steps=total_steps), mesh)
+        rates = distribute(schedules(config, total_steps=total_steps), mesh)
 
         # ---- where to begin ----
         state, position = session.begin(step.init(), step.names)
@@ -88,6 +88,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             return {"active": session.divergence.active, "learning_rates": rates, **model_weights.arguments()}
 
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
+        derived += shard_facts((state.params, state.opt_state), mesh)
         remat, rejected = position.get("remat", training.remat), []
         if remat == "auto":
             longest = {n: padding.lengths[-1] if padding else rows.lengths[-1] for n, rows in parts.train.items()}
@@ -198,7 +199,7 @@ def _derived(
 ) -> list[tuple[str, str, str]]:
     """Every value that was not simply given, with its reason."""
     training = config.training
-    devices, kind = mesh.shape["data"], mesh.devices.flat[0].device_kind
+    devices, kind = mesh.size, mesh.devices.flat[0].device_kind
     rows = max(len(train) for train in parts.train.values())
     per_device = training.batch_size // devices // training.accumulation
     warmup = warmup_steps(config.optimizer, total_steps)
