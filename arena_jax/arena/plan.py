@@ -14,7 +14,7 @@ from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.runtime.batch_search import NothingFitsError
 from arena_jax.runtime.executables import Executables
-from arena_jax.runtime.memory import format_bytes, tree_bytes
+from arena_jax.runtime.memory import device_bytes, format_bytes
 from arena_jax.runtime.target import Target
 from arena_jax.training.plan import abstract_batch, abstract_models, abstract_step
 
@@ -113,7 +113,7 @@ def plan_shares(
     networks = abstract_models(config)
     step = abstract_step(networks, config, target)
     state = step.abstract_state()
-    resident = tree_bytes(state) + tree_bytes(state.params)  # with a gradient of each
+    resident = device_bytes(state, state.params)  # with a gradient of each
     if resident >= target.budget:
         raise ArenaError(
             f"a budget of {format_bytes(target.budget)} does not hold parameters, gradients and optimizer states of"
@@ -122,11 +122,13 @@ def plan_shares(
     examples = {
         name: {
             key: np.zeros((1, *column.shape[2:]), column.dtype)
-            for key, column in abstract_batch(model, 1, length, target).items()
+            for key, column in abstract_batch(
+                model, 1, length, target, packed=config.data.documents == "packed"
+            ).items()
         }
         for name, model in networks.items()
     }
-    devices = target.mesh.shape["data"]
+    devices = target.mesh.size
     with Executables(
         {name: functools.partial(step.measured_gradients, name) for name in step.names},
         step.keys,

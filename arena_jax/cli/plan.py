@@ -52,7 +52,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--task", choices=TASKS, default="language-model", help="of --models [language-model]")
     parser.add_argument("--length", type=int, metavar="N", help="tokens per row [the run's; 128]")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="precision of the computation [the run's]")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "auto"), help="precision of the computation [the run's]"
+    )
     parser.add_argument(
         "--remat", choices=("none", "dots", "block", "auto"), help="what blocks keep for the backward pass [the run's]"
     )
@@ -61,6 +63,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--device", default="a100-40gb", metavar="GPU", help="kind of GPU, or a file of its facts [a100-40gb]"
     )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="how many; a batch is dealt out over them [1]")
+    parser.add_argument(
+        "--shard", choices=("none", "parameters"), help="deal parameters out over each machine's GPUs [the run's]"
+    )
     parser.add_argument("--hosts", type=int, default=1, metavar="N", help="over how many machines [1]")
     parser.add_argument(
         "--memory-budget",
@@ -119,7 +124,9 @@ def run(arguments: argparse.Namespace) -> int:
     def progress(line: str) -> None:
         print(f"… {line}", file=sys.stderr, flush=True)
 
-    config = plan.with_cheapest_remat(config, where, progress=progress)
+    if config.training.shard == "parameters":
+        where = where.sharded()
+    config = plan.with_cheapest_remat(plan.for_target(config, where), where, progress=progress)
     # Models that compete take turns: no step holds them all.
     groups = [group for group in plan.groups(config) if config.arena is None or len(group) == 1]
     needs = list(plan.plan(config, where, groups, progress=progress))
@@ -186,7 +193,7 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
         config = base(arguments.preset, arguments.config)
     else:
         raise ArenaError("nothing to plan: give a preset, --config FILE or --models gpt2,bert-large")
-    fields = ("dtype", "attention", "remat")
+    fields = ("dtype", "attention", "remat", "shard")
     changes: dict[str, Any] = {name: getattr(arguments, name) for name in fields if getattr(arguments, name)}
     models = config.models
     if arguments.attention == "cudnn":
@@ -220,7 +227,7 @@ def _write(
     if path.suffix == ".html":
         text = document.page(blocks[0].text if isinstance(blocks[0], document.Heading) else "plan", blocks)
     else:
-        gpus = where.mesh.shape["data"]
+        gpus = where.mesh.size
         content = plan_file.content(config, where.gpu._asdict(), gpus, where.budget, needs, variants, shares)
         text = json.dumps(content, indent=1) + "\n"
     try:

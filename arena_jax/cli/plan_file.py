@@ -15,7 +15,7 @@ from arena_jax.config.units import parse_memory
 
 FORMAT = 1
 # What a plan answers beside batch sizes, and the options that say the same.
-_TRAINING = {"dtype": "--dtype", "attention": "--attention", "remat": "--remat"}
+_TRAINING = {"dtype": "--dtype", "attention": "--attention", "remat": "--remat", "shard": "--shard"}
 # What a plan's bytes hang on and does not answer: a run must have the same.
 _MODEL = (
     "preset", "checkpoint", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions", "dropout"
@@ -162,6 +162,7 @@ def _check_same(plan: PlanFile, run: RunConfig) -> None:
         ("task", plan.config.task, run.task),
         ("models", sorted(m.name for m in plan.config.models), sorted(m.name for m in run.models)),
         ("a competition", plan.config.arena is not None, run.arena is not None),
+        ("data.documents", plan.config.data.documents, run.data.documents),
         ("data.max_length", plan.config.data.max_length, run.data.max_length),
     ]
     was, now = plan.config.optimizer.resolved(), run.optimizer.resolved()

@@ -110,7 +110,7 @@ def execute(run: config.RunConfig, folder: Path | None, *, resume: bool) -> int:
     except Stopped as stopped:
         if processes.first():
             print(stopped)
-        return INTERRUPTED
+        return INTERRUPTED if stopped.limit is None else 0
     if run.training.figures and processes.first():
         from arena_jax import reports
 

@@ -33,13 +33,13 @@ def compose(
     Returns:
         Its blocks.
     """
-    count, training = target.mesh.shape["data"], config.training
+    count, training = target.mesh.size, config.training
     title = f"{count} × {target.gpu.title}, {format_bytes(target.budget)} of {format_bytes(target.gpu.memory)} each"
     blocks: list[Block] = [
         Heading(title, 1),
         Paragraph(
             f"{config.preset}: length {config.data.max_length}, {training.dtype}, attention {training.attention},"
-            f" remat {training.remat}; bytes are per GPU, read off the compiled step."
+            f" remat {training.remat}, shard {training.shard}; bytes are per GPU, read off the compiled step."
         ),
         _needs(needs),
         Items([f"{' + '.join(need.models)}: {need.bound}" for need in needs]),
@@ -165,7 +165,7 @@ def _variants(variants: Sequence[Variant]) -> list[Block]:
 
 def _trains(command: str, config: RunConfig, target: Target, need: Need, attention: str, remat: str) -> str:
     """The command line with the batch of a need, and how it is computed."""
-    gpus = target.mesh.shape["data"]
+    gpus = target.mesh.size
     sizes = {name: size * gpus * config.accumulation(name) for name, size in need.batch_sizes.items()}
     words = [command]
     if len(set(sizes.values())) == 1:
@@ -173,5 +173,6 @@ def _trains(command: str, config: RunConfig, target: Target, need: Need, attenti
     else:
         words += [f"--model {name}.batch_size={size}" for name, size in sizes.items()]
     words += [f"--attention {attention}", f"--remat {remat}"]
+    words += [f"--shard {config.training.shard}"] if config.training.shard != "none" else []
     words += [f"--model {name}.attention_dropout=0" for name in need.models if attention == "cudnn"]
     return " ".join(words)

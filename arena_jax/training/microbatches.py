@@ -61,7 +61,7 @@ def _divide(step: Step, state: TrainState, batch_sizes: Mapping[str, int], steps
             f"step {number:,} ran out of memory when its state had been given away already; start a new run with "
             f"--accumulation {2 * max(step.accumulation.values())}"
         )
-    before, devices = dict(step.accumulation), step.mesh.shape["data"]
+    before, devices = dict(step.accumulation), step.mesh.size
     step.accumulation = doubled(before, {name: rows // devices for name, rows in batch_sizes.items()})
     if step.accumulation == before:
         raise ArenaError(

@@ -17,8 +17,9 @@ from arena_jax.config import ModelConfig, RunConfig
 from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.models import TransformerConfig
 from arena_jax.models.config import REMATS
+from arena_jax.models.shards import SHARD
 from arena_jax.runtime.batch_search import largest_batch
-from arena_jax.runtime.memory import tree_bytes
+from arena_jax.runtime.memory import device_bytes
 from arena_jax.runtime.program import Program
 from arena_jax.runtime.target import Target
 from arena_jax.training.build import computation_options, model_task, problem_type, size_options
@@ -122,6 +123,14 @@ def abstract_models(config: RunConfig) -> dict[str, models.Transformer]:
     return {model.name: models.abstract(_shape(model, config), _task(model, config)) for model in config.models}
 
 
+def for_target(config: RunConfig, target: Target) -> RunConfig:
+    """A run in the precision that ``--dtype auto`` chooses on a target."""
+    if config.training.dtype != "auto":
+        return config
+    dtype = "bfloat16" if "bfloat16" in target.gpu.half else "float32"
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, dtype=dtype))
+
+
 def plan(
     config: RunConfig,
     target: Target,
@@ -145,6 +154,7 @@ def plan(
     Raises:
         ArenaError: even one example does not fit.
     """
+    config = for_target(config, target)
     networks = abstract_models(config)
     start = None
     for group in groups(config) if names is None else names:
@@ -179,10 +189,11 @@ def with_cheapest_remat(
     Raises:
         ArenaError: no policy fits.
     """
+    config = for_target(config, target)
     if config.training.remat != "auto":
         return config
     networks = abstract_models(config)
-    devices = target.mesh.shape["data"]
+    devices = target.mesh.size
     sizes = {n: max(1, config.batch_size(n) // config.accumulation(n) // devices) for n in networks}
 
     def compile_by(policy: str) -> Program:
@@ -216,6 +227,7 @@ def variants(
     Returns:
         Variants, those that cannot be last.
     """
+    config = for_target(config, target)
     networks = {name: model for name, model in abstract_models(config).items() if name in names}
     named, tried = tuple(sorted(networks)), []
     for attention, remat in itertools.product(attentions, REMATS):
@@ -289,8 +301,8 @@ def largest_need(
     moved = program.arguments + program.outputs
     return Need(
         batch_sizes=sizes,
-        parameters=tree_bytes(state.params),
-        optimizer=tree_bytes(state.opt_state),
+        parameters=device_bytes(state.params),
+        optimizer=device_bytes(state.opt_state),
         temporaries=program.temporaries,
         total=program.with_code,
         bound=choice.reason.split("; ")[1],
@@ -311,13 +323,17 @@ def step_and_arguments(
     state = step.abstract_state()
     active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}
     extra = {"active": active, "learning_rates": schedules(config, _STEPS)}
+    packed = config.data.documents == "packed"
 
     def arguments_of(sizes: Mapping[str, int]) -> tuple[Any, ...]:
-        length = config.data.max_length
-        batches = {name: abstract_batch(networks[name], sizes[name], length, target) for name in step.names}
+        batches = {
+            name: abstract_batch(networks[name], sizes[name], config.data.max_length, target, packed=packed)
+            for name in step.names
+        }
         return state, batches, step.keys, extra
 
-    return jax.jit(step.whole, donate_argnums=(0,)), arguments_of
+    out = step.out_shardings(state) if SHARD in target.mesh.shape else None
+    return jax.jit(step.whole, donate_argnums=(0,), out_shardings=out), arguments_of
 
 
 def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig, target: Target) -> Step:
@@ -330,7 +346,7 @@ def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig,
 
 
 def abstract_batch(
-    model: models.Transformer, size: int, length: int, target: Target
+    model: models.Transformer, size: int, length: int, target: Target, *, packed: bool = False
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """What the step reads of a run's batch: one microbatch of ``size`` rows per GPU, padded to one length.
 
@@ -339,15 +355,18 @@ def abstract_batch(
         size: examples per GPU.
         length: tokens per row.
         target: whose mesh the rows are dealt over.
+        packed: whether texts share rows.
     """
-    rows = size * target.mesh.shape["data"]
+    rows = size * target.mesh.size
 
     def column(*inner: int, dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
         return target.rows(1, rows, *inner, dtype=dtype, axis=1)
 
     batch = {"input_ids": column(length), "attention_mask": column(length), "valid": column(dtype=np.bool_)}
-    if model.config.family == "bert":
+    if model.config.family == "bert" and model.config.type_vocab_size:
         batch["token_type_ids"] = column(length)
+    if packed and model.task in ("causal-lm", "masked-lm"):
+        batch["segment_ids"] = column(length)
     match model.task:
         case "causal-lm":
             batch["bytes"] = column(dtype=np.float32)

@@ -13,7 +13,9 @@ from arena_jax import data
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
-from arena_jax.runtime.devices import make_mesh, replicate
+from arena_jax.runtime.devices import distribute, make_mesh, shard_facts
+from arena_jax.runtime.peak import peak_flops
+from arena_jax.runtime.precision import computation_dtype
 from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
 from arena_jax.training.build_optimizer import schedules, warmup_steps
@@ -25,6 +27,7 @@ from arena_jax.training.model_weights import ModelWeights
 from arena_jax.training.remat import cheapest_step, with_remat
 from arena_jax.training.step import Step
 from arena_jax.training.warm_start import begin_warm
+from arena_jax.training.work import Work
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -45,7 +48,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     """
     if config.arena:
         raise ArenaError("this configuration is a competition: give it to arena_jax.arena.competition.train")
-    mesh = make_mesh(config.training.devices)
+    mesh = make_mesh(config.training.devices, shard=config.training.shard == "parameters")
     with Session(config, output, resume=resume) as session:
         config, training = session.config, session.config.training
 
@@ -73,7 +76,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             )
 
         step = step_of(parts.models)
-        rates = replicate(schedules(config, total_steps=total_steps), mesh)
+        rates = distribute(schedules(config, total_steps=total_steps), mesh)
 
         # ---- where to begin ----
         state, position = session.begin(step.init(), step.names)
@@ -87,6 +90,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             return {"active": session.divergence.active, "learning_rates": rates, **model_weights.arguments()}
 
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
+        derived += shard_facts((state.params, state.opt_state), mesh)
         remat, rejected = position.get("remat", training.remat), []
         if remat == "auto":
             longest = {n: padding.lengths[-1] if padding else rows.lengths[-1] for n, rows in parts.train.items()}
@@ -150,6 +154,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
 
         # ---- the loop ----
         step_count = session.first_step
+        work = Work(parts.models, peak_flops(mesh, computation_dtype(training.dtype)))
         window.resume()
         while step_count < total_steps and not session.stop_requested(step_count):
             session.divergence.count(window.skipped())
@@ -163,10 +168,13 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 step, state, batches, extra, batch_sizes=batch_sizes, steps_taken=step_count, session=session
             )
             window.add(metrics, rows=batch_sizes, compiled=record_programs())
+            work.add(batches)
             step_count += 1
             session.advance(step_count)
             if step_count % training.log_every == 0 or step_count == total_steps:
-                session.record("train", step_count, epoch=step_count / steps_per_epoch, **window.summary())
+                summary = window.summary()
+                details = {**summary, **work.summary(summary["seconds"])}
+                session.record("train", step_count, epoch=step_count / steps_per_epoch, **details)
             if step_count % evaluate_every == 0 or step_count == total_steps:
                 window.pause()
                 losses = evaluate()
@@ -191,7 +199,7 @@ def _derived(
 ) -> list[tuple[str, str, str]]:
     """Every value that was not simply given, with its reason."""
     training = config.training
-    devices, kind = mesh.shape["data"], mesh.devices.flat[0].device_kind
+    devices, kind = mesh.size, mesh.devices.flat[0].device_kind
     rows = {name: len(train) for name, train in parts.train.items()}
     batch_sizes = {name: config.batch_size(name) for name in rows}
     slowest = max(rows, key=lambda name: rows[name] / batch_sizes[name])
@@ -216,7 +224,12 @@ def _derived(
             f"{config.optimizer.learning_rate:g}",
             f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.resolved().decay}",
         ),
-        ("precision", training.dtype, "computation; parameters and optimizer state are float32"),
+        (
+            "precision",
+            computation_dtype(training.dtype),
+            f"computation{', as the device has it' if training.dtype == 'auto' else ''}; parameters and optimizer state"
+            " are float32",
+        ),
     ]
 
 

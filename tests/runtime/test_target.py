@@ -148,6 +148,7 @@ def test_a_plan_is_of_the_step_that_trains():
 ROWS = {
     "causal-lm": ("gpt2", {"text": ["a b", "c d e"]}, {}),
     "masked-lm": ("bert", {"text": ["a b", "c d e"]}, {}),
+    "packed": ("bert", {"text": ["a b", "c d e"]}, {}),
     "one class": ("roberta", {"text": ["a b", "c"], "label": [1, 0]}, {}),
     "regression": ("bert", {"text": ["a b", "c"], "label": [0.5, 1.5]}, {"problem_type": "regression"}),
     "several": (
@@ -169,17 +170,18 @@ def test_a_plan_feeds_what_the_data_do(kind):
     family, columns, options = ROWS[kind]
     dataset = data.load(columns, split="all", **options)
     tokenizer = data.train_tokenizer(dataset, family, vocab_size=300)
-    rows = data.encode(dataset, tokenizer, max_length=32, lengths=[32])
+    how = {"documents": "packed"} if kind == "packed" else {}
+    rows = data.encode(dataset, tokenizer, max_length=32, lengths=[32], **how)
     config = RunConfig(
         preset="plan",
         task=dataset.task,
         models=(ModelConfig("m", preset=f"{family}-tiny", **SIZES),),
-        data=DataConfig(name="unread", max_length=32, **options),
+        data=DataConfig(name="unread", max_length=32, **options, **how),
         optimizer=OptimizerConfig(),
         training=TrainingConfig(steps=1),
     )
     (model,) = plan.abstract_models(config).values()
-    planned = plan.abstract_batch(model, 2, 32, cpus())
+    planned = plan.abstract_batch(model, 2, 32, cpus(), packed=kind == "packed")
     fed = rows.batch(np.zeros(2, int), 32)
     no_step_reads = {"example_index", "feature_index"}
     assert {name: (array.shape, array.dtype) for name, array in fed.items() if name not in no_step_reads} == {

@@ -77,7 +77,18 @@ def stop_at(monkeypatch, number):
 
 def without_times(run: Path):
     """The records less what a clock says."""
-    clocks = {"time", "seconds", "compiling", "cached", "examples_per_second", "run", "path"}
+    clocks = {
+        "time",
+        "seconds",
+        "compiling",
+        "cached",
+        "examples_per_second",
+        "tokens_per_second",
+        "mfu",
+        "peak",
+        "run",
+        "path",
+    }
 
     def strip(value):
         if isinstance(value, dict):
