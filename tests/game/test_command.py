@@ -133,7 +133,7 @@ def test_help_says_where_heads_are_added(capsys):
         ("prune FOLDER --output FOLDER/../tiny", "is what is read; give another folder"),
         ("prune FOLDER --output RUN", "holds a run; give another folder"),
         ("prune FOLDER --output x --threshold nan", "threshold is nan"),
-        ("prune FOLDER --output x --measure entropy", "choose from 'banzhaf'"),
+        ("prune FOLDER --output x --measure entropy", "--measure: invalid choice: 'entropy' (choose from "),
         ("prune FOLDER --output x --sequences -3", "--sequences is -3"),
         ("grow FOLDER --output x --widen 4 --sequences 0", "--sequences is 0"),
         ("grow FOLDER --output x --widen 4 --seed -1", "the seed is -1"),
