@@ -34,7 +34,7 @@ from arena_jax.runtime.memory import format_bytes, parse_bytes
 from benchmarks import measure
 from benchmarks.chaos import differences
 
-BATCH, LENGTH, ROUNDS = 16, 128, 5
+BATCH, LENGTH, ROUNDS = 16, 128, 4
 LIMIT_BYTES, LIMIT_TIME = 300 * 10**6, 1.03
 
 
@@ -191,7 +191,7 @@ def measured(folder: Path) -> int:
     peaks: dict[str, list[int]] = {name: [] for name in sizes}
     for turn in range(ROUNDS):
         for name in sizes:
-            peaks[name].append(finished(start(folder, name, f"{name}-{turn}", 400))["self"])
+            peaks[name].append(finished(start(folder, name, f"{name}-{turn}", 300))["self"])
             seconds[name].append(step_seconds(folder / f"{name}-{turn}"))
             shutil.rmtree(folder / f"{name}-{turn}")
     more = statistics.median(peaks["large"]) - statistics.median(peaks["small"])
