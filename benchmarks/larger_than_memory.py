@@ -192,7 +192,7 @@ def tokenising(folder: Path) -> tuple[float, float, int]:
     count = sum(map(len, encoded["input_ids"])) + len(encoded)  # with a separator after each document, as in ours
     if count != rows.counts["stream_tokens"] - 1:
         raise RuntimeError(f"{count} tokens, not {rows.counts['stream_tokens'] - 1}")
-    shutil.rmtree(folder / "again")
+    shutil.rmtree(folder / "again", ignore_errors=True)
     return ours, count / seconds, watch.peak
 
 
