@@ -11,24 +11,57 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from arena_jax.config import ModelConfig, OptimizerConfig, RunConfig
+from arena_jax.config.change import SECTIONS, replace_fields, replace_length
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.config.fields import hints, optional, plain
+from arena_jax.config.fields import hints, optional
 from arena_jax.config.forms import FORMS
-from arena_jax.config.model import MODEL_PRESETS, SIZES
+from arena_jax.config.model import MODEL_PRESETS
 from arena_jax.config.sections import ARGUMENTS, OPTIMIZERS
 
-SECTIONS: dict[str, type] = {
-    "data": DataConfig,
-    "optimizer": OptimizerConfig,
-    "training": TrainingConfig,
-    "arena": ArenaConfig,
-}
 _TITLES = {
     "data": "what is learnt from",
     "optimizer": "how the models are updated, alone and together",
     "training": "how long, in what pieces, and what is written",
     "arena": "models compete for memory; any of these makes a run a competition",
+}
+
+
+# Names that transformers' TrainingArguments and example scripts have for the same thing.
+ALIASES = {
+    "--epochs": ("--num-train-epochs",),
+    "--steps": ("--max-steps",),
+    "--log-every": ("--logging-steps",),
+    "--evaluate-every": ("--eval-steps",),
+    "--checkpoint-every": ("--save-steps",),
+    "--keep-checkpoints": ("--save-total-limit",),
+    "--max-gradient-norm": ("--max-grad-norm",),
+    "--b1": ("--adam-beta1",),
+    "--b2": ("--adam-beta2",),
+    "--epsilon": ("--adam-epsilon",),
+    "--output": ("--output-dir",),
+    "--max-length": ("--max-seq-length",),
+    "--data": ("--dataset-name",),
+    "--train-limit": ("--max-train-samples",),
+    "--validation-limit": ("--max-eval-samples",),
+}
+_WHOLE = (
+    "here --batch-size is over all devices, and --accumulation divides it: give per device × devices × accumulation"
+)
+# Those that mean something else here: what to give instead.
+OTHERWISE = {
+    "--per-device-train-batch-size": _WHOLE,
+    "--per-device-batch-size": _WHOLE,
+    "--per-device-eval-batch-size": "here --evaluation-batch-size is over all devices: give per device × devices",
+    "--gradient-accumulation-steps": "here --accumulation divides --batch-size, and does not multiply it: give both",
+    "--gradient-checkpointing": "here --remat block does that",
+    "--bf16": "here --dtype bfloat16 does that",
+    "--fp16": "float16 is not offered: --dtype bfloat16 needs no scaling of the loss",
+    "--lr-scheduler-type": "here --decay says how the learning rate falls",
+    "--warmup-ratio": "here --warmup-steps counts steps",
+    "--report-to": "TensorBoard events are written unless --no-tensorboard is given",
+    "--model-name-or-path": "here --models NAME=SOURCE,… names all models of a run",
+    "--resume-from-checkpoint": "here `arena-jax resume RUN` goes on",
 }
 
 
@@ -98,7 +131,7 @@ def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], run
         return
     choices = field.metadata["choices"]
     metavar = "{" + ",".join(choices) + "}" if choices else _METAVARS.get(hint, "N,…")
-    group.add_argument(flag, dest=dest, default=None, metavar=metavar, help=help)
+    group.add_argument(flag, *ALIASES.get(flag, ()), dest=dest, default=None, metavar=metavar, help=help)
 
 
 _METAVARS = {
@@ -235,16 +268,7 @@ def apply(run: RunConfig, words: Mapping[str, Any]) -> RunConfig:
             hint = hints(SECTIONS[section])[field.name]
             value = text if isinstance(text, bool) else parse(text, hint, flag)
             changes.setdefault(section, {})[field.name] = value
-    training = changes.get("training", {})
-    # One length of training replaces the other; both together are refused.
-    for length, other in (("steps", "epochs"), ("epochs", "steps")):
-        if training.get(length) is not None and other not in training:
-            training[other] = None
-            break
-    if training.get("steps") is not None and "spend" not in changes.get("arena", {}) and run.arena:
-        changes.setdefault("arena", {})["spend"] = None
-    if changes.get("arena", {}).get("spend") is not None and training.get("steps") is None:
-        changes["training"] = {"epochs": None, **training, "steps": None}
+    changes = replace_length(changes, competes=run.arena is not None)
     sections = {
         section: dataclasses.replace(getattr(run, section) or SECTIONS[section](), **values)
         for section, values in changes.items()
@@ -293,12 +317,4 @@ def _change(models: Sequence[ModelConfig], changes: Sequence[str]) -> tuple[Mode
         if field not in kinds:
             raise ArenaError(f"--model {where}: a model has no field '{field}'; {nearest(field, kinds)}")
         values[name][field] = parse(value, kinds[field], f"--model {where}")
-    result = []
-    for model in models:
-        new = values[model.name]
-        if new.get("checkpoint"):
-            new = {"preset": None, **dict.fromkeys(SIZES), **new}
-        elif new.get("preset"):
-            new = {"checkpoint": None, **new}
-        result.append(ModelConfig(**{**plain(model), **new}))
-    return tuple(result)
+    return tuple(replace_fields(model, values[model.name]) for model in models)
