@@ -224,7 +224,8 @@ def measured(folder: Path) -> int:
             seconds[name].append(step_seconds(folder / f"{name}-{turn}"))
             shutil.rmtree(folder / f"{name}-{turn}")
     more = statistics.median(peaks["large"]) - statistics.median(peaks["small"])
-    first = prepared["first"]["large"]["self"] - prepared["first"]["small"]["self"]
+    # The first run of the small one also compiles, which takes more memory; all others find their programs.
+    first = prepared["first"]["large"]["self"] - statistics.median(peaks["small"])
     time_ratio, lower, upper = measure.ratio(seconds["large"], seconds["small"])
     different = resumed(folder)
     rows = [
@@ -235,7 +236,10 @@ def measured(folder: Path) -> int:
     print(measure.machine())
     print(measure.table(["", *(f"{name}, {format_bytes(size)}" for name, size in sizes.items())], rows))
     worst = max(more, first)
-    print(f"peak memory, large − small: {more / 1e6:.0f} MB, first runs {first / 1e6:.0f} MB:", end=" ")
+    print(
+        f"peak memory, large − small: {more / 1e6:.0f} MB, the first run of the large one {first / 1e6:.0f} MB:",
+        end=" ",
+    )
     print(measure.verdict(worst / 1e6, LIMIT_BYTES / 1e6, at_least=False))
     print(f"time of a step, large / small: {time_ratio:.3f} ({lower:.3f}–{upper:.3f}):", end=" ")
     print(measure.verdict(time_ratio, LIMIT_TIME, at_least=False))
