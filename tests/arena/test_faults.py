@@ -23,7 +23,7 @@ def trouble(run, what):
 def test_a_model_that_runs_out_of_memory_steps_down_and_loses_no_row(tmp_path):
     config, batches = tiny(), []
 
-    def run_out_above_2(name, run, params, batch, step):
+    def run_out_above_2(name, run, params, batch, key, step):
         if name == "bert" and batch["input_ids"].shape[1] > 2:
             raise jax.errors.JaxRuntimeError(FULL)
         if name == "bert":
