@@ -28,7 +28,7 @@ def test_a_model_that_runs_out_of_memory_steps_down_and_loses_no_row(tmp_path):
             raise jax.errors.JaxRuntimeError(FULL)
         if name == "bert":
             batches.append(np.asarray(batch["input_ids"])[0])
-        return run(params, batch, step)
+        return run(params, batch, key, step)
 
     run = train(config, tmp_path / "run", policy=to_first, compile_program=wrapped(config, run_out_above_2))
     events = trouble(run, "out of memory")
