@@ -9,6 +9,7 @@ from pathlib import Path
 from parity.case import Case, given_case
 from parity.checks import (
     arena,
+    attention,
     backward,
     forward,
     gates,
@@ -36,6 +37,7 @@ def all_checks() -> list[Check]:
         *gates.checks(),
         *backward.checks(),
         *vocabulary.checks(),
+        *attention.checks(),
         *optimizer.checks(),
         *run_optimizer.checks(),
         *trajectory.checks(),

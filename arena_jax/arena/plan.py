@@ -110,7 +110,7 @@ def plan_shares(
     """
     arena, length = config.arena, config.data.max_length
     assert arena is not None
-    networks = abstract_models(config)
+    networks = abstract_models(config, target)
     step = abstract_step(networks, config, target)
     state = step.abstract_state()
     resident = device_bytes(state, state.params)  # with a gradient of each

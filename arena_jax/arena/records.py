@@ -15,6 +15,7 @@ from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import shard_facts
 from arena_jax.runtime.memory import device_limit, format_bytes, tree_bytes
 from arena_jax.runtime.program import Program
+from arena_jax.training.attention_choice import attention_facts
 
 
 def record_programs(session: Session, rounds: int, programs: Sequence[Program], *, again: bool = False) -> None:
@@ -104,6 +105,7 @@ def derived_values(setup: Setup, state: State) -> list[tuple[str, str, str]]:
             "given" if setup.rounds else "to be spent on all models together; learning rates fall with it",
         ),
         ("scores", f"every {setup.config.training.evaluate_every} rounds", "given"),
+        *attention_facts(setup.config, setup.parts.models),
         *shard_facts((state.train.params, state.train.opt_state), setup.mesh),
     ]
 

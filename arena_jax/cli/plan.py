@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from arena_jax.arena.plan import ShareNeed
     from arena_jax.reports.document import Block
     from arena_jax.runtime.target import Target
-    from arena_jax.training.plan import Need, Variant
+    from arena_jax.training.plan import Need
+    from arena_jax.training.plan_variants import Variant
 
 TASKS = ("language-model", "sequence-classification", "token-classification", "question-answering")
 
@@ -58,7 +59,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--remat", choices=("none", "dots", "block", "auto"), help="what blocks keep for the backward pass [the run's]"
     )
-    parser.add_argument("--attention", choices=("xla", "cudnn"), help="who computes attention [the run's]")
+    parser.add_argument(
+        "--attention", choices=("auto", "xla", "chunked", "cudnn"), help="how attention is computed [the run's]"
+    )
     parser.add_argument(
         "--device", default="a100-40gb", metavar="GPU", help="kind of GPU, or a file of its facts [a100-40gb]"
     )
@@ -75,7 +78,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--variants",
         action="store_true",
-        help="also try all of --remat and cuDNN's attention, for each model alone and for all together",
+        help="also try all of --remat, --attention and, on several GPUs, --shard, for each model alone and for all"
+        " together",
     )
     parser.add_argument(
         "--shares",
@@ -116,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     from arena_jax.arena.plan import plan_shares
     from arena_jax.reports import document, plan_page
     from arena_jax.runtime.target import target
-    from arena_jax.training import plan
+    from arena_jax.training import plan, plan_variants
 
     budget = arguments.memory_budget or (config.arena.memory_budget if config.arena else None)
     where = target(arguments.device, gpus=arguments.gpus, hosts=arguments.hosts, memory_budget=budget)
@@ -133,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     variants = [
         variant
         for names in (groups if arguments.variants else ())
-        for variant in plan.variants(config, names, where, progress=progress)
+        for variant in plan_variants.variants(config, names, where, progress=progress)
     ]
     shared = list(plan_shares(config, where, stated=shares, progress=progress)) if config.arena else []
     blocks = plan_page.compose(config, where, needs, variants, shared, _command(arguments))

@@ -326,7 +326,10 @@ class TrainingConfig:
         older={False: "dots", True: "block"},
     )
     attention: str = option(
-        "xla", "who computes it: XLA, or cuDNN (NVIDIA, bfloat16, attention_dropout 0)", choices=("xla", "cudnn")
+        "xla",
+        "how it is computed: all weights at once (xla), those of some queries at a time (chunked), by NVIDIA's library"
+        " (cudnn: bfloat16, attention_dropout 0), or by that where it can and else by XLA (auto)",
+        choices=("auto", "xla", "chunked", "cudnn"),
     )
     devices: int | None = option(None, "how many devices share each batch; all if not given", unit="devices", low=1)
     shard: str = option(

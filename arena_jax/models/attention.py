@@ -1,4 +1,4 @@
-"""Multi-head self-attention, written out for XLA or handed to ``jax.nn.dot_product_attention``."""
+"""Multi-head self-attention, written out for XLA, in chunks, or handed to ``jax.nn.dot_product_attention``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from arena_jax.config.errors import ArenaError
+from arena_jax.models.chunked_attention import chunked_attention
 from arena_jax.models.config import TransformerConfig
 from arena_jax.models.gates import gate
 from arena_jax.models.initial import Initial
@@ -21,9 +22,10 @@ from arena_jax.models.layers import Linear, dropout
 compiling_for: ContextVar[str | None] = ContextVar("compiling_for", default=None)
 
 
-def drops_weights(config: TransformerConfig, key: Array | None) -> bool:
-    """Whether attention weights are dropped, which the library functions cannot do: attention is then written out."""
-    return key is not None and config.attention_dropout > 0
+def in_library(config: TransformerConfig, key: Array | None) -> bool:
+    """Whether a library computes attention. None drops attention weights: attention is then written out."""
+    dropping = key is not None and config.attention_dropout > 0
+    return config.attention in ("dot_product", "cudnn") and not dropping
 
 
 class Attention(nnx.Module):
@@ -60,17 +62,21 @@ class Attention(nnx.Module):
         query, keys, values = (part(x).reshape(heads) for part in (self.query, self.key, self.value))
         wide = jnp.promote_types(x.dtype, jnp.float32)
         scale = self.scale(layer, wide)
-        dropping = drops_weights(config, key)
-        if dropping and config.attention == "cudnn":
+        library = in_library(config, key)
+        if config.attention == "cudnn" and not library:
             raise ArenaError(
                 f"attention='cudnn' cannot drop attention weights, and attention_dropout is {config.attention_dropout}:"
                 " set it to 0, or use attention='xla'"
             )
-        if config.attention != "xla" and not dropping:
+        if library:
             mixed = _library_attention(config, (query * scale).astype(x.dtype), keys, values, mask)
             return mixed.reshape(joined)
         # (B, heads, L, d): said outright, XLA's CPU backend saves the copies that it makes when an einsum hides it.
         query, keys, values = (part.transpose(0, 2, 1, 3) for part in (query, keys, values))
+        if config.attention == "chunked":
+            scaled = (query * scale).astype(x.dtype)
+            mixed = chunked_attention(scaled, keys, values, mask, config.attention_dropout, key)
+            return mixed.transpose(0, 2, 1, 3).reshape(joined)
         sums = wide if config.reorder_and_upcast_attn else None
         scores = jnp.einsum("bhld,bhmd->bhlm", query, keys, preferred_element_type=sums).astype(wide) * scale
         if mask is not None:

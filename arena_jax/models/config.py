@@ -16,7 +16,7 @@ ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish",
 COMPUTE_TYPES = ("bfloat16", "float16", "float32", "float64")
 # A damaged configuration must be told before it asks for memory that no machine has.
 _LARGEST = {"num_layers": 2**12, "vocab_size": 2**26, "max_positions": 2**26}
-ATTENTIONS = ("xla", "dot_product", "cudnn")
+ATTENTIONS = ("xla", "chunked", "dot_product", "cudnn")
 REMATS = ("none", "dots", "block")  # the first computes least again, the last keeps least
 
 
@@ -68,7 +68,8 @@ class TransformerConfig:
     problem_type: str | None = None  # what the labels of sequence classification are; None: decided by the labels
     dtype: str | None = None  # of the computation; None: param_dtype
     param_dtype: str = "float32"  # of the parameters
-    attention: str = "xla"  # products written out; "dot_product": jax.nn's; "cudnn": NVIDIA's fused one (not yet run)
+    # Written out; "chunked": for some queries at a time; "dot_product": jax.nn's; "cudnn": NVIDIA's, not yet run.
+    attention: str = "xla"
     right_padded: bool = False  # padding always follows the real tokens: library attention is told lengths, not a mask
     remat: str = "dots"  # what blocks keep for the backward pass: "none": all; products with kernels; "block": inputs
     carried: tuple[tuple[str, Any], ...] = ()  # Hugging Face options without effect here, written back on saving

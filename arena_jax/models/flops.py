@@ -63,7 +63,7 @@ def training_flops(config: TransformerConfig, task: str, length: int, positions:
 
     By ``remat`` "dots", products with kernels are kept for the backward pass and those of attention computed again; by
     "block" both are, but for a last product whose result the backward pass does not read: GPT-2's, as no norm follows
-    it; by "none" nothing is.
+    it; by "none" nothing is. Attention in chunks computes its scores once more.
 
     Args:
         config: of the model.
@@ -84,6 +84,8 @@ def training_flops(config: TransformerConfig, task: str, length: int, positions:
     again = 0 if config.remat == "none" else _attention(config, length)
     if config.remat == "block":
         again += _kernels(config) - (2 * config.hidden_size * config.intermediate_size) * (config.family == "gpt2")
+    if config.attention == "chunked":
+        again += _attention(config, length) // 2
     once = row_flops(config, task, length, positions)
     return float((1 + BACKWARD) * once + length * config.num_layers * again)
 

@@ -67,13 +67,15 @@ class LayerNorm(nnx.Module):
         return (centred * inverse * scale + bias).astype(x.dtype)
 
 
-def dropout(x: Array, rate: float, key: Array | None) -> Array:
+def dropout(x: Array, rate: float, key: Array | None, *, places: Array | None = None) -> Array:
     """Set a share of the numbers to zero and scale the others up, so that the mean stays.
 
     Args:
         x: any shape.
         rate: probability of a zero, in [0, 1).
         key: random key; None means evaluation: x is returned as it is.
+        places: uint32, of the shape of x: the numbers of its places, where x is a part of something larger that is to
+            lose what it would lose as a whole. None: counted from 0, the last axis first.
 
     Returns:
         Same shape and type as x.
@@ -81,16 +83,13 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
     if key is None or rate == 0.0:
         return x
     threshold = min(round(rate * 2**32), 2**32 - 1)
-    keep = random_words(key, x.shape) >= jnp.uint32(threshold)
+    words = random_words(key, x.shape) if places is None else words_at(key, places)
+    keep = words >= jnp.uint32(threshold)
     return jnp.where(keep, x * jnp.asarray(1 / (1 - threshold / 2**32), x.dtype), jnp.zeros((), x.dtype))
 
 
 def random_words(key: Array, shape: tuple[int, ...]) -> Array:
-    """32 random bits per place: the key and the place's number, mixed twice.
-
-    Threefry took a tenth of a training step and half of its compile time for bits that decide a dropout, and a quarter
-    of it for those that hide tokens; this takes neither, and a mesh of devices computes its own part. The mixing
-    constants are from the table of https://github.com/skeeto/hash-prospector.
+    """32 random bits per place of an array.
 
     Args:
         key: a typed key; draw from it once.
@@ -99,11 +98,28 @@ def random_words(key: Array, shape: tuple[int, ...]) -> Array:
     Returns:
         uint32 of that shape.
     """
-    words = jax.random.key_data(key).reshape(-1)
     number = jnp.zeros(shape, jnp.uint32)
     for axis, size in enumerate(shape):
         number = number * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-    return _mix(_mix(number ^ words[0]) + words[-1])
+    return words_at(key, number)
+
+
+def words_at(key: Array, places: Array) -> Array:
+    """32 random bits per place: the key and the place's number, mixed twice.
+
+    Threefry took a tenth of a training step and half of its compile time for bits that decide a dropout, and a quarter
+    of it for those that hide tokens; this takes neither, and a mesh of devices computes its own part. The mixing
+    constants are from the table of https://github.com/skeeto/hash-prospector.
+
+    Args:
+        key: a typed key.
+        places: uint32, any shape.
+
+    Returns:
+        uint32 of that shape.
+    """
+    words = jax.random.key_data(key).reshape(-1)
+    return _mix(_mix(places ^ words[0]) + words[-1])
 
 
 def _mix(x: Array) -> Array:

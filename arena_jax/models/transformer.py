@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.models import heads, shards
-from arena_jax.models.attention import drops_weights
+from arena_jax.models.attention import in_library
 from arena_jax.models.block import Block
 from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.gates import Gates, check_gates
@@ -218,8 +218,7 @@ class Transformer(nnx.Module):
         sites = 3 * config.num_layers
         keys = None if key is None else jax.random.split(jax.random.fold_in(key, 0), sites + 1)
         x = self.embeddings(input_ids, token_type_ids, position_ids, None if keys is None else keys[-1], segment_ids)
-        library = config.attention != "xla" and not drops_weights(config, key)
-        if library and config.right_padded and attention_mask is not None and segment_ids is None:
+        if in_library(config, key) and config.right_padded and attention_mask is not None and segment_ids is None:
             mask: Array | None = jnp.sum(jnp.not_equal(attention_mask, 0), axis=1, dtype=jnp.int32)
         else:
             mask = attention_pattern(config, input_ids.shape[1], attention_mask, segment_ids)

@@ -9,7 +9,9 @@ from arena_jax.config import RunConfig
 from arena_jax.reports.document import Block, Heading, Items, Listing, Paragraph, Table
 from arena_jax.runtime.memory import format_bytes
 from arena_jax.runtime.target import Target
-from arena_jax.training.plan import Need, Variant
+from arena_jax.training.attention_choice import attention_facts
+from arena_jax.training.plan import Need, abstract_models
+from arena_jax.training.plan_variants import Variant
 
 
 def compose(
@@ -41,6 +43,7 @@ def compose(
             f"{config.preset}: length {config.data.max_length}, {training.dtype}, attention {training.attention},"
             f" remat {training.remat}, shard {training.shard}; bytes are per GPU, read off the compiled step."
         ),
+        *_attention(config, target),
         _needs(needs),
         Items([f"{' + '.join(need.models)}: {need.bound}" for need in needs]),
         *_roofline(needs, target),
@@ -54,10 +57,13 @@ def compose(
         lines = (
             []
             if shares
-            else [_trains(command, config, target, n, training.attention, training.remat) for n in together]
+            else [
+                _trains(command, config, target, n, training.attention, training.remat, training.shard)
+                for n in together
+            ]
         )
         lines += [
-            _trains(command, config, target, variant.need, variant.attention, variant.remat)
+            _trains(command, config, target, variant.need, variant.attention, variant.remat, variant.shard)
             for variant in variants
             if variant.need and len(variant.models) == len(config.models)
         ]
@@ -70,6 +76,15 @@ def compose(
         )
     )
     return blocks
+
+
+def _attention(config: RunConfig, target: Target) -> list[Block]:
+    """How the models' attention is computed, where the run leaves it to the GPU."""
+    if config.training.attention != "auto":
+        return []
+    networks = abstract_models(config, target)
+    facts = attention_facts(config, networks, target.mesh.devices.flat[0])
+    return [Items([f"{name}: {value} ({reason})" for name, value, reason in facts])]
 
 
 def _sizes(need: Need) -> str:
@@ -145,12 +160,16 @@ def _shares(shares: Sequence[ShareNeed], target: Target) -> list[Block]:
 
 
 def _variants(variants: Sequence[Variant]) -> list[Block]:
-    header = ("models", "attention", "remat", "attention dropout", "batch per GPU", "at least, per example", "options")
+    header = (
+        *("models", "attention", "remat", "shard", "attention dropout"),
+        *("batch per GPU", "at least, per example", "options"),
+    )
     rows = [
         (
             " + ".join(variant.models),
             variant.attention,
             variant.remat,
+            variant.shard,
             f"{variant.attention_dropout:g}",
             _sizes(variant.need) if variant.need else "–",
             f"{1000 * variant.need.least_seconds / sum(variant.need.batch_sizes.values()):.3g} ms"
@@ -163,7 +182,7 @@ def _variants(variants: Sequence[Variant]) -> list[Block]:
     return [Heading("Variants, by the batch that they allow"), Table(header, rows, numbers=len(header))]
 
 
-def _trains(command: str, config: RunConfig, target: Target, need: Need, attention: str, remat: str) -> str:
+def _trains(command: str, config: RunConfig, target: Target, need: Need, attention: str, remat: str, shard: str) -> str:
     """The command line with the batch of a need, and how it is computed."""
     gpus = target.mesh.size
     sizes = {name: size * gpus * config.accumulation(name) for name, size in need.batch_sizes.items()}
@@ -173,6 +192,6 @@ def _trains(command: str, config: RunConfig, target: Target, need: Need, attenti
     else:
         words += [f"--model {name}.batch_size={size}" for name, size in sizes.items()]
     words += [f"--attention {attention}", f"--remat {remat}"]
-    words += [f"--shard {config.training.shard}"] if config.training.shard != "none" else []
+    words += [f"--shard {shard}"] if shard != "none" else []
     words += [f"--model {name}.attention_dropout=0" for name in need.models if attention == "cudnn"]
     return " ".join(words)

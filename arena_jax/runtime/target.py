@@ -46,6 +46,10 @@ class Target(NamedTuple):
         """The same GPUs, with parameters dealt out over those of each machine."""
         return self._replace(mesh=mesh_of(self.mesh.devices.reshape(-1), self.hosts))
 
+    def whole(self) -> Target:
+        """The same GPUs, with parameters whole on each."""
+        return self._replace(mesh=mesh_of(self.mesh.devices.reshape(-1)))
+
     def compile_program(self, function: Callable[..., Any], *arguments: Any) -> Program:
         """Compile for these GPUs; as `arena_jax.runtime.compile_program`, and nothing can run the result here.
 
@@ -87,7 +91,10 @@ def _bytes(amount: str | float | int, kind: Gpu) -> int:
 def _placed(array: Any, whole: NamedSharding) -> jax.ShapeDtypeStruct:
     sharding = getattr(array, "sharding", None)
     on_mesh = isinstance(sharding, NamedSharding) and sharding.mesh == whole.mesh
-    dtype = getattr(array, "dtype", None) or jnp.result_type(array)
+    # What NumPy holds in 64 bits, a program takes in 32 unless JAX was told otherwise.
+    dtype = jax.dtypes.canonicalize_dtype(
+        getattr(array, "dtype", None) or jnp.result_type(array), allow_extended_dtype=True
+    )
     return jax.ShapeDtypeStruct(np.shape(array), dtype, sharding=sharding if on_mesh else whole)
 
 

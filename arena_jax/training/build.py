@@ -19,6 +19,7 @@ from arena_jax.config.errors import ArenaError, few
 from arena_jax.config.model import SIZES
 from arena_jax.runtime import processes
 from arena_jax.runtime.precision import computation_dtype
+from arena_jax.training.attention_choice import choose_attention
 from arena_jax.training.objectives import Objective, objective_for
 
 
@@ -188,7 +189,7 @@ def make_model(
         notes: takes what a person should know of the model, a line each.
     """
     seed = config.training.seed ^ zlib.crc32(model.name.encode())
-    options = computation_options(model, config, _family(model))
+    options = computation_options(model, config, shape_before(model))
     head: dict[str, Any] = {}
     if train.label_names:
         head = {"num_labels": len(train.label_names), "label_names": train.label_names}
@@ -218,37 +219,43 @@ def size_options(model: ModelConfig, pad_token_id: int | None) -> dict[str, int]
     return options
 
 
-def computation_options(model: ModelConfig, config: RunConfig, family: str) -> dict[str, Any]:
+def computation_options(
+    model: ModelConfig, config: RunConfig, shape: models.TransformerConfig, device: Any = None
+) -> dict[str, Any]:
     """How a run computes a model, as fields of its configuration; batches are padded on the right.
+
+    Args:
+        model: of the run.
+        config: of the run.
+        shape: of the model before the run changes it.
+        device: that computes, or is compiled for; this process' first if not given.
 
     Raises:
         ArenaError: cuDNN's attention in a precision that it does not have.
     """
-    options: dict[str, Any] = {"dtype": computation_dtype(config.training.dtype)}
+    device = jax.local_devices()[0] if device is None else device
+    options: dict[str, Any] = {"dtype": computation_dtype(config.training.dtype, device)}
     if config.training.remat != "auto":  # which one that is, the step's memory decides
         options["remat"] = config.training.remat
-    if config.training.attention != "xla":
-        if options["dtype"] == "float32":
-            raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
-        options |= {"attention": config.training.attention, "right_padded": True}
+    if config.training.attention == "cudnn" and options["dtype"] == "float32":
+        raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
     if model.dropout is not None:
         options |= {"hidden_dropout": model.dropout, "attention_dropout": model.dropout}
-        if family == "gpt2":
+        if shape.family == "gpt2":
             options["embedding_dropout"] = model.dropout
     if model.attention_dropout is not None:
         options["attention_dropout"] = model.attention_dropout
-    return options
+    computed = shape.replace(**options, **size_options(model, shape.pad_token_id))
+    attention = choose_attention(computed, config, device)
+    return options | {"attention": attention, "right_padded": attention == "cudnn"}
 
 
-def _family(model: ModelConfig) -> str:
-    if model.family is not None:
-        return model.family
+def shape_before(model: ModelConfig) -> models.TransformerConfig:
+    """A model's configuration before a run changes it: of its preset, or of the checkpoint's folder."""
+    if model.preset is not None:
+        return models.preset(model.preset)
     assert model.checkpoint is not None
-    return models.read_config(model.checkpoint).family
-
-
-def _checkpoint_task(model: ModelConfig, task: str) -> str:
-    return model_task(task, _family(model))
+    return models.read_config(model.checkpoint)
 
 
 def _from_checkpoint(
@@ -262,8 +269,8 @@ def _from_checkpoint(
     """A model from its checkpoint, and what a person should know of it."""
     assert model.checkpoint is not None
     notes = []
-    task = _checkpoint_task(model, config.task)
     source = models.read_config(model.checkpoint)
+    task = model_task(config.task, source.family)
     labelled = bool(head)
     if labelled and (config.data.new_head or not models.has_head(model.checkpoint, task)):
         options = options | head

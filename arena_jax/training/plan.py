@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,15 +13,14 @@ import numpy as np
 
 from arena_jax import models
 from arena_jax.config import ModelConfig, RunConfig
-from arena_jax.config.errors import ArenaError, first_line
+from arena_jax.config.errors import ArenaError
 from arena_jax.models import TransformerConfig
-from arena_jax.models.config import REMATS
 from arena_jax.models.shards import SHARD
 from arena_jax.runtime.batch_search import largest_batch
 from arena_jax.runtime.memory import device_bytes
 from arena_jax.runtime.program import Program
 from arena_jax.runtime.target import Target
-from arena_jax.training.build import computation_options, model_task, problem_type, size_options
+from arena_jax.training.build import computation_options, model_task, problem_type, shape_before, size_options
 from arena_jax.training.build_optimizer import schedules
 from arena_jax.training.build_step import build_step
 from arena_jax.training.objectives import head_positions, objective_for
@@ -82,45 +80,19 @@ class Need(NamedTuple):
         return max(self.product_seconds, self.moving_seconds)
 
 
-class Variant(NamedTuple):
-    """One way to compute a model, or several in one step, and the batch that it allows.
-
-    Attributes:
-        models: whose.
-        attention: ``"xla"`` or ``"cudnn"``.
-        remat: what blocks keep for the backward pass: ``"none"``, ``"dots"`` or ``"block"``.
-        attention_dropout: probability.
-        need: its largest batch; None where the compiler or the GPU cannot do it.
-        reason: why not.
-    """
-
-    models: tuple[str, ...]
-    attention: str
-    remat: str
-    attention_dropout: float
-    need: Need | None
-    reason: str = ""
-
-    @property
-    def options(self) -> str:
-        """What to add to the command line."""
-        words = [f"--attention {self.attention}"] if self.attention != "xla" else []
-        words += [f"--remat {self.remat}"] if self.remat != "dots" else []
-        words += [f"--model {name}.attention_dropout=0" for name in self.models if self.attention == "cudnn"]
-        return " ".join(words)
-
-
-def abstract_models(config: RunConfig) -> dict[str, models.Transformer]:
+def abstract_models(config: RunConfig, target: Target | None = None) -> dict[str, models.Transformer]:
     """A run's models with shapes in place of weights; nothing is read and nothing drawn.
 
     Args:
         config: of the run. A tokenizer that would be trained is taken to have as many tokens as it may; a checkpoint is
             a folder, whose configuration is read, or a hub id of a public size.
+        target: whose devices choose where the run leaves it to them; the one that is here if not given.
 
     Raises:
         ArenaError: a checkpoint whose size nobody here knows.
     """
-    return {model.name: models.abstract(_shape(model, config), _task(model, config)) for model in config.models}
+    device = None if target is None else target.mesh.devices.flat[0]
+    return {model.name: models.abstract(_shape(model, config, device), _task(model, config)) for model in config.models}
 
 
 def for_target(config: RunConfig, target: Target) -> RunConfig:
@@ -155,7 +127,7 @@ def plan(
         ArenaError: even one example does not fit.
     """
     config = for_target(config, target)
-    networks = abstract_models(config)
+    networks = abstract_models(config, target)
     start = None
     for group in groups(config) if names is None else names:
         progress(f"compiling {' + '.join(group)} for {target.gpu.title}")
@@ -192,7 +164,7 @@ def with_cheapest_remat(
     config = for_target(config, target)
     if config.training.remat != "auto":
         return config
-    networks = abstract_models(config)
+    networks = abstract_models(config, target)
     devices = target.mesh.size
     sizes = {n: max(1, config.batch_size(n) // config.accumulation(n) // devices) for n in networks}
 
@@ -203,51 +175,6 @@ def with_cheapest_remat(
     choice = cheapest_remat(compile_by, target.budget, "gpu")
     progress(f"remat auto, {', '.join(sorted({str(n) for n in sizes.values()}))} examples per GPU: {choice.reason}")
     return dataclasses.replace(config, training=dataclasses.replace(config.training, remat=choice.policy))
-
-
-def variants(
-    config: RunConfig,
-    names: Sequence[str],
-    target: Target,
-    *,
-    attentions: Sequence[str] = ("xla", "cudnn"),
-    limit: int = 4096,
-    progress: Callable[[str], None] = lambda line: None,
-) -> list[Variant]:
-    """Ways to compute one model alone, or several in one step, the one that allows the largest batch first.
-
-    Args:
-        config: of the run.
-        names: of the models.
-        target: GPUs to compile for.
-        attentions: which to try. cuDNN's needs half precision and drops no attention weights.
-        limit: the largest batch per GPU to consider.
-        progress: is told what is about to be compiled.
-
-    Returns:
-        Variants, those that cannot be last.
-    """
-    config = for_target(config, target)
-    networks = {name: model for name, model in abstract_models(config).items() if name in names}
-    named, tried = tuple(sorted(networks)), []
-    for attention, remat in itertools.product(attentions, REMATS):
-        changes: dict[str, Any] = {"attention": attention, "remat": remat, "right_padded": attention == "cudnn"}
-        if attention == "cudnn":
-            changes["attention_dropout"] = 0.0
-        dropout = changes.get("attention_dropout", max(m.config.attention_dropout for m in networks.values()))
-        variant = Variant(named, attention, remat, dropout, None)
-        if attention == "cudnn" and config.training.dtype not in ("bfloat16", "float16"):
-            tried.append(variant._replace(reason="cuDNN's attention needs bfloat16"))
-            continue
-        progress(f"compiling {' + '.join(named)} with attention {attention}, remat {remat}")
-        abstract = {n: models.abstract(model.config.replace(**changes), model.task) for n, model in networks.items()}
-        try:
-            need = largest_need(abstract, config, target, limit=limit)
-        except (ArenaError, NotImplementedError, RuntimeError) as error:
-            tried.append(variant._replace(reason=first_line(error, type(error).__name__)[:160]))
-            continue
-        tried.append(variant._replace(need=need))
-    return sorted(tried, key=lambda variant: -variant.need.batch_size if variant.need else 1)
 
 
 def largest_need(
@@ -388,12 +315,9 @@ def _task(model: ModelConfig, config: RunConfig) -> str:
 
 
 def _preset(model: ModelConfig) -> TransformerConfig:
-    """The model's size before the run changes it."""
-    if model.preset is not None:
-        return models.preset(model.preset)
-    assert model.checkpoint is not None
-    size = models.HUB_SIZES.get(model.checkpoint)
-    return models.preset(size) if size else models.read_config(model.checkpoint)
+    """The model's size before the run changes it; public ones are known without their folder."""
+    size = models.HUB_SIZES.get(model.checkpoint or "")
+    return models.preset(size) if size else shape_before(model)
 
 
 def _labels(config: RunConfig) -> dict[str, Any]:
@@ -407,9 +331,9 @@ def _labels(config: RunConfig) -> dict[str, Any]:
     return ({"problem_type": kind} if kind else {}) | ({"num_labels": count} if count else {})
 
 
-def _shape(model: ModelConfig, config: RunConfig) -> TransformerConfig:
+def _shape(model: ModelConfig, config: RunConfig, device: Any) -> TransformerConfig:
     shape = _preset(model)
-    changes = computation_options(model, config, shape.family) | size_options(model, shape.pad_token_id)
+    changes = computation_options(model, config, shape, device) | size_options(model, shape.pad_token_id)
     if model.preset is not None:
         changes["vocab_size"] = model.vocab_size
     changes |= _labels(config)

@@ -17,6 +17,7 @@ from arena_jax.runtime.devices import distribute, make_mesh, shard_facts
 from arena_jax.runtime.peak import peak_flops
 from arena_jax.runtime.precision import computation_dtype
 from arena_jax.runtime.program import Program
+from arena_jax.training.attention_choice import attention_facts
 from arena_jax.training.build import Parts, build_parts, describe_models, process
 from arena_jax.training.build_optimizer import schedules, warmup_steps
 from arena_jax.training.build_step import build_step
@@ -90,6 +91,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             return {"active": session.divergence.active, "learning_rates": rates, **model_weights.arguments()}
 
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
+        derived += attention_facts(config, parts.models)
         derived += shard_facts((state.params, state.opt_state), mesh)
         remat, rejected = position.get("remat", training.remat), []
         if remat == "auto":

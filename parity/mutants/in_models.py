@@ -12,6 +12,8 @@ BERT_WEIGHTS, GPT2_WEIGHTS = "weights/bert/masked-lm/float32", "weights/gpt2/cau
 GPT2_SHARDS = "weights/gpt2/causal-lm, in several files/float32"
 RULES, SAVE, LAYERS, HEADS = "models.huggingface.rules", "models.huggingface.save", "models.layers", "models.heads"
 TRANSFORMER, PATTERN = "models.transformer", "models.transformer:attention_pattern"
+CHUNKS, CHUNKED = "models.chunked_attention", "attention in chunks/{}/{}/float64"
+CHUNKED_BERT, CHUNKED_GPT2 = CHUNKED.format("bert", "masked-lm"), CHUNKED.format("gpt2", "causal-lm")
 BLOCK, ATTENTION, SCALE = "models.block:Block", "models.attention:Attention.mix", "models.attention:Attention.scale"
 
 
@@ -361,4 +363,42 @@ GATES = (
     ),
 )
 
-MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD, *GATES)
+IN_CHUNKS = (
+    fault(
+        "chunks of queries put together in the wrong order",
+        f"{CHUNKS}:chunked_attention",
+        "jnp.moveaxis(mixed, 0, 2)",
+        "jnp.moveaxis(mixed[::-1], 0, 2)",
+        CHUNKED_BERT,
+    ),
+    fault(
+        "a chunk's mask is not applied where it is computed again",
+        f"{CHUNKS}:_backward",
+        "_scores(q, keys, mask)",
+        "_scores(q, keys, None)",
+        CHUNKED_GPT2,
+    ),
+    fault(
+        "keys' gradients are the last chunk's alone",
+        f"{CHUNKS}:_backward",
+        "of_keys += _product",
+        "of_keys = _product",
+        CHUNKED_BERT,
+    ),
+    fault(
+        "scores' gradients lack what the softmax subtracts",
+        f"{CHUNKS}:_backward",
+        "weights * (of_weights - inner)",
+        "weights * of_weights",
+        CHUNKED_BERT,
+    ),
+    fault(
+        "a chunk drops the weights of the first",
+        f"{CHUNKS}:_dropped",
+        "+ first + number[2]",
+        "+ 0 * first + number[2]",
+        "tests/models/test_chunked_attention.py::test_values_and_gradients",
+    ),
+)
+
+MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *IN_CHUNKS, *HEAD, *GATES)

@@ -23,7 +23,7 @@ from arena_jax.reports import document, plan_page
 from arena_jax.runtime.gpus import gpu, gpus
 from arena_jax.runtime.memory import tree_bytes
 from arena_jax.runtime.target import Target
-from arena_jax.training import plan, remat
+from arena_jax.training import plan, plan_variants, remat
 from arena_jax.training.build_optimizer import schedules
 
 HERE = importlib.util.find_spec("jax_cuda12_plugin") is not None
@@ -199,12 +199,34 @@ def test_rows_are_dealt_out_and_parameters_are_not():
 
 
 def test_variants_say_why_one_cannot_be():
-    tried = plan.variants(tiny(), ("gpt2",), cpus(), limit=2)
+    tried = plan_variants.variants(tiny(), ("gpt2",), cpus(), attentions=("xla", "cudnn"), limit=2)
     assert [(v.attention, v.remat) for v in tried if v.need] == [("xla", "none"), ("xla", "dots"), ("xla", "block")]
     assert [v.options for v in tried[:3]] == ["--remat none", "", "--remat block"]
     refused = [v for v in tried if not v.need]
     assert {v.attention for v in refused} == {"cudnn"}
+    assert {v.shard for v in tried} == {"none"}
     assert all(v.reason == "cuDNN's attention needs bfloat16" for v in refused)
+
+
+def test_variants_are_ranked_by_their_batch(monkeypatch):
+    """Several GPUs: parameters whole and dealt out. Needs are made up: of each its number of examples, by its mesh."""
+    sizes = {"none": 3, "parameters": 5}
+
+    def largest_need(networks, config, target, *, limit):
+        (model,) = networks.values()
+        bonus = {"xla": 0, "chunked": 10, "cudnn": 20}[model.config.attention]
+        return NEED._replace(
+            batch_sizes={"gpt2": bonus + sizes["parameters" if "shard" in target.mesh.shape else "none"]}
+        )
+
+    monkeypatch.setattr(plan_variants, "largest_need", largest_need)
+    for given in (cpus(2), cpus(2).sharded()):
+        tried = plan_variants.variants(tiny(dtype="bfloat16"), ("gpt2",), given)
+        kinds = [("cudnn", "parameters"), ("cudnn", "none"), ("chunked", "parameters"), ("chunked", "none")]
+        assert [(v.attention, v.shard) for v in tried[::3]] == [*kinds, ("xla", "parameters"), ("xla", "none")]
+        assert tried[6].options == "--attention chunked --remat none --shard parameters"
+        assert {v.attention_dropout for v in tried if v.attention == "chunked"} == {0.1}
+        assert {v.attention_dropout for v in tried if v.attention == "cudnn"} == {0.0}
 
 
 def test_a_plan_chooses_what_blocks_keep_as_a_run_would():
@@ -370,7 +392,9 @@ def test_what_contradicts_a_plan_is_refused_in_one_line(tmp_path):
 
 def test_a_page_shows_batches_roofline_variants_and_commands():
     need = NEED
-    variant = plan.Variant(("bert", "gpt2"), "cudnn", "block", 0.0, need._replace(batch_sizes={"bert": 6, "gpt2": 6}))
+    variant = plan_variants.Variant(
+        ("bert", "gpt2"), "cudnn", "block", 0.0, need._replace(batch_sizes={"bert": 6, "gpt2": 6})
+    )
     share = shares_plan.ShareNeed("bert", "equal", 0.5, 10, 20, 8, 2, 15, 3, 9.0)
     blocks = plan_page.compose(tiny(), cpus(2), [need], [variant], [], "arena-jax train mine")
     text = document.text(blocks)

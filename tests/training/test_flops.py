@@ -76,6 +76,9 @@ def test_every_family_and_task_is_charged_what_its_gradient_computes(family, tas
         {"attention": "dot_product", "attention_dropout": 0.0},
         {"attention": "dot_product", "attention_dropout": 0.0, "remat": "block", "tie_word_embeddings": False},
         {"dtype": "bfloat16"},
+        {"attention": "chunked"},
+        {"attention": "chunked", "remat": "none"},
+        {"attention": "chunked", "remat": "block"},
     ],
     ids=lambda changes: " ".join(changes),
 )
