@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import arena_jax
 from arena_jax.cli import (
+    ensemble,
     evaluate,
     export,
     game,
@@ -32,7 +33,7 @@ from arena_jax.config.presets import PRESETS, get
 
 __all__ = ["main", "parser"]
 
-COMMANDS = ("train", "resume", "evaluate", "export", "report", "plan", "presets", "game")
+COMMANDS = ("train", "resume", "evaluate", "ensemble", "export", "report", "plan", "presets", "game")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,6 +76,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         train.add_parser(commands, run),
         resume.add_parser(commands),
         evaluate.add_parser(commands),
+        ensemble.add_parser(commands),
         export.add_parser(commands),
         report.add_parser(commands),
         plan.add_parser(commands),

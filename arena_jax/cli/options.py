@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from arena_jax.config import (
+    ArenaConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    TogetherConfig,
+    TrainingConfig,
+)
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import hints, optional, plain
 from arena_jax.config.forms import FORMS
@@ -22,12 +30,14 @@ SECTIONS: dict[str, type] = {
     "data": DataConfig,
     "optimizer": OptimizerConfig,
     "training": TrainingConfig,
+    "together": TogetherConfig,
     "arena": ArenaConfig,
 }
 _TITLES = {
     "data": "what is learnt from",
     "optimizer": "how the models are updated, alone and together",
     "training": "how long, in what pieces, and what is written",
+    "together": "what the models learn from one another",
     "arena": "models compete for memory; any of these makes a run a competition",
 }
 

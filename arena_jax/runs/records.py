@@ -11,8 +11,11 @@ resume      checkpoint; printed, not recorded: the records are those of a run th
 note        text: something a person should know, e.g. how many examples were cut
 compile     program, seconds, bytes (of the program, per device), cached (on disk, by an earlier run)
 train       epoch, seconds (of training, since the last), steps (in them), models {name: {"loss", "accuracy" or
-            "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out)}}
-evaluation  epoch, split, seconds, models {name: {metric: value}}; weights {name: weight} where they follow validation
+            "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out), and of
+            students "divergence" (from their teachers, T² KL)}}
+evaluation  epoch, split, seconds, models {name: {metric: value}}; weights {name: weight} where they follow validation;
+            teachers [name] from now on, where models teach;
+            averages {name: {metric: value}} of parameters over steps, where they are kept
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
 trouble     what ("checkpoint", "damaged", "records", "non-finite", "out of memory"), text, and what belongs to it
             (model, action, checkpoint, …): something went wrong, and the run goes on

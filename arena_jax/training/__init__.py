@@ -1,5 +1,7 @@
 """Training: objectives, the jitted multi-model step, its state, the joint loop, and scores."""
 
+from arena_jax.training.distillation import Distillation
+from arena_jax.training.ensemble import ensemble
 from arena_jax.training.evaluation import evaluate
 from arena_jax.training.export import export
 from arena_jax.training.objectives import (
@@ -24,6 +26,8 @@ from arena_jax.training.train import train
 __all__ = [
     "train",
     "evaluate",
+    "ensemble",
+    "Distillation",
     "export",
     "restore",
     "make_step",

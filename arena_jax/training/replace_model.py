@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.runs.divergence import owner
 from arena_jax.runtime.devices import replicate
+from arena_jax.training.averages import first_average
 from arena_jax.training.modules import take_apart
 from arena_jax.training.state import TrainState
 
@@ -67,6 +68,7 @@ def replace_model(state: TrainState, name: str, model: Any, optimizer_state: Any
         params={**state.params, name: replicate(params, mesh)},
         opt_state=opt_state,
         variables={**state.variables, name: replicate(variables, mesh)},
+        averages=state.averages and {**state.averages, name: replicate(first_average(params), mesh)},
     )
 
 

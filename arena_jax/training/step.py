@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime.devices import make_mesh, place_batch, replicate, replicated
 from arena_jax.runtime.program import Program, compile_lowered
+from arena_jax.training.averages import first_average, next_average
+from arena_jax.training.distillation import Distillation, Lesson, Teaching
 from arena_jax.training.gradients import mean_gradient
 from arena_jax.training.modules import put_together, take_apart
 from arena_jax.training.objective_signature import SIGNATURE, check_objective, check_result
@@ -35,6 +37,10 @@ class Step:
         structures: ``{model: structure}``, what :func:`arena_jax.models.merge` needs beside the parameters (of a module
             with other variables: ``nnx.merge``, beside ``params`` and ``variables``).
         programs: every program compiled so far, with seconds and bytes.
+        teachers: in distillation, who teaches from the next step on. The others learn from them; of several teachers
+            each learns from all. A program is compiled for each choice. Empty: nobody.
+        resting: models that take no step and need no batch, unless they teach; they are in the state, the optimizer
+            holds them for inactive, and no gradient of theirs is computed.
     """
 
     def __init__(
@@ -49,6 +55,9 @@ class Step:
         gradient_norms: bool,
         skip_nonfinite: bool,
         report: Report | None,
+        distillation: Distillation | None = None,
+        teachers: Sequence[str] = (),
+        ema: float | None = None,
     ) -> None:
         self.names = tuple(sorted(models))
         self.mesh = mesh
@@ -61,6 +70,10 @@ class Step:
         self._gradient_norms = gradient_norms
         self._skip_nonfinite = skip_nonfinite
         self._report = report
+        self.teachers = tuple(teachers)
+        self._ema = ema
+        self.resting: tuple[str, ...] = ()
+        self._teaching = None if distillation is None else Teaching(models, objectives, distillation)
         self._programs: dict[Any, Program] = {}
         parts = {name: take_apart(name, models[name]) for name in self.names}
         self._structures = {name: structure for name, (structure, _, _) in parts.items()}
@@ -82,16 +95,28 @@ class Step:
         copied = replicate(source, self.mesh)
         opt_state = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))(copied)
         variables = replicate(self._initial_variables, self.mesh)
-        return TrainState(replicate(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state, variables)
+        count = replicate(jnp.zeros((), jnp.int32), self.mesh)
+        averages = {name: replicate(first_average(source[name]), self.mesh) for name in self._averages_of}
+        return TrainState(count, copied, opt_state, variables, averages)
+
+    @property
+    def batch_names(self) -> tuple[str, ...]:
+        """The models that a step needs a batch of."""
+        return tuple(name for name in self.names if name not in self.resting or name in self.teachers)
+
+    @property
+    def _averages_of(self) -> tuple[str, ...]:
+        return () if self._ema is None else self.names
 
     def abstract_state(self) -> TrainState:
         """The state before the first step with shapes in place of arrays, whole on every device of the mesh."""
         opt_state = jax.eval_shape(self.optimizer.init, self._initial)
         count: Any = jax.ShapeDtypeStruct((), jnp.int32)
+        averages = {name: jax.eval_shape(first_average, self._initial[name]) for name in self._averages_of}
         whole = replicated(self.mesh)
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
-            TrainState(count, self._initial, opt_state),
+            TrainState(count, self._initial, opt_state, {}, averages),
         )
 
     def new_programs(self) -> list[Program]:
@@ -101,7 +126,13 @@ class Step:
         return new
 
     def gradients(
-        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array, variables: Any = None
+        self,
+        name: str,
+        params: Any,
+        batch: Mapping[str, jax.Array],
+        step: jax.Array,
+        variables: Any = None,
+        lesson: Lesson | None = None,
     ) -> tuple[Any, dict[str, jax.Array], Any]:
         """The first of the step's two pieces, which depends on the batch's shape; pure, for use inside ``jit``.
 
@@ -111,15 +142,20 @@ class Step:
             batch: arrays (k, b, …): k microbatches of b examples. Only one microbatch's activations are held at a time.
             step: int32 scalar; dropout and masking are folded from it.
             variables: of the model's module, where it has any.
+            lesson: what teachers say of the batch; None: the model learns from its labels alone.
 
         Returns:
             The gradient (a tree like ``params``) of ``loss_sum / count`` over all k·b examples; ``{"loss", "loss_sum",
             "count", …}`` as scalars; and the variables afterwards.
         """
-        key, before = model_key(self.seed, name, step), self._variables(name, variables)
-        gradient, sums, after = mean_gradient(
-            self._structures[name], self._objectives[name], params, before, batch, key
-        )
+        key, before = self._key(name, step), self._variables(name, variables)
+        objective = self._objectives[name]
+        if lesson is not None:
+            assert self._teaching is not None
+            objective, batch = self._teaching.objective(name, lesson), self._teaching.batch(batch, lesson)
+        gradient, sums, after = mean_gradient(self._structures[name], objective, params, before, batch, key)
+        # What is reported is the task's own loss, whatever was minimised.
+        sums["loss_sum"] = sums.pop("task_loss_sum", sums["loss_sum"])
         return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}, after
 
     def measured_gradients(
@@ -128,6 +164,10 @@ class Step:
         """:meth:`gradients` of a model whose module has no variables."""
         gradient, measured, _ = self.gradients(name, params, batch, step)
         return gradient, measured
+
+    def _key(self, name: str, step: jax.Array) -> jax.Array:
+        common = None if self._teaching is None else self._teaching.key_name
+        return model_key(self.seed, common or name, step)
 
     def _variables(self, name: str, variables: Any) -> Any:
         if variables is None and self._initial_variables[name]:
@@ -151,7 +191,7 @@ class Step:
         """
         updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params, value=losses, **extra)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, state.variables)
+        return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
 
     def finish(
         self,
@@ -191,7 +231,14 @@ class Step:
                 )
                 for name, new in variables.items()
             }
-            after = after._replace(variables=updated)
+            after = after._replace(variables={**state.variables, **updated})
+        if self._ema is not None:
+            active = extra.get("active") or dict.fromkeys(self.names, True)
+            averages = {
+                name: next_average(average, after.params[name], self._ema, active[name])
+                for name, average in state.averages.items()
+            }
+            after = after._replace(averages=averages)
         if self._report is not None:
             for name, reported in self._report(state.step, after.opt_state).items():
                 metrics[name].update(reported)
@@ -202,13 +249,33 @@ class Step:
         gradients: dict[str, Any] = {}
         metrics: Metrics = {}
         variables: dict[str, Any] = {}
+        lesson = None
+        if self._teaching is not None and self.teachers:
+            keys = {name: self._key(name, state.step) for name in self.teachers}
+            lesson = self._teaching.lesson(self.teachers, state.params, batches, keys)
+        for name in self.resting:
+            gradients[name], metrics[name] = (
+                jax.tree.map(jnp.zeros_like, state.params[name]),
+                {"loss": jnp.zeros((), jnp.float32)},
+            )
+        if self.resting:
+            taking_part = extra.get("active") or dict.fromkeys(self.names, True)
+            extra = {**extra, "active": {n: taking_part[n] & (n not in self.resting) for n in self.names}}
         for name in self.names:
+            if name in self.resting:
+                continue
             gradients[name], metrics[name], after = self.gradients(
-                name, state.params[name], batches[name], state.step, state.variables.get(name, {})
+                name,
+                state.params[name],
+                batches[name],
+                state.step,
+                state.variables.get(name, {}),
+                None if self.teachers == (name,) else lesson,
             )
             if name in state.variables:
                 variables[name] = after
-        return self.finish(state, gradients, metrics, extra, variables)
+        after, metrics = self.finish(state, gradients, metrics, extra, variables)
+        return after, {name: measured for name, measured in metrics.items() if name not in self.resting}
 
     def _leave_out_nonfinite(
         self, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
@@ -228,12 +295,12 @@ class Step:
 
     def place(self, batches: Batches) -> dict[str, dict[str, jax.Array]]:
         """Move ``{model: batch}`` to the devices as (microbatches, examples, …), spread over the data axis."""
-        missing = [name for name in self.names if name not in batches]
+        missing = [name for name in self.batch_names if name not in batches]
         if missing:
             raise ArenaError(
                 f"no batch for model '{missing[0]}'; a step takes one batch for each of {', '.join(self.names)}"
             )
-        return {name: place_batch(batches[name], self.mesh, self.accumulation[name]) for name in self.names}
+        return {name: place_batch(batches[name], self.mesh, self.accumulation[name]) for name in self.batch_names}
 
     def __call__(self, state: TrainState, batches: Batches, **extra: Any) -> tuple[TrainState, Metrics]:
         """Take one step. The state is donated: go on with the one that is returned.
@@ -300,7 +367,8 @@ class Step:
     ) -> Program:
         leaves, treedef = jax.tree.flatten(arguments[1:])
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-        cache_key = (name, treedef, shapes)
+        choices = (self.teachers, self.resting) if name == "step" else ()
+        cache_key = (name, choices, treedef, shapes)
         if cache_key not in self._programs:
             # A process can read what is whole on its own devices, predictions included.
             out = replicated(self.mesh) if jax.process_count() > 1 else None
@@ -323,6 +391,9 @@ def make_step(
     gradient_norms: bool = False,
     skip_nonfinite: bool = False,
     report: Report | None = None,
+    distillation: Distillation | None = None,
+    teachers: Sequence[str] = (),
+    ema: float | None = None,
 ) -> Step:
     """Compile the training of several models into one program.
 
@@ -347,6 +418,11 @@ def make_step(
             those of a step in which it was not ``active``, to the bit.
         report: ``report(step, opt_state) -> {name: {metric: scalar}}``, computed inside the program from the new state
             of the optimizer and added to the metrics: how effective learning rates get out.
+        distillation: how much models learn from ``teachers``, beside their labels (ModelArena, equation 11). Every
+            batch then holds the same examples in the same order. The losses reported are the task's own.
+        teachers: names of the models that teach from the first step on; ``step.teachers`` may be changed later.
+        ema: decay per step of a running average of each model's parameters, kept in the state's ``averages``
+            (:func:`arena_jax.training.averages.next_average`); None: none.
 
     Returns:
         A :class:`Step`: ``state = step.init()``, then ``state, metrics = step(state, batches)``.
@@ -380,8 +456,13 @@ def make_step(
             raise ArenaError(
                 f"{what} are given for {sorted(by_name)}, models are {sorted(models)}; the names must be the same"
             )
+    for name in teachers:
+        if distillation is None or name not in models:
+            raise ArenaError(f"'{name}' cannot teach: give distillation=…, and names of {', '.join(sorted(models))}")
     for name, objective in objectives.items():
         check_objective(name, objective)
+    if ema is not None and not 0 <= ema < 1:
+        raise ArenaError(f"ema is {ema}; give a decay per step of at least 0 and below 1, such as 0.999")
     bad = [name for name, count in counts.items() if count < 1]
     if bad:
         raise ArenaError(f"accumulation of model '{bad[0]}' is {counts[bad[0]]}; give 1 or more microbatches")
@@ -395,4 +476,7 @@ def make_step(
         gradient_norms=gradient_norms,
         skip_nonfinite=skip_nonfinite,
         report=report,
+        distillation=distillation,
+        teachers=teachers,
+        ema=ema,
     )

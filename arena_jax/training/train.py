@@ -22,8 +22,11 @@ from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.microbatches import run_step
 from arena_jax.training.model_weights import ModelWeights
+from arena_jax.training.relay import run_relay
 from arena_jax.training.remat import cheapest_step, with_remat
 from arena_jax.training.step import Step
+from arena_jax.training.teachers import check_rows, teachers_now
+from arena_jax.training.teachers import record as teachers_record
 from arena_jax.training.warm_start import begin_warm
 
 
@@ -52,6 +55,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         # ---- data and models ----
         parts = build_parts(config, session.folder)
         padding = data.common_padding(parts.train)
+        check_rows(config, parts, padding)
         streams = {
             name: data.Batches(rows, seed=training.seed, padding=padding, **process())
             for name, rows in parts.train.items()
@@ -59,6 +63,10 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         steps_per_epoch = max(stream.steps_per_epoch(training.batch_size) for stream in streams.values())
         total_steps = training.steps or (training.epochs or 1) * steps_per_epoch
         evaluate_every = training.evaluate_every or steps_per_epoch
+
+        # ---- the leader of a relay ----
+        relay = run_relay(session, parts, total_steps, train)
+        parts, total_steps = relay.parts, total_steps - relay.steps
 
         # ---- optimizer and step ----
         def step_of(networks: Mapping[str, Any]) -> Step:
@@ -77,10 +85,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         state, position = session.begin(step.init(), step.names)
         if session.ended:
             return session.folder
-        state, starts = begin_warm(session, step, parts, state)
+        state, starts = begin_warm(session, relay.config, step, parts, state)
         window, losses = MetricWindow(position.get("window")), position.get("losses", {})
         model_weights = ModelWeights(config, position.get("model_weights"))
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
+        derived += relay.derived
         remat, rejected = position.get("remat", training.remat), []
         if remat == "auto":
             longest = {n: padding.lengths[-1] if padding else rows.lengths[-1] for n, rows in parts.train.items()}
@@ -96,6 +105,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             derived.append(("remat", remat, choice.reason))
         elif training.remat == "auto":  # as it was chosen when the run began
             step = step_of(with_remat(parts.models, remat))
+        step.teachers, step.resting = teachers_now(config, losses), relay.resting
         step.accumulation = position.get("accumulation", step.accumulation)
         for name, stream in streams.items():
             if position:
@@ -122,10 +132,17 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 name: score(step, state.params[name], name, rows, training.evaluation_batch_size)
                 for name, rows in sorted(parts.validation.items())
             }
+            averages = {
+                name: score(step, average.params, name, parts.validation[name], training.evaluation_batch_size)
+                for name, average in sorted(state.averages.items())
+            }
             seconds = time.perf_counter() - start - sum(program.seconds for program in record_programs())
             losses = {name: metrics["loss"] for name, metrics in scores.items()}
             model_weights.follow(losses)
+            step.teachers = teachers_now(config, losses)
             details = {"split": "validation", "seconds": seconds, "models": scores, **model_weights.record()}
+            details |= {"averages": averages} if averages else {}
+            details |= teachers_record(config, step.teachers)
             session.record("evaluation", step_count, epoch=step_count / steps_per_epoch, **details)
             return losses
 
@@ -152,7 +169,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 break
             # Drawn while the last step is still being computed.
             batches = {
-                name: stream.next(training.batch_size, step.accumulation[name]) for name, stream in streams.items()
+                name: streams[name].next(training.batch_size, step.accumulation[name]) for name in step.batch_names
             }
             extra: dict[str, Any] = {"active": session.divergence.active, **model_weights.arguments()}
             state, metrics = run_step(
@@ -191,6 +208,10 @@ def _derived(
     rows = max(len(train) for train in parts.train.values())
     per_device = training.batch_size // devices // training.accumulation
     warmup = warmup_steps(config.optimizer, total_steps)
+    together, distillation = config.together, []
+    if together.distil is not None:
+        how = f"{1 - together.alpha:g} of a student's loss, temperature {together.temperature:g}"
+        distillation.append(("teacher", together.distil, how))
     return [
         ("devices", f"{devices} × {kind}", "all there are" if training.devices is None else "given"),
         (
@@ -215,5 +236,6 @@ def _derived(
             f"{config.optimizer.learning_rate:g}",
             f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.resolved().decay}",
         ),
+        *distillation,
         ("precision", training.dtype, "computation; parameters and optimizer state are float32"),
     ]

@@ -122,11 +122,14 @@ def corpus_source(name: str, config: RunConfig, parts: Parts) -> tuple[Any, str]
     return table, "the corpus' table (PPMI, singular vectors)"
 
 
-def begin_warm(session: Session, step: Step, parts: Parts, state: TrainState) -> tuple[TrainState, WarmStarts]:
+def begin_warm(
+    session: Session, config: RunConfig, step: Step, parts: Parts, state: TrainState
+) -> tuple[TrainState, WarmStarts]:
     """The state that a run begins with, its models started from others; a resumed run's is as it was saved.
 
     Args:
         session: of the run, after :meth:`Session.begin`.
+        config: of the run; it says who starts from what.
         step: over all models.
         parts: of the run.
         state: from :meth:`Session.begin`.
@@ -134,7 +137,7 @@ def begin_warm(session: Session, step: Step, parts: Parts, state: TrainState) ->
     Returns:
         The state, and what was handed down.
     """
-    if session.resumed or not starting_order(session.config):
+    if session.resumed or not starting_order(config):
         return state, WarmStarts(dict(parts.models), {}, [])
-    starts = warm_starts(session.config, parts)
+    starts = warm_starts(config, parts)
     return step.init({name: models.split(model)[1] for name, model in starts.models.items()}), starts
