@@ -87,7 +87,7 @@ class Case:
         rows = {"input_ids": ids, "attention_mask": ids}
         if self.family != "gpt2":
             rows |= {"special_tokens_mask": ids}
-        return self.state, {"m": rows}, {}
+        return self.state, {"m": rows}, self.step.keys, {}
 
     def need(self, batch: int) -> int:
         """Bytes of the whole step, compiled at most once per size, as the other compilations of this script cheaply."""

@@ -21,7 +21,8 @@ from arena_jax import config, models
 from arena_jax.cli import options
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
-from arena_jax.data import Batches, encode, load, load_tokenizer, train_tokenizer
+from arena_jax.data import Batches, corpus, encode, encode_stored, load, load_tokenizer, train_tokenizer
+from arena_jax.data.token_stream import token_stream
 from arena_jax.models.huggingface.tokenizer_files import tokenizer_facts
 
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
@@ -246,6 +247,80 @@ def test_packed_columnar_and_tagged_files(tmp_path, tokenizer, name, data):
 
     batch = told_in_one_line(read)
     assert batch is None or len(batch["input_ids"]) == 2
+
+
+LINES = "".join(f"line {number} of a good film, some text\n\n" for number in range(9))
+LARGE = {
+    "a.txt": LINES.encode(),
+    "b.txt": LINES.encode("utf-16"),
+    "a.txt.gz": gzip.compress(LINES.encode(), mtime=0),
+    "a.txt.xz": lzma.compress(LINES.encode()),
+    "a.jsonl": b"".join(json.dumps({"text": line}).encode() + b"\n" for line in LINES.split("\n\n")),
+    "a.parquet": parquet(),
+    "a.arrow": arrow(),
+}
+
+
+@settings(max_examples=MANY, **SETTINGS)
+@given(name=st.sampled_from(sorted(LARGE)), data=st.data())
+def test_large_texts(tmp_path, monkeypatch, name, data):
+    monkeypatch.setenv("ARENA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(corpus, "LARGE", 1)
+    (path := tmp_path / name).write_bytes(edited(data.draw, LARGE[name]))
+
+    def read():
+        examples = load(path, task="language-model", split="all")
+        assert all(line.isprintable() for line in examples.report())
+        return "".join(examples.columns["text"])
+
+    told_in_one_line(read)
+
+
+def in_this_process(documents, tokenizer, separator, folder):
+    yield token_stream(list(documents), tokenizer.configured(), separator, tokenizer.unk_id)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory, tokenizer):
+    """A large text and its tokens in the store: each file of them, and how they are read."""
+    folder = tmp_path_factory.mktemp("stored")
+    (folder / "a.txt").write_text(LINES)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("ARENA_CACHE", str(folder / "cache"))
+        patched.setattr(corpus, "LARGE", 1)
+        patched.setattr(encode_stored, "parallel_tokens", in_this_process)
+
+        def read():
+            examples = load(folder / "a.txt", split="all")
+            assert all(line.isprintable() for line in examples.report())
+            rows = encode(examples, tokenizer, max_length=8)
+            assert all(line.isprintable() for line in rows.report())
+            return Batches(rows).next(20)
+
+        read()
+        paths = sorted((folder / "cache" / "data").glob("*/*"))
+        yield {path: path.read_bytes() for path in paths}, read
+
+
+@settings(max_examples=MANY, **SETTINGS)
+@given(data=st.data())
+def test_the_store(stored, data):
+    files, read = stored
+    path = data.draw(st.sampled_from(sorted(files)))
+    if path.suffix == ".json" and data.draw(st.booleans()):
+        content = json.dumps(data.draw(damaged(json.loads(files[path])))).encode()
+    elif data.draw(st.booleans()):
+        content = edited(data.draw, files[path])
+    else:  # of the same length
+        at = data.draw(st.integers(0, len(files[path]) - 1))
+        content = files[path][:at] + data.draw(st.binary(min_size=1, max_size=1)) + files[path][at + 1 :]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    batch = told_in_one_line(read)
+    assert batch is None or batch["input_ids"].max() < 100
+    for path, content in files.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
 
 @settings(max_examples=MANY, **SETTINGS)

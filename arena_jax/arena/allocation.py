@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from arena_jax.arena.progress import as_floats
 from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.equilibria.arguments import as_floats
 
 Variant = Literal["paper", "published-code"]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from arena_jax.arena.progress import as_floats
+from arena_jax.equilibria.arguments import as_floats
 
 Family = Literal["power-law", "exponential", "both"]
 

@@ -10,23 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from arena_jax.config.errors import ArenaError
-
-
-def as_floats(values: ArrayLike) -> jax.Array:
-    """Give an array of floats: float64 where it is switched on and asked for, integers become the default float.
-
-    Args:
-        values: numbers of any type.
-
-    Returns:
-        The same numbers, floating.
-
-    Example:
-        >>> as_floats([1, 2]).dtype
-        dtype('float32')
-    """
-    array = jnp.asarray(values)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
+from arena_jax.equilibria.arguments import as_floats
 
 
 def learning_progress(scores: ArrayLike, window: int = 5) -> jax.Array:

@@ -123,7 +123,7 @@ def build_setup(
 
     # ---- devices, optimizer, step ----
     mesh = make_mesh(training.devices)
-    step = build_step(config, parts.models, parts.objectives, total_steps=None, mesh=mesh)
+    step = build_step(config, parts.models, parts.objectives, mesh=mesh)
     state = step.init()
 
     # ---- memory ----
@@ -140,6 +140,7 @@ def build_setup(
         )
     executables = Executables(
         {name: functools.partial(step.measured_gradients, name) for name in step.names},
+        step.keys,
         mesh,
         state.params,
         {name: rows.batch(np.zeros(1, np.int64), rows.lengths[-1]) for name, rows in parts.train.items()},

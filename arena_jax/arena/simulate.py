@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.history import History
 from arena_jax.arena.policies import Policy, name_of
-from arena_jax.arena.progress import as_floats
 from arena_jax.config.errors import ArenaError
+from arena_jax.equilibria.arguments import as_floats
 
 Spending = Literal["seconds", "rounds"]
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import arena_jax
 from arena_jax.cli import (
+    data,
     ensemble,
     evaluate,
     export,
@@ -33,7 +34,7 @@ from arena_jax.config.presets import PRESETS, get
 
 __all__ = ["main", "parser"]
 
-COMMANDS = ("train", "resume", "evaluate", "ensemble", "export", "report", "plan", "presets", "game")
+COMMANDS = ("train", "resume", "evaluate", "ensemble", "export", "report", "plan", "presets", "data", "game")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,6 +82,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         report.add_parser(commands),
         plan.add_parser(commands),
         presets.add_parser(commands),
+        data.add_parser(commands),
         *game.add_parser(commands),
     ]
     for command in parsers:

@@ -53,15 +53,15 @@ def nearest(name: str, names: Iterable[str], most: int = 20) -> str:
     return "known: " + (", ".join(ordered[:most]) or "none") + more
 
 
-def few_sentences(sentences: Iterable[str], most: int = 3) -> str:
-    """The first few of many sentences, and how many more there are.
+def few_sentences(sentences: Iterable[str], most: int = 3, more: int = 0) -> str:
+    """The first few of many sentences, and how many more there are: the rest of them, and ``more``.
 
     Example:
         >>> few_sentences(["line 3 has no label", "line 4 has no label"], most=1)
         'line 3 has no label; and 1 more'
     """
     listed = list(sentences)
-    rest = len(listed) - most
+    rest = len(listed) - most + more
     return "; ".join(sentence[:300] for sentence in listed[:most]) + (f"; and {rest:,} more" if rest > 0 else "")
 
 

@@ -22,9 +22,9 @@ MODEL_PRESETS = (
     "gpt2-large",
     "gpt2-xl",
 )
-# What a run may change about the size of a preset; a checkpoint's weights fix them.
 CORPUS = "corpus"  # as the start of a model
 START_PARTS = ("embeddings", "positions", "norms", "blocks")
+# What a run may change about the size of a preset; a checkpoint's weights fix them.
 SIZES = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions")
 
 

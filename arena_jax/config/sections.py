@@ -13,7 +13,16 @@ from arena_jax.config.tasks import PROBLEM_TYPES
 from arena_jax.config.units import parse_memory, parse_spend
 
 # Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
-POLICIES = ("predictive", "modelarena", "successive-halving", "multi-objective", "static")
+POLICIES = (
+    "predictive",
+    "modelarena",
+    "successive-halving",
+    "multi-objective",
+    "proportional-share-auction",
+    "second-price-auction",
+    "fisher-market",
+    "static",
+)
 
 # The fields of the optimizer that are arguments of `transforms.multi_model_adamw`, under the argument's name.
 ARGUMENTS = {

@@ -11,6 +11,9 @@ import numpy as np
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.encoded import Batch, Encoded
+from arena_jax.data.row_order import RowOrder
+
+LISTED = 2**22  # rows; an order of more is computed row by row, where a list of it would take 8 bytes a row
 
 
 class Padding(NamedTuple):
@@ -112,11 +115,17 @@ class Batches:
             raise ArenaError(f"seed={seed}: give 0 or more")
         self.rows = rows
         self.seed = seed
-        self._padding = Padding(rows.lengths, rows.row_lengths) if padding is None else padding
+        # Rows of one length only have nothing to be grouped by; there may be too many of them to list their lengths.
+        single = len(rows.lengths if padding is None else padding.lengths) == 1
+        if padding is None:
+            padding = Padding(rows.lengths, np.zeros(0, np.int64) if single else rows.row_lengths)
+        self._padding = padding
         # The order depends on which padded length each row counts by, so that is part of what must be the same.
-        lengths, row_lengths = self._padding
-        buckets = np.searchsorted(lengths, row_lengths).astype(np.int32)
-        self._fingerprint = zlib.crc32(buckets.tobytes(), rows.fingerprint)
+        self._fingerprint = rows.fingerprint
+        for first in range(0, len(rows), 2**16):
+            count = min(2**16, len(rows) - first)
+            part = np.zeros(count) if single else np.searchsorted(padding.lengths, padding.row_lengths[first:][:count])
+            self._fingerprint = zlib.crc32(part.astype(np.int32).tobytes(), self._fingerprint)
         self._process = (process_index, process_count)
         self._run = run
         self._epoch = 0
@@ -170,7 +179,9 @@ class Batches:
                 self._order = self._order_of(self._epoch)
         rows = np.concatenate(parts)
         lengths, row_lengths = self._padding
-        length = lengths[bisect.bisect_left(lengths, int(row_lengths[rows].max()))]
+        length = lengths[0]
+        if len(lengths) > 1:
+            length = lengths[bisect.bisect_left(lengths, int(row_lengths[rows].max()))]
         return self.rows.batch(rows[slices], length)
 
     def state(self) -> dict[str, int]:
@@ -213,10 +224,12 @@ class Batches:
         self._epoch, self._position = epoch, position
         self._order = self._order_of(epoch)
 
-    def _order_of(self, epoch: int) -> np.ndarray:
+    def _order_of(self, epoch: int) -> np.ndarray | RowOrder:
+        lengths, row_lengths = self._padding
+        if len(lengths) == 1 and len(self.rows) > LISTED:
+            return RowOrder(len(self.rows), [self.seed, epoch])
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.rows))
-        lengths, row_lengths = self._padding
         if len(lengths) == 1:
             return order
         bucket = np.searchsorted(lengths, row_lengths[order])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, first_line
+from arena_jax.config.git_lfs import refuse_pointer
 from arena_jax.data.content import read_bytes
 from arena_jax.data.table import Table, check_names
 
@@ -38,11 +40,49 @@ def read_columnar(path: Path) -> Table:
         else:
             arrow = pyarrow.ipc.open_stream(source).read_all()
     except (pyarrow.ArrowException, OSError, ValueError, EOFError) as error:
-        first = first_line(error, type(error).__name__)
-        raise ArenaError(
-            f"{path} is neither a whole Parquet nor a whole Arrow file ({first[:120]}): fetch or write it again"
-        ) from None
+        raise _not_whole(path, error) from None
     return arrow_table(arrow, str(path))
+
+
+def columnar_batches(path: Path, rows: int = 256) -> Iterator[Any]:
+    """A Parquet or Arrow file that is not packed, some rows at a time.
+
+    Args:
+        path: of the file.
+        rows: at a time, in Parquet; an Arrow file has its own batches.
+
+    Yields:
+        Batches of pyarrow.
+
+    Raises:
+        ArenaError: as `read_columnar`.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    refuse_pointer(path)
+    try:
+        # Not mapped into memory: what was mapped and read would count as resident.
+        with pyarrow.OSFile(str(path)) as source:
+            start = source.read(6)
+            source.seek(0)
+            if start.startswith(b"PAR1"):
+                yield from pyarrow.parquet.ParquetFile(source, pre_buffer=False).iter_batches(rows)
+            elif start.startswith(b"ARROW1"):
+                reader = pyarrow.ipc.open_file(source)
+                for index in range(reader.num_record_batches):
+                    yield reader.get_batch(index)
+            else:
+                yield from pyarrow.ipc.open_stream(source)
+    except (pyarrow.ArrowException, OSError, ValueError, EOFError) as error:
+        raise _not_whole(path, error) from None
+
+
+def _not_whole(path: Path, error: Exception) -> ArenaError:
+    first = first_line(error, type(error).__name__)
+    return ArenaError(
+        f"{path} is neither a whole Parquet nor a whole Arrow file ({first[:120]}): fetch or write it again"
+    )
 
 
 def arrow_table(arrow: Any, where: str) -> Table:

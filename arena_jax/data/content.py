@@ -12,14 +12,14 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.config.git_lfs import refuse_pointer
 
 PACKED = (".gz", ".bz2", ".xz", ".zst")
-_GZIP, _BZIP2, _XZ, _ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
-_NOT_READ = {
+GZIP, BZIP2, XZ, ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
+NOT_READ = {
     b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV",
     b"%PDF": "a PDF: extract its text first",
     b"7z\xbc\xaf": "a 7z archive: unpack it",
 }
-_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 def ending_of(path: Path) -> str:
@@ -53,13 +53,13 @@ def read_bytes(path: Path) -> bytes:
         raise ArenaError(f"cannot read {path}: {error.strerror or error}") from None
     refuse_pointer(path, content)
     try:
-        if content.startswith(_GZIP):
+        if content.startswith(GZIP):
             content = gzip.decompress(content)
-        elif content.startswith(_BZIP2):
+        elif content.startswith(BZIP2):
             content = bz2.decompress(content)
-        elif content.startswith(_XZ):
+        elif content.startswith(XZ):
             content = lzma.decompress(content)
-        elif content.startswith(_ZSTD):
+        elif content.startswith(ZSTD):
             import pyarrow
 
             with pyarrow.CompressedInputStream(pyarrow.BufferReader(content), "zstd") as stream:
@@ -67,7 +67,7 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise ArenaError(f"{path} cannot be unpacked ({error}); it is damaged or cut off: fetch it again") from None
     refuse_pointer(path, content)
-    for start, what in _NOT_READ.items():
+    for start, what in NOT_READ.items():
         if content.startswith(start):
             raise ArenaError(f"{path} is {what}")
     if not content.strip():
@@ -88,7 +88,7 @@ def read_text(path: Path) -> str:
         ArenaError: as `read_bytes`, or it is binary or of another encoding; with line and byte.
     """
     content = read_bytes(path)
-    encoding = _BYTE_ORDER_MARKS.get(content[:2], "utf-8-sig")
+    encoding = BYTE_ORDER_MARKS.get(content[:2], "utf-8-sig")
     zero = content.find(b"\0") if encoding == "utf-8-sig" else -1
     try:
         text = content.decode(encoding)

@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from arena_jax.config.agreement import DataFacts
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.tasks import PROBLEM_TYPES, task_hint
+from arena_jax.data.stored_documents import Documents
 from arena_jax.data.tags import scheme_of, why_no_scheme
 
 LANGUAGE = "language-model"
@@ -148,7 +151,10 @@ class Dataset:
             >>> few.select([2, 0]).columns["text"]
             ['c', 'a']
         """
-        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        columns = {
+            name: values.select(rows) if isinstance(values, Documents) else [values[row] for row in rows]
+            for name, values in self.columns.items()
+        }
         notes = (*self.notes, note) if note else self.notes
         return dataclasses.replace(self, columns=columns, split=split or self.split, notes=notes)
 
@@ -244,7 +250,12 @@ class Dataset:
             elif len(self.label_names) > 1:
                 count += f", which mark no entities ({why_no_scheme(self.label_names)}),"
         elif self.task == LANGUAGE and len(self) > 1:
-            count += f" ({sum(len(text) for text in self.columns['text']):,} characters)"
+            texts = self.columns["text"]
+            if isinstance(texts, Documents):
+                size = f"{texts.bytes:,} bytes"
+            else:
+                size = f"{sum(len(text) for text in texts):,} characters"
+            count += f" ({size})"
         first = f"{self.name} ({self.split}): {count} for {self.task}"
         return [
             f"{first}; {self.provenance}" if self.provenance else first,
@@ -298,8 +309,12 @@ def held_out(count: int, fraction: float, seed: int, name: str) -> tuple[list[in
         >>> len(kept), len(out), sorted(kept + out) == list(range(10))
         (8, 2, True)
     """
-    import numpy as np
+    rest, out = held_out_rows(count, fraction, seed, name)
+    return rest.tolist(), out.tolist()
 
+
+def held_out_rows(count: int, fraction: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of `held_out`, as arrays."""
     if not 0.0 < fraction < 1.0:
         raise ArenaError(f"validation_fraction must lie between 0 and 1, not {fraction}")
     if count < 2:
@@ -309,4 +324,4 @@ def held_out(count: int, fraction: float, seed: int, name: str) -> tuple[list[in
         )
     size = min(max(1, round(count * fraction)), count - 1)
     order = np.random.default_rng([seed, 0x5E1D]).permutation(count)
-    return sorted(order[size:].tolist()), sorted(order[:size].tolist())
+    return np.sort(order[size:]), np.sort(order[:size])

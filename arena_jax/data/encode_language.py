@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import Dataset
+from arena_jax.data.encode_stored import stored_columns, stored_tokens
 from arena_jax.data.encoded import Encoded, Ragged, token_columns
-from arena_jax.data.tokenizer import Tokenizer, encodings
+from arena_jax.data.stored_array import StoredArray
+from arena_jax.data.stored_documents import Documents
+from arena_jax.data.stored_rows import StoredRows
+from arena_jax.data.token_stream import RowCutter, token_stream
+from arena_jax.data.tokenizer import Tokenizer
 
 
 def encode_language(
@@ -50,54 +55,39 @@ def encode_language(
     if max_length < (3 if masked else 2):
         raise ArenaError(f"max_length={max_length} leaves no token to predict for {task}; give 8 or more")
 
-    stream, sizes, unknown = _stream(data.columns["text"], tokenizer, separator)
-    if masked:
-        width = max_length - 2
-        rows = [np.concatenate([[start], stream[at : at + width], [separator]]) for at in range(0, len(stream), width)]
-        row_bytes = [sizes[at : at + width].sum() for at in range(0, len(stream), width)]
+    cutter = RowCutter(masked, start=start, separator=separator, length=max_length)
+    texts, origin = data.columns["text"], ""
+    tokens: Mapping[str, Ragged | StoredRows]
+    columns: dict[str, np.ndarray | StoredArray]
+    if isinstance(texts, Documents):
+        stored, origin = stored_tokens(texts, tokenizer, cutter, separator, max_length)
+        sizes, unknown, stream_tokens = map(stored.number, ("bytes", "unknown", "stream_tokens"))
+        tokens, fill = stored_columns(stored, tokenizer, max_length, token_types, masked)
+        columns = {"bytes": stored.array("bytes", "f", 1)}
     else:
-        width = max_length - 1
-        stream = np.concatenate([[start], stream])
-        rows = [stream[at : at + max_length] for at in range(0, len(stream) - 1, width)]
-        row_bytes = [sizes[at : at + width].sum() for at in range(0, len(stream) - 1, width)]
-
-    tokens, fill = token_columns(tokenizer, rows, token_types=token_types)
-    if masked:
-        ids = tokens["input_ids"]
-        special = np.isin(ids.values, sorted(tokenizer.special_ids)).astype(np.int32)
-        tokens["special_tokens_mask"] = Ragged(special, ids.offsets)
-        fill["special_tokens_mask"] = 1
-    counts = {"examples": len(data), "bytes": int(sizes.sum()), "stream_tokens": len(stream), "unknown": unknown}
-    notes = [f"{len(data):,} documents, {counts['bytes']:,} bytes, {counts['bytes'] / len(stream):.2f} bytes per token"]
+        ids, token_bytes, unknown = token_stream(texts, tokenizer.configured(), separator, tokenizer.unk_id)
+        sizes, stream_tokens = int(token_bytes.sum()), len(ids) + (not masked)
+        rows, row_bytes = cutter.add(ids, token_bytes)
+        last, last_bytes = cutter.finish()
+        in_memory, fill = token_columns(tokenizer, [*rows, *([last] if len(last) else [])], token_types=token_types)
+        if masked:
+            special = np.isin(in_memory["input_ids"].values, sorted(tokenizer.special_ids)).astype(np.int32)
+            in_memory["special_tokens_mask"] = Ragged(special, in_memory["input_ids"].offsets)
+            fill["special_tokens_mask"] = 1
+        tokens, columns = in_memory, {"bytes": np.concatenate([row_bytes, last_bytes])}
+    counts = {"examples": len(data), "bytes": sizes, "stream_tokens": stream_tokens, "unknown": unknown}
+    notes = [f"{len(data):,} documents, {sizes:,} bytes, {sizes / stream_tokens:.2f} bytes per token"]
     if unknown:
         notes.append(f"{unknown:,} tokens are unknown to the tokenizer; bits per byte leave their spelling out")
+    if origin:
+        notes.append(origin)
     return Encoded(
         task=task,
         source=data,
         tokens=tokens,
-        columns={"bytes": np.asarray(row_bytes, np.float32)},
+        columns=columns,
         fill=fill,
         lengths=(max_length,),
         counts=counts,
         notes=tuple(notes),
     )
-
-
-def _stream(texts: Sequence[str], tokenizer: Tokenizer, separator: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """All documents as (tokens, bytes that each token owns, unknown tokens), a separator after each document."""
-    tokens, sizes, unknown = [], [], 0
-    for text, encoding in zip(texts, encodings(tokenizer.configured(), texts, add_special_tokens=False), strict=True):
-        # Byte position of each character: a code point takes 1 to 4 bytes in UTF-8.
-        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        position = np.zeros(len(points) + 1, np.int64)
-        np.cumsum(1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000), out=position[1:])
-        ends = np.asarray([end for _, end in encoding.offsets], np.int64)
-        # Several byte-level tokens may spell one character: the first of them owns it.
-        ends = np.maximum.accumulate(ends) if len(ends) else ends
-        bounds = np.concatenate([[0], position[ends], position[-1:]])
-        ids = np.asarray(encoding.ids, np.int32)
-        if tokenizer.unk_id is not None and tokenizer.unk_id != separator:
-            unknown += int((ids == tokenizer.unk_id).sum())
-        tokens += [ids, np.asarray([separator], np.int32)]
-        sizes.append(np.diff(bounds))
-    return np.concatenate(tokens), np.concatenate(sizes), unknown

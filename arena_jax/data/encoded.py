@@ -13,6 +13,8 @@ import numpy as np
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import Dataset
+from arena_jax.data.stored_array import StoredArray
+from arena_jax.data.stored_rows import StoredRows
 from arena_jax.data.tokenizer import Tokenizer
 
 Batch = dict[str, np.ndarray]
@@ -48,6 +50,21 @@ class Ragged:
         """(rows,) int64: values per row."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, rows: np.ndarray) -> np.ndarray:
+        """(len(rows),) int64: values of each of the given rows."""
+        lengths: np.ndarray = self.lengths[rows]
+        return lengths
+
+    @functools.cached_property
+    def fingerprint(self) -> int:
+        """A checksum of values and lengths."""
+        return zlib.crc32(self.offsets.tobytes(), zlib.crc32(np.ascontiguousarray(self.values).tobytes()))
+
+    @property
+    def total(self) -> int:
+        """Values over all rows."""
+        return int(self.offsets[-1])
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -70,7 +87,7 @@ class Encoded:
     Args:
         task: the model task, such as "masked-lm".
         source: the examples behind the rows.
-        tokens: per-token columns; "input_ids" always, and the others that the task has.
+        tokens: per-token columns; "input_ids" always, and the others that the task has; in memory, or in the store.
         columns: per-row columns, such as "labels" (rows,) int32 (float32 in regression, (rows, classes) with several
             labels) or "bytes" (rows,) float32.
         fill: what pads each per-token column on the right.
@@ -82,8 +99,8 @@ class Encoded:
 
     task: str
     source: Dataset
-    tokens: Mapping[str, Ragged]
-    columns: Mapping[str, np.ndarray]
+    tokens: Mapping[str, Ragged | StoredRows]
+    columns: Mapping[str, np.ndarray | StoredArray]
     fill: Mapping[str, int]
     lengths: tuple[int, ...]
     counts: Mapping[str, int]
@@ -103,11 +120,10 @@ class Encoded:
         """(rows,) int64: real tokens per row."""
         return self.tokens["input_ids"].lengths
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> int:
         """A checksum of the tokens, so that a position is never restored into other data."""
-        checksum = zlib.crc32(np.ascontiguousarray(self.tokens["input_ids"].values).tobytes())
-        return zlib.crc32(self.tokens["input_ids"].offsets.tobytes(), checksum)
+        return self.tokens["input_ids"].fingerprint
 
     def padded_length(self, rows: np.ndarray) -> int:
         """Find the smallest allowed length that holds all the given rows.
@@ -118,7 +134,9 @@ class Encoded:
         Returns:
             The length in tokens.
         """
-        return self.lengths[bisect.bisect_left(self.lengths, int(self.row_lengths[rows].max()))]
+        if len(self.lengths) == 1:
+            return self.lengths[0]
+        return self.lengths[bisect.bisect_left(self.lengths, int(self.tokens["input_ids"].lengths_of(rows).max()))]
 
     def batch(self, rows: np.ndarray, length: int | None = None) -> Batch:
         """Make a batch of the given rows.
@@ -134,7 +152,7 @@ class Encoded:
         rows = np.asarray(rows, np.int64)
         length = self.padded_length(rows) if length is None else length
         batch: Batch = {name: column.padded(rows, length, self.fill[name]) for name, column in self.tokens.items()}
-        real = np.arange(length)[None, :] < self.row_lengths[rows][:, None]
+        real = np.arange(length)[None, :] < self.tokens["input_ids"].lengths_of(rows)[:, None]
         batch["attention_mask"] = real.astype(np.int32)
         for name, column in self.columns.items():
             batch[name] = column[rows]
@@ -149,7 +167,7 @@ class Encoded:
         """
         name = f"{self.source.name} ({self.source.split})"
         lengths = ", ".join(map(str, self.lengths))
-        real = int(self.row_lengths.sum())
+        real = self.tokens["input_ids"].total
         first = (
             f"{name}: {len(self):,} rows, {real:,} tokens for {self.task}, "
             f"padded to {'one length' if len(self.lengths) == 1 else 'the lengths'} {lengths}"

@@ -12,9 +12,10 @@ from arena_jax.data.columns import unused_note
 from arena_jax.data.dataset import LANGUAGE, MULTI_LABEL, QUESTIONS, REGRESSION, TAGGING
 from arena_jax.data.labels import Classes, number_labels, read_label
 from arena_jax.data.records import LIMIT, Rejected
+from arena_jax.data.stored_documents import Documents
 from arena_jax.data.table import Table
 
-Columns = dict[str, list[Any]]
+Columns = dict[str, Any]
 
 
 class Examples(NamedTuple):
@@ -57,8 +58,11 @@ def examples_of(
         ArenaError: more such records than allowed, each first one with its reason; labels that are no classes.
     """
     values = {part: table.column(name) for part, name in columns.items()}
-    rejected = Rejected(table.where, dict(table.rejected))
-    total = len(table.rows) + len(table.rejected)
+    rejected = Rejected(table.where, dict(table.rejected), table.more_rejected)
+    total = len(table.rows) + len(table.rejected) + table.more_rejected
+    if isinstance(values.get("text"), Documents):  # each was checked when it was read
+        left_out = rejected.settle(total, max_bad_records)
+        return Examples({"text": values["text"]}, Classes((), True), [*table.notes, *left_out])
     notes = list(table.notes)
     beside: list[str] = []
     classes = Classes((), True)

@@ -10,18 +10,19 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.data.table import Table, check_names, from_records
 
 
-def read_json_lines(path: Path, text: str) -> Table:
+def read_json_lines(path: Path, text: str, first: int = 1) -> Table:
     """Read one JSON object per line; a line that is none is left out and counted.
 
     Args:
         path: of the file, for errors.
         text: its content.
+        first: number of its first line.
 
     Returns:
         The table.
     """
     items, rejected = [], {}
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), first):
         if line.strip():
             row = f"line {number}"
             try:

@@ -16,6 +16,7 @@ class Rejected:
     Args:
         where: the file or data set.
         reasons: record to reason, such as "line 7" to "line 7 has no label".
+        more: records beside them, which are only counted.
 
     Example:
         >>> rejected = Rejected("a.tsv")
@@ -30,9 +31,13 @@ class Rejected:
 
     where: str
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+    more: int = 0
 
-    def add(self, row: str, reason: str) -> None:
-        """Note one record, once: what is said of it first."""
+    def add(self, row: str, reason: str, most: int | None = None) -> None:
+        """Note one record, once: what is said of it first; after the first ``most`` they are only counted."""
+        if most is not None and len(self.reasons) >= most:
+            self.more += 1
+            return
         self.reasons.setdefault(row, row + reason if reason.startswith(":") else f"{row} {reason}")
 
     def settle(self, total: int, limit: float) -> list[str]:
@@ -48,10 +53,10 @@ class Rejected:
         Raises:
             ArenaError: more than ``limit`` of them, or all.
         """
-        count = len(self.reasons)
+        count = len(self.reasons) + self.more
         if not count:
             return []
-        first = few_sentences(self.reasons.values())
+        first = few_sentences(self.reasons.values(), more=self.more)
         if count > limit * total or count >= total:
             what = "record" if total == 1 else "records"
             raise ArenaError(

@@ -15,6 +15,7 @@ from arena_jax.config.errors import ArenaError, few, nearest
 from arena_jax.config.tasks import PROBLEM_TYPES
 from arena_jax.data.columns import SEVERAL, check_parts, find_columns, guess_task, has_label
 from arena_jax.data.content import PACKED
+from arena_jax.data.corpus import corpus_table, is_large
 from arena_jax.data.dataset import (
     CLASSIFICATION,
     LANGUAGE,
@@ -23,7 +24,7 @@ from arena_jax.data.dataset import (
     TAGGING,
     Dataset,
     data_task,
-    held_out,
+    held_out_rows,
 )
 from arena_jax.data.examples import examples_of
 from arena_jax.data.files import read_file
@@ -141,7 +142,7 @@ def load(
         if name in DATA_SETS:
             _check_task(name, task_kind, _KNOWN_TASK[name])
             task_kind = _KNOWN_TASK[name]
-        tables, provenance = _tables(name, task_kind, subset)
+        tables, provenance = _tables(name, task_kind, subset, columns)
     else:
         name, provenance = "in memory", type(source).__name__
         in_memory = tables_in_memory(source, labels, split_of)
@@ -185,7 +186,9 @@ def _split(
     first = table if train is None or train == key else tables[train]()
     for part in (table, first):
         if not part.rows:
-            Rejected(part.where, dict(part.rejected)).settle(len(part.rejected), reading.max_bad_records)
+            Rejected(part.where, dict(part.rejected), part.more_rejected).settle(
+                len(part.rejected) + part.more_rejected, reading.max_bad_records
+            )
             raise ArenaError(f"{part.where} has no examples; give at least one")
     problem_type = reading.problem_type
     kind = reading.task or guess_task(first, reading.columns)
@@ -238,7 +241,7 @@ def _split(
         data = dataclasses.replace(data, notes=(*data.notes, f"other splits, not used: {few(others)}"))
     groups = list(dict.fromkeys(data_examples.columns["context"])) if kind == QUESTIONS else None
     count = len(data) if groups is None else len(groups)
-    indices = held_out(count, fraction, seed, name)[split == "validation"]
+    indices: Sequence[int] | Any = held_out_rows(count, fraction, seed, name)[split == "validation"]
     if groups is not None:
         contexts = {groups[index] for index in indices}
         indices = [row for row, context in enumerate(data_examples.columns["context"]) if context in contexts]
@@ -247,20 +250,22 @@ def _split(
     return data.select(indices, note=note)
 
 
-def _tables(name: str, task: str | None, subset: str | None) -> tuple[dict[str, Reader], str]:
+def _tables(
+    name: str, task: str | None, subset: str | None, columns: Mapping[str, str]
+) -> tuple[dict[str, Reader], str]:
     path = Path(name)
     if name in DATA_SETS:
         root = os.environ.get("ARENA_DATA")
         local = Path(root) / _KNOWN_FOLDER[name] if root else None
         if local is not None and local.is_dir():
-            return _folder(local, task, None), f"folder {local}"
+            return _folder(local, task, None, columns), f"folder {local}"
     elif path.is_dir():
-        return _folder(path, task, subset), f"folder {path}"
+        return _folder(path, task, subset, columns), f"folder {path}"
     elif path.exists():
-        return _readers({"all": [path]}, task), f"file {path}"
+        return _readers({"all": [path]}, task, columns), f"file {path}"
     elif any(mark in name for mark in "*?["):
         splits = pattern_files(name)
-        return _readers(splits, task), f"files {name}"
+        return _readers(splits, task, columns), f"files {name}"
     elif _looks_like_path(name):
         beside = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
         clause = nearest(path.name, beside) if len(beside) <= 20 or _close(path.name, beside) else "check the path"
@@ -280,15 +285,17 @@ def _looks_like_path(name: str) -> bool:
     return has_ending or name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)
 
 
-def _folder(folder: Path, task: str | None, subset: str | None) -> dict[str, Reader]:
+def _folder(folder: Path, task: str | None, subset: str | None, columns: Mapping[str, str]) -> dict[str, Reader]:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return {split: partial(_same, table) for split, table in saved_tables(folder).items()}
-    return _readers(split_files(folder, subset), task)
+    return _readers(split_files(folder, subset), task, columns)
 
 
-def _readers(splits: Splits, task: str | None) -> dict[str, Reader]:
+def _readers(splits: Splits, task: str | None, columns: Mapping[str, str]) -> dict[str, Reader]:
     def read(paths: list[Path]) -> Table:
         where = str(paths[0] if len(paths) == 1 else paths[0].parent)
+        if is_large(paths, task):
+            return corpus_table(paths, columns, where)
         return joined([read_file(path, task) for path in paths], where)
 
     return {split: partial(read, paths) for split, paths in splits.items()}

@@ -21,6 +21,7 @@ class Table:
         class_names: names of the classes of a column of numbers, where the source says them.
         rejected: records that could not be read, such as "line 9", each with a sentence that says why.
         notes: what a person should know of how it was read.
+        more_rejected: records that could not be read beside those that are named.
     """
 
     columns: Mapping[str, Sequence[Any]]
@@ -29,6 +30,7 @@ class Table:
     class_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     rejected: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    more_rejected: int = 0
 
     def column(self, name: str) -> Sequence[Any]:
         """Give a column by its name.

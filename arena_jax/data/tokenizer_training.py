@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.data.dataset import Dataset, texts_of
+from arena_jax.data.stored_documents import Documents
 from arena_jax.data.tokenizer import SHARED_PAD, SPECIAL, Tokenizer, describe
 
 if TYPE_CHECKING:
     import tokenizers
+
+TRAINED_ON = 64 * 2**20  # bytes of a large text: more of it changes few tokens, and takes minutes
 
 
 def train_tokenizer(
@@ -23,7 +26,7 @@ def train_tokenizer(
     gives the same tokenizer.
 
     Args:
-        data: a data set, or texts.
+        data: a data set, or texts; of texts in the store the first 64 MiB.
         family: "bert", "roberta" or "gpt2".
         vocab_size: tokens at most, special ones included; small data gives fewer.
         min_frequency: how often a piece must occur to become a token.
@@ -45,7 +48,14 @@ def train_tokenizer(
 
     if family not in SPECIAL:
         raise ArenaError(f"no tokenizer can be trained for the family '{family}'; {nearest(family, SPECIAL)}")
-    texts = list(texts_of(data) if isinstance(data, Dataset) else data)
+    notes = [SHARED_PAD] if family == "gpt2" else []
+    documents = data.columns.get("text") if isinstance(data, Dataset) else None
+    if isinstance(data, Dataset) and isinstance(documents, Documents):
+        texts = documents.head(TRAINED_ON)
+        if len(texts) < len(data):
+            notes.append(f"trained on the first {len(texts):,} of {len(data):,} documents ({TRAINED_ON >> 20} MiB)")
+    else:
+        texts = list(texts_of(data) if isinstance(data, Dataset) else data)
     if not any(text.strip() for text in texts):
         raise ArenaError("a tokenizer cannot be trained on empty texts; check the data and its column names")
     special = list(dict.fromkeys(SPECIAL[family].values()))
@@ -78,7 +88,7 @@ def train_tokenizer(
         family=family,
         name=f"{family}-like, trained on {origin}",
         token_types=family == "bert",
-        notes=(SHARED_PAD,) if family == "gpt2" else (),
+        notes=tuple(notes),
     )
 
 

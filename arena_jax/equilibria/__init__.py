@@ -1,10 +1,11 @@
-"""Solvers of games: Nash equilibria, dynamics, stability and ranking; the game uses them.
+"""Solvers of games: Nash equilibria, dynamics, stability and ranking; the game and the arena use them.
 
 Payoff entry (i, j) is what i earns against j.
 """
 
 from arena_jax.equilibria.dynamics import Basins, basins, replicator
 from arena_jax.equilibria.logit import logit_equilibrium
+from arena_jax.equilibria.markets import fisher_market, proportional_share, second_price
 from arena_jax.equilibria.nash import ZeroSum, bimatrix_equilibria, nash_gap, symmetric_equilibria, zero_sum
 from arena_jax.equilibria.ranking import alpha_rank
 from arena_jax.equilibria.stability import (
@@ -31,4 +32,7 @@ __all__ = [
     "basins",
     "replicator",
     "alpha_rank",
+    "fisher_market",
+    "proportional_share",
+    "second_price",
 ]

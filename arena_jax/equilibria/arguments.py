@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from arena_jax.config.errors import ArenaError, first_line
 
@@ -226,3 +227,20 @@ def labels(names: Any, n: int | None) -> tuple[str, ...]:
 def random(seed: int) -> np.random.Generator:
     """Return the generator of a seed: the same seed gives the same result in every function of this package."""
     return np.random.default_rng(seed_number(seed))
+
+
+def as_floats(values: ArrayLike) -> jax.Array:
+    """Give an array of floats: float64 where it is switched on and asked for, integers become the default float.
+
+    Args:
+        values: numbers of any type.
+
+    Returns:
+        The same numbers, floating.
+
+    Example:
+        >>> as_floats([1, 2]).dtype
+        dtype('float32')
+    """
+    array = jnp.asarray(values)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))

@@ -22,7 +22,7 @@ from arena_jax.runtime.memory_limits import MemoryLimits
 from arena_jax.runtime.program import Program, ProgramBytes, UncachedJit, compile_program
 from arena_jax.runtime.size_search import SizeSearch
 
-GradientFunction = Callable[[Any, Any, Any], tuple[Any, dict[str, jax.Array]]]
+GradientFunction = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, jax.Array]]]
 Calibrate = Callable[[Program, Callable[[], Any], Sequence[jax.Device]], tuple[Any, float | None]]
 
 
@@ -58,8 +58,10 @@ class Executables:
     Use it as a context: leaving it waits for the compilation that runs and drops those that do not yet.
 
     Args:
-        functions: ``{model: (parameters, batch, step) -> (gradient, metrics)}``, pure; batches are arrays
+        functions: ``{model: (parameters, batch, key, step) -> (gradient, metrics)}``, pure; batches are arrays
             (k microbatches, examples, …).
+        keys: ``{model: key data, uint32}``, handed to the function and no constant of its program: equal models and
+            other seeds are the same program to a cache on disk.
         mesh: the devices, from `make_mesh`.
         params: ``{model: parameter tree}``, for shapes and placement alone.
         examples: ``{model: one example}``, arrays (1, …) as the data have them.
@@ -84,6 +86,7 @@ class Executables:
     def __init__(
         self,
         functions: Mapping[str, GradientFunction],
+        keys: Mapping[str, np.ndarray],
         mesh: Mesh,
         params: Mapping[str, Any],
         examples: Mapping[str, Mapping[str, np.ndarray]],
@@ -100,6 +103,7 @@ class Executables:
     ) -> None:
         names = tuple(functions)
         self._mesh, self._examples, self._microbatches = mesh, examples, microbatches
+        self._keys = dict(keys)
         self._budget, self._resident = budget, resident
         self._keep, self._margin = keep, margin
         self._compile_program, self._calibrate = compile_program, calibrate
@@ -294,11 +298,11 @@ class Executables:
         """What is known of a size that was compiled once; its executable is None where it was evicted."""
         return self._programs[name][size]
 
-    def arguments(self, name: str, size: int) -> tuple[Any, Any, Any]:
-        """The abstract arguments of a model's gradients at a batch size: parameters, batch and step."""
+    def arguments(self, name: str, size: int) -> tuple[Any, Any, Any, Any]:
+        """The abstract arguments of a model's gradients at a batch size: parameters, batch, key and step."""
         rows = size * self._mesh.shape["data"]
         batch = abstract_batch(self._examples[name], self._mesh, rows, self._microbatches(name, size))
-        return self._params[name], batch, jax.ShapeDtypeStruct((), np.int32)
+        return self._params[name], batch, self._keys[name], jax.ShapeDtypeStruct((), np.int32)
 
     # ---- running ----
 
@@ -320,7 +324,7 @@ class Executables:
         Returns:
             What the model's function returns.
         """
-        run = functools.partial(self._alive[name][size], params, batch, np.int32(step))
+        run = functools.partial(self._alive[name][size], params, batch, self._keys[name], np.int32(step))
         if size not in self._not_run[name]:
             return run()
         jax.block_until_ready((params, batch))  # what is still under way would be counted as this program's

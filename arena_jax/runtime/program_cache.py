@@ -10,6 +10,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.user_cache import cache_folder
 
 SIZE = 2**30  # bytes; JAX then drops what was not used for longest. The joint step of the demo takes 1 MB.
 # As JAX compresses them. Below are single operations, compiled in 10 ms: dozens of files for every run, all of which
@@ -24,11 +25,8 @@ def default_folder() -> Path:
     Raises:
         ArenaError: nobody knows where the home is.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # the specification's rule: a relative one is ignored
-        return Path(base) / "arena_jax"
     try:
-        return Path.home() / ".cache" / "arena_jax"
+        return cache_folder()
     except RuntimeError:
         raise ArenaError("cannot keep compiled programs: there is no home folder; name a --compilation-cache") from None
 

@@ -4,6 +4,7 @@ from arena_jax.training.distillation import Distillation
 from arena_jax.training.ensemble import ensemble
 from arena_jax.training.evaluation import evaluate
 from arena_jax.training.export import export
+from arena_jax.training.make_step import make_step
 from arena_jax.training.objectives import (
     MaskedBatch,
     Objective,
@@ -20,7 +21,7 @@ from arena_jax.training.objectives import (
 from arena_jax.training.replace_model import replace_model
 from arena_jax.training.restore import restore
 from arena_jax.training.state import TrainState, model_key
-from arena_jax.training.step import Step, make_step
+from arena_jax.training.step import Step
 from arena_jax.training.train import train
 
 __all__ = [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.tree_util import Partial
 
 from arena_jax import transforms
 from arena_jax.config import OptimizerConfig, RunConfig
@@ -25,48 +28,51 @@ _INNER: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-def build_optimizer(config: RunConfig, total_steps: int | None) -> optax.GradientTransformationExtraArgs:
+def build_optimizer(config: RunConfig) -> optax.GradientTransformationExtraArgs:
     """Put the run's optimizer together.
 
     Args:
         config: of the run.
-        total_steps: the run's length, for the decay; None in a competition, where nobody knows how many steps a model
-            will take: learning rates come with each update, ``learning_rates={model: scalar}``.
 
     Returns:
-        ``multi_model_adamw`` with :func:`optimizer_arguments`, inside ``freeze`` where parts stay as they are.
+        ``multi_model_adamw`` with :func:`optimizer_arguments`, inside ``freeze`` where parts stay as they are. Its
+        learning rates come with each update, ``learning_rates={model: scalar or schedule}``, so that they are no
+        constants of a compiled program.
 
     Raises:
         ArenaError: arguments that do not fit each other; at init, a part to freeze that no model has.
 
     Example:
         >>> from arena_jax.config import presets
-        >>> optimizer = build_optimizer(presets.joint_synthetic(), total_steps=100)
-        >>> state = optimizer.init({name: {"up": jnp.ones(1)} for name in ("bert", "gpt2", "roberta")})
-        >>> sorted(transforms.learning_rates(state))
-        ['bert', 'gpt2', 'roberta']
+        >>> config = presets.joint_synthetic()
+        >>> optimizer, rates = build_optimizer(config), schedules(config, total_steps=100)
+        >>> params = {name: {"up": jnp.ones(1)} for name in rates}
+        >>> state = optimizer.init(params)
+        >>> for step in range(2):
+        ...     _, state = optimizer.update(params, state, params, learning_rates=rates)
+        >>> {name: round(float(rate), 6) for name, rate in transforms.learning_rates(state).items()}
+        {'bert': 0.0004, 'gpt2': 0.0004, 'roberta': 0.0004}
     """
-    optimizer = transforms.multi_model_adamw(**optimizer_arguments(config, total_steps))
+    optimizer = transforms.multi_model_adamw(**optimizer_arguments(config))
     if config.optimizer.freeze:
         return transforms.freeze(config.optimizer.freeze, optimizer)
     return optimizer
 
 
-def optimizer_arguments(config: RunConfig, total_steps: int | None) -> dict[str, Any]:
+def optimizer_arguments(config: RunConfig) -> dict[str, Any]:
     """Map a run's configuration to arguments of ``multi_model_adamw``.
 
     Args:
         config: of the run. What its optimizer leaves open stays open: the form fills it in.
-        total_steps: the run's length; None in a competition.
 
     Returns:
         Keyword arguments.
 
     Example:
         >>> from arena_jax.config import presets
-        >>> arguments = optimizer_arguments(presets.joint_synthetic(), total_steps=100)
-        >>> arguments["learning_rate"], arguments["warmup_steps"], arguments["decay_steps"]
-        ({'bert': 0.004, 'gpt2': 0.004, 'roberta': 0.004}, 10, 90)
+        >>> arguments = optimizer_arguments(presets.joint_synthetic())
+        >>> arguments["learning_rate"], arguments["weights"]
+        (None, {'bert': 1.0, 'gpt2': 0.8, 'roberta': 1.2})
     """
     optimizer = config.optimizer
     arguments = {
@@ -79,14 +85,44 @@ def optimizer_arguments(config: RunConfig, total_steps: int | None) -> dict[str,
         arguments |= {"b1": optimizer.b1, "b2": optimizer.b2, "eps": optimizer.epsilon, "amsgrad": optimizer.amsgrad}
     else:
         arguments["inner"] = _INNER[optimizer.inner](**optimizer.inner_arguments())
-    if total_steps is None:
-        return arguments | {"learning_rate": None, "warmup_steps": None, "decay_steps": None, "decay": None}
+    return arguments | {"learning_rate": None, "warmup_steps": None, "decay_steps": None, "decay": None}
+
+
+def schedules(config: RunConfig, total_steps: int) -> dict[str, Partial]:
+    """The learning rates of a joint run, over each model's own updates.
+
+    Args:
+        config: of the run.
+        total_steps: its length; rates are warmed up, then decay until its end.
+
+    Returns:
+        ``{model: count -> rate}``, for ``update(..., learning_rates=…)``. They are pytrees: peak, warm-up and length
+        are arguments of the program that is given them; only the shape of their course is part of it.
+
+    Example:
+        >>> from arena_jax.config import presets
+        >>> rate = schedules(presets.joint_synthetic(), total_steps=100)["gpt2"]
+        >>> [round(float(rate(count)), 6) for count in (0, 5, 10, 55, 100)]
+        [0.0, 0.002, 0.004, 0.002, 0.0]
+        >>> [leaf.item() for leaf in jax.tree.leaves(rate)]
+        [0.004, 10, 90]
+    """
+    optimizer = config.optimizer
     warmup = warmup_steps(optimizer, total_steps)
-    return arguments | {
-        "learning_rate": {model.name: model.learning_rate or optimizer.learning_rate for model in config.models},
-        "warmup_steps": warmup,
-        "decay_steps": max(1, total_steps - warmup),
+    course = functools.partial(_rate, optimizer.form, optimizer.decay)
+    return {
+        model.name: Partial(
+            course,
+            np.asarray(model.learning_rate or optimizer.learning_rate, float),
+            np.int32(warmup),
+            np.int32(max(1, total_steps - warmup)),
+        )
+        for model in config.models
     }
+
+
+def _rate(form: str, decay: str | None, peak: Any, warmup: Any, decay_steps: Any, count: Any) -> Any:
+    return transforms.form_schedule(form, peak, warmup_steps=warmup, decay_steps=decay_steps, decay=decay)(count)
 
 
 def warmup_steps(optimizer: OptimizerConfig, total_steps: int) -> int:

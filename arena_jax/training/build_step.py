@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 
 from arena_jax.config import RunConfig
 from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
+from arena_jax.training.make_step import make_step
 from arena_jax.training.objectives import Objective
-from arena_jax.training.step import Step, make_step
+from arena_jax.training.step import Step
 from arena_jax.training.teachers import distillation_of
 
 
@@ -19,7 +20,6 @@ def build_step(
     networks: Mapping[str, Any],
     objectives: Mapping[str, Objective],
     *,
-    total_steps: int | None,
     mesh: Mesh,
     accumulation: int | Mapping[str, int] = 1,
 ) -> Step:
@@ -29,17 +29,17 @@ def build_step(
         config: of the run.
         networks: ``{name: model}``; models with shapes in place of arrays can be compiled, too.
         objectives: ``{name: objective}``.
-        total_steps: the run's length, for the decay of learning rates; None in a competition, where they arrive with
-            each update.
         mesh: of the devices.
         accumulation: microbatches per step, for all models or ``{name: count}``.
 
     Returns:
-        A step that reports gradient norms and learning rates, and leaves non-finite models out.
+        A step that reports gradient norms and learning rates, and leaves non-finite models out. Learning rates come
+        with each update, ``learning_rates={model: scalar or schedule}``: those of a competition follow what is spent,
+        others are :func:`arena_jax.training.build_optimizer.schedules`.
     """
     return make_step(
         networks,
-        build_optimizer(config, total_steps),
+        build_optimizer(config),
         objectives,
         accumulation=accumulation,
         mesh=mesh,

@@ -21,6 +21,7 @@ from arena_jax.runtime.memory import tree_bytes
 from arena_jax.runtime.program import Program
 from arena_jax.runtime.target import Target
 from arena_jax.training.build import computation_options, model_task, problem_type, size_options
+from arena_jax.training.build_optimizer import schedules
 from arena_jax.training.build_step import build_step
 from arena_jax.training.objectives import head_positions, objective_for
 from arena_jax.training.remat import cheapest_remat, with_remat
@@ -28,7 +29,7 @@ from arena_jax.training.step import Step
 
 # Bytes do not depend on which token hides the others.
 _MASK_TOKEN = 4
-_STEPS = 10_000  # of the learning rate's schedule: its bytes do not depend on the run's length
+_STEPS = 10_000  # an argument of the program
 
 
 class Need(NamedTuple):
@@ -265,10 +266,11 @@ def step_and_arguments(
     step = abstract_step(networks, config, target)
     state = step.abstract_state()
     active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}
+    extra = {"active": active, "learning_rates": schedules(config, _STEPS)}
 
     def arguments_at(size: int) -> tuple[Any, ...]:
         batches = {name: abstract_batch(networks[name], size, config.data.max_length, target) for name in step.names}
-        return state, batches, {"active": active}
+        return state, batches, step.keys, extra
 
     return jax.jit(step.whole, donate_argnums=(0,)), arguments_at
 
@@ -279,7 +281,7 @@ def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig,
         name: objective_for(model.task, mask_token_id=_MASK_TOKEN, problem_type=model.config.labels_are)
         for name, model in networks.items()
     }
-    return build_step(config, networks, objectives, total_steps=_STEPS, mesh=target.mesh)
+    return build_step(config, networks, objectives, mesh=target.mesh)
 
 
 def abstract_batch(

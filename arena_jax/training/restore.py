@@ -36,8 +36,7 @@ def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[P
         ArenaError: there is no such checkpoint, or none can be used.
     """
     parts = build(config, run / "tokenizers")
-    total_steps = None if config.arena else 1  # no update is made
-    step = build_step(config, parts.models, parts.objectives, total_steps=total_steps, mesh=make_mesh(1))
+    step = build_step(config, parts.models, parts.objectives, mesh=make_mesh(1))
     checkpoints = Checkpoints(run / "checkpoints")
     if checkpoint == "ema":
         state = averaged(run, checkpoints.load(step.init())[0])

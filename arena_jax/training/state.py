@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arena_jax.training.averages import Average
 
@@ -49,7 +50,30 @@ def model_key(seed: int, name: str, step: jax.Array | int) -> jax.Array:
         >>> bool((jax.random.bits(model_key(0, "bert", 3)) == jax.random.bits(model_key(0, "gpt2", 3))).all())
         False
     """
+    return step_key(model_key_data(seed, name), step)
+
+
+def model_key_data(seed: int, name: str) -> np.ndarray:
+    """What is folded from seed and name alone, as numbers: an argument of a program, so that all seeds share one.
+
+    Args:
+        seed: the run's seed.
+        name: the model's name.
+
+    Returns:
+        The key's data, uint32 (2,) for JAX's default generator.
+    """
     # crc32 and not hash(): the latter differs from process to process.
-    with jax.ensure_compile_time_eval():  # a constant; in the program it would be a loop more to compile
-        named = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-    return jax.random.fold_in(named, jnp.asarray(step, jnp.uint32))
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))))
+
+
+def step_key(data: Any, step: jax.Array | int) -> jax.Array:
+    """The key of one step, of :func:`model_key_data`; both may be traced.
+
+    Example:
+        >>> import jax
+        >>> bool(step_key(model_key_data(0, "bert"), 3) == model_key(0, "bert", 3))
+        True
+    """
+    return jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(data)), jnp.asarray(step, jnp.uint32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,15 +13,15 @@ import optax
 from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.runtime.devices import make_mesh, place_batch, replicate, replicated
+from arena_jax.runtime.devices import place_batch, replicate, replicated
 from arena_jax.runtime.program import Program, compile_lowered
 from arena_jax.training.averages import first_average, next_average
 from arena_jax.training.distillation import Distillation, Lesson, Teaching
 from arena_jax.training.gradients import mean_gradient
 from arena_jax.training.modules import put_together, take_apart
-from arena_jax.training.objective_signature import SIGNATURE, check_objective, check_result
-from arena_jax.training.objectives import Objective, Result, objective_for
-from arena_jax.training.state import TrainState, model_key
+from arena_jax.training.objective_signature import check_result
+from arena_jax.training.objectives import Objective, Result
+from arena_jax.training.state import TrainState, model_key, model_key_data, step_key
 
 Batches = Mapping[str, Mapping[str, Any]]
 Metrics = dict[str, dict[str, jax.Array]]
@@ -30,12 +31,13 @@ _EVALUATION = 0x45564C
 
 
 class Step:
-    """The jitted multi-model step; made by :func:`make_step`.
+    """The jitted multi-model step; made by :func:`arena_jax.training.make_step`.
 
     Attributes:
         names: the models' names, in order.
         structures: ``{model: structure}``, what :func:`arena_jax.models.merge` needs beside the parameters (of a module
             with other variables: ``nnx.merge``, beside ``params`` and ``variables``).
+        keys: ``{model: key data, uint32}``, from which dropout and masking of all steps are folded.
         programs: every program compiled so far, with seconds and bytes.
         teachers: in distillation, who teaches from the next step on. The others learn from them; of several teachers
             each learns from all. A program is compiled for each choice. Empty: nobody.
@@ -74,6 +76,8 @@ class Step:
         self._ema = ema
         self.resting: tuple[str, ...] = ()
         self._teaching = None if distillation is None else Teaching(models, objectives, distillation)
+        common = None if self._teaching is None else self._teaching.key_name
+        self.keys = {name: model_key_data(seed, common or name) for name in self.names}
         self._programs: dict[Any, Program] = {}
         parts = {name: take_apart(name, models[name]) for name in self.names}
         self._structures = {name: structure for name, (structure, _, _) in parts.items()}
@@ -130,6 +134,7 @@ class Step:
         name: str,
         params: Any,
         batch: Mapping[str, jax.Array],
+        key: Any,
         step: jax.Array,
         variables: Any = None,
         lesson: Lesson | None = None,
@@ -140,7 +145,8 @@ class Step:
             name: which model.
             params: its parameter tree.
             batch: arrays (k, b, …): k microbatches of b examples. Only one microbatch's activations are held at a time.
-            step: int32 scalar; dropout and masking are folded from it.
+            key: the model's, of ``keys``; as an argument of the program, which then serves every seed.
+            step: int32 scalar; dropout and masking are folded from both.
             variables: of the model's module, where it has any.
             lesson: what teachers say of the batch; None: the model learns from its labels alone.
 
@@ -148,26 +154,24 @@ class Step:
             The gradient (a tree like ``params``) of ``loss_sum / count`` over all k·b examples; ``{"loss", "loss_sum",
             "count", …}`` as scalars; and the variables afterwards.
         """
-        key, before = self._key(name, step), self._variables(name, variables)
+        before = self._variables(name, variables)
         objective = self._objectives[name]
         if lesson is not None:
             assert self._teaching is not None
             objective, batch = self._teaching.objective(name, lesson), self._teaching.batch(batch, lesson)
-        gradient, sums, after = mean_gradient(self._structures[name], objective, params, before, batch, key)
+        gradient, sums, after = mean_gradient(
+            self._structures[name], objective, params, before, batch, step_key(key, step)
+        )
         # What is reported is the task's own loss, whatever was minimised.
         sums["loss_sum"] = sums.pop("task_loss_sum", sums["loss_sum"])
         return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}, after
 
     def measured_gradients(
-        self, name: str, params: Any, batch: Mapping[str, jax.Array], step: jax.Array
+        self, name: str, params: Any, batch: Mapping[str, jax.Array], key: Any, step: jax.Array
     ) -> tuple[Any, dict[str, jax.Array]]:
         """:meth:`gradients` of a model whose module has no variables."""
-        gradient, measured, _ = self.gradients(name, params, batch, step)
+        gradient, measured, _ = self.gradients(name, params, batch, key, step)
         return gradient, measured
-
-    def _key(self, name: str, step: jax.Array) -> jax.Array:
-        common = None if self._teaching is None else self._teaching.key_name
-        return model_key(self.seed, common or name, step)
 
     def _variables(self, name: str, variables: Any) -> Any:
         if variables is None and self._initial_variables[name]:
@@ -244,15 +248,20 @@ class Step:
                 metrics[name].update(reported)
         return after, metrics
 
-    def whole(self, state: TrainState, batches: Any, extra: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
-        """Gradients of every model, then the update; the pure function that is compiled."""
+    def whole(
+        self, state: TrainState, batches: Any, keys: Mapping[str, Any], extra: Mapping[str, Any]
+    ) -> tuple[TrainState, Metrics]:
+        """Gradients of every model, then the update; the pure function that is compiled.
+
+        Seeds are in ``keys``, and learning rates may be in ``extra``: another seed or rate is the same program.
+        """
         gradients: dict[str, Any] = {}
         metrics: Metrics = {}
         variables: dict[str, Any] = {}
         lesson = None
         if self._teaching is not None and self.teachers:
-            keys = {name: self._key(name, state.step) for name in self.teachers}
-            lesson = self._teaching.lesson(self.teachers, state.params, batches, keys)
+            step_keys = {name: step_key(keys[name], state.step) for name in self.teachers}
+            lesson = self._teaching.lesson(self.teachers, state.params, batches, step_keys)
         for name in self.resting:
             gradients[name], metrics[name] = (
                 jax.tree.map(jnp.zeros_like, state.params[name]),
@@ -268,6 +277,7 @@ class Step:
                 name,
                 state.params[name],
                 batches[name],
+                keys[name],
                 state.step,
                 state.variables.get(name, {}),
                 None if self.teachers == (name,) else lesson,
@@ -317,11 +327,16 @@ class Step:
 
     def run(self, state: TrainState, placed: Any, **extra: Any) -> tuple[TrainState, Metrics]:
         """Like calling the step, for batches that :meth:`place` has placed."""
-        return self.compile(state, placed, **extra).executable(state, placed, extra)
+        return self.compile(state, placed, **extra).executable(state, placed, self._placed_keys, extra)
 
     def compile(self, state: TrainState, placed: Any, **extra: Any) -> Program:
         """Compile what :meth:`run` runs for arguments of these shapes; returns what was compiled, now or before."""
-        return self._program("step", self.whole, (state, placed, extra), donate=(0,))
+        return self._program("step", self.whole, (state, placed, self._placed_keys, extra), donate=(0,))
+
+    @functools.cached_property
+    def _placed_keys(self) -> dict[str, jax.Array]:
+        keys: dict[str, jax.Array] = replicate(self.keys, self.mesh)
+        return keys
 
     def evaluate(
         self, name: str, params: Any, batch: Mapping[str, Any], index: int = 0, variables: Any = None
@@ -378,105 +393,3 @@ class Step:
             self.programs.append(program)
             self._programs[cache_key] = program
         return self._programs[cache_key]
-
-
-def make_step(
-    models: Mapping[str, Any],
-    optimizer: optax.GradientTransformation,
-    objectives: Mapping[str, Objective] | None = None,
-    *,
-    accumulation: int | Mapping[str, int] = 1,
-    mesh: Mesh | None = None,
-    seed: int = 0,
-    gradient_norms: bool = False,
-    skip_nonfinite: bool = False,
-    report: Report | None = None,
-    distillation: Distillation | None = None,
-    teachers: Sequence[str] = (),
-    ema: float | None = None,
-) -> Step:
-    """Compile the training of several models into one program.
-
-    Args:
-        models: ``{name: model}`` from :mod:`arena_jax.models`, or any ``nnx.Module`` of your own; they are read, never
-            changed. What is no ``nnx.Param`` of a module (dropout's random streams, batch statistics) is in the state's
-            ``variables``; ``model.train()`` and ``model.eval()`` are called.
-        optimizer: an Optax transformation over ``{name: parameter tree}``, such as
-            :func:`arena_jax.transforms.multi_model_adamw`. It is given ``value={name: loss}``.
-        objectives: ``{name: objective}``; those of the models' tasks if not given (``masked-lm`` needs
-            :func:`arena_jax.training.masked_token`, for the tokenizer's mask token). One of your own is a function
-            ``objective(model, batch, key, training) -> Result``: ``batch`` is ``{name: array (B, …)}``, ``key`` the
-            microbatch's, ``training`` a bool; ``Result.sums`` holds scalars summed over the examples, ``loss_sum`` and
-            ``count`` at least, so that a loss over microbatches of different fill is exact.
-        accumulation: microbatches per step, for all models or ``{name: count}``. The gradient is that of the whole
-            batch; memory is that of one microbatch.
-        mesh: from :func:`arena_jax.runtime.make_mesh`; one device if not given.
-        seed: dropout and masking are folded from it.
-        gradient_norms: also report each model's ``gradient_norm`` (before sharing and clipping).
-        skip_nonfinite: a model whose loss or gradient is not finite sits this update out: nothing moves, its optimizer
-            state stays, and it is in no pool and no average. Its metrics say ``skipped`` 1. The others' parameters are
-            those of a step in which it was not ``active``, to the bit.
-        report: ``report(step, opt_state) -> {name: {metric: scalar}}``, computed inside the program from the new state
-            of the optimizer and added to the metrics: how effective learning rates get out.
-        distillation: how much models learn from ``teachers``, beside their labels (ModelArena, equation 11). Every
-            batch then holds the same examples in the same order. The losses reported are the task's own.
-        teachers: names of the models that teach from the first step on; ``step.teachers`` may be changed later.
-        ema: decay per step of a running average of each model's parameters, kept in the state's ``averages``
-            (:func:`arena_jax.training.averages.next_average`); None: none.
-
-    Returns:
-        A :class:`Step`: ``state = step.init()``, then ``state, metrics = step(state, batches)``.
-
-    Raises:
-        ArenaError: no model, or names that differ between the arguments.
-
-    Example:
-        >>> import numpy as np, optax
-        >>> from arena_jax import models, training
-        >>> bert = models.create(models.preset("bert-tiny"), task="sequence-classification", seed=0)
-        >>> step = training.make_step({"bert": bert}, optax.adamw(1e-3))
-        >>> batch = {"input_ids": np.ones((4, 8), np.int32), "labels": np.zeros(4, np.int32)}
-        >>> state, metrics = step(step.init(), {"bert": batch})
-        >>> int(state.step), int(metrics["bert"]["count"])
-        (1, 4)
-    """
-    if not models:
-        raise ArenaError("no model to train; give {name: model}")
-    if objectives is None:
-        foreign = [name for name, model in models.items() if not hasattr(model, "task")]
-        if foreign:
-            raise ArenaError(
-                f"model '{foreign[0]}' is a {type(models[foreign[0]]).__name__}, which has no task: give objectives="
-                f"{{'{foreign[0]}': objective, …}}; write {SIGNATURE}"
-            )
-        objectives = {name: objective_for(model.task) for name, model in models.items()}
-    counts = dict(accumulation) if isinstance(accumulation, Mapping) else dict.fromkeys(models, accumulation)
-    for what, by_name in (("objectives", objectives), ("accumulation", counts)):
-        if set(by_name) != set(models):
-            raise ArenaError(
-                f"{what} are given for {sorted(by_name)}, models are {sorted(models)}; the names must be the same"
-            )
-    for name in teachers:
-        if distillation is None or name not in models:
-            raise ArenaError(f"'{name}' cannot teach: give distillation=…, and names of {', '.join(sorted(models))}")
-    for name, objective in objectives.items():
-        check_objective(name, objective)
-    if ema is not None and not 0 <= ema < 1:
-        raise ArenaError(f"ema is {ema}; give a decay per step of at least 0 and below 1, such as 0.999")
-    bad = [name for name, count in counts.items() if count < 1]
-    if bad:
-        raise ArenaError(f"accumulation of model '{bad[0]}' is {counts[bad[0]]}; give 1 or more microbatches")
-    return Step(
-        models,
-        optimizer,
-        objectives,
-        accumulation=counts,
-        mesh=make_mesh(1) if mesh is None else mesh,
-        seed=seed,
-        gradient_norms=gradient_norms,
-        skip_nonfinite=skip_nonfinite,
-        report=report,
-        distillation=distillation,
-        teachers=teachers,
-        ema=ema,
-    )

@@ -13,10 +13,10 @@ from arena_jax import data
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
-from arena_jax.runtime.devices import make_mesh
+from arena_jax.runtime.devices import make_mesh, replicate
 from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
-from arena_jax.training.build_optimizer import warmup_steps
+from arena_jax.training.build_optimizer import schedules, warmup_steps
 from arena_jax.training.build_step import build_step
 from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
@@ -74,12 +74,12 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 config,
                 networks,
                 parts.objectives,
-                total_steps=total_steps,
                 mesh=mesh,
                 accumulation={model.name: model.accumulation or training.accumulation for model in config.models},
             )
 
         step = step_of(parts.models)
+        rates = replicate(schedules(config, total_steps=total_steps), mesh)
 
         # ---- where to begin ----
         state, position = session.begin(step.init(), step.names)
@@ -88,6 +88,10 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         state, starts = begin_warm(session, relay.config, step, parts, state)
         window, losses = MetricWindow(position.get("window")), position.get("losses", {})
         model_weights = ModelWeights(config, position.get("model_weights"))
+
+        def for_optimizer() -> dict[str, Any]:
+            return {"active": session.divergence.active, "learning_rates": rates, **model_weights.arguments()}
+
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
         derived += relay.derived
         remat, rejected = position.get("remat", training.remat), []
@@ -99,7 +103,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 state,
                 {name: rows.batch(np.zeros(1, np.int64), longest[name]) for name, rows in parts.train.items()},
                 batch_size=training.batch_size,
-                extra={"active": session.divergence.active, **model_weights.arguments()},
+                extra=for_optimizer(),
             )
             remat, rejected = choice.policy, choice.rejected
             derived.append(("remat", remat, choice.reason))
@@ -171,7 +175,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             batches = {
                 name: streams[name].next(training.batch_size, step.accumulation[name]) for name in step.batch_names
             }
-            extra: dict[str, Any] = {"active": session.divergence.active, **model_weights.arguments()}
+            extra = for_optimizer()
             state, metrics = run_step(
                 step, state, batches, extra, batch_size=training.batch_size, steps_taken=step_count, session=session
             )

@@ -3,6 +3,7 @@
 from arena_jax.transforms.clip_by_model_norm import clip_by_model_norm
 from arena_jax.transforms.correspondence import Correspondence, Layer, by_kind, by_layer, by_role, kind_of
 from arena_jax.transforms.explain_correspondence import CorrespondenceRow, explain_correspondence
+from arena_jax.transforms.form_schedule import form_schedule
 from arena_jax.transforms.freeze import freeze
 from arena_jax.transforms.learning_rates import learning_rates
 from arena_jax.transforms.membership import add_models, select_models
@@ -44,6 +45,7 @@ __all__ = [
     "scale_by_muon",
     "muon_dimensions",
     "warmup_and_decay",
+    "form_schedule",
     "warmup_factor",
     "decay_factor",
     "by_kind",

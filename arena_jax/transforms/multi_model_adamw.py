@@ -15,6 +15,7 @@ from arena_jax.transforms.arguments import is_number, is_real, is_traced, named_
 from arena_jax.transforms.by_model import constant_weights
 from arena_jax.transforms.clip_by_model_norm import clip_by_model_norm
 from arena_jax.transforms.correspondence import CORRESPONDENCES, Correspondence
+from arena_jax.transforms.form_schedule import form_schedule
 from arena_jax.transforms.per_model import Optimizer, per_model
 from arena_jax.transforms.scale_by_adam import scale_by_adam
 from arena_jax.transforms.scale_by_convergence import scale_by_convergence
@@ -23,7 +24,6 @@ from arena_jax.transforms.scale_by_model_weight import scale_by_model_weight
 from arena_jax.transforms.share_gradients import share_gradients
 from arena_jax.transforms.synchronize_parameters import synchronize_parameters
 from arena_jax.transforms.trees import Name
-from arena_jax.transforms.warmup_and_decay import warmup_and_decay
 
 Inner = Optimizer | Callable[[], Optimizer]
 
@@ -106,7 +106,7 @@ def multi_model_adamw(
     Args:
         learning_rate: a number, which is warmed up and decays; a schedule ``count -> rate``, which stands for the whole
             of it; one of both for each model, ``{model: rate}``; or None: rates come with each update,
-            ``update(..., learning_rates={model: rate})``.
+            ``update(..., learning_rates={model: rate or schedule})``.
         weights: ``{model: weight}``, finite and at least 0; None is 1 each. ``update(..., weights=...)`` overrides
             them, and may be traced.
         form: "default", "paper" or "published".
@@ -211,7 +211,7 @@ def multi_model_adamw(
     adam = {"b1": b1, "b2": b2, "eps": eps, "amsgrad": amsgrad}
     links.append(_directions(inner, adam, published, get("weight_decay", weight_decay), mask))
     schedule = {"warmup_steps": warmup_steps, "decay_steps": decay_steps, "decay": decay}
-    links.append(scale_by_learning_rates(_rates(learning_rate, schedule, values, published)))
+    links.append(scale_by_learning_rates(_rates(learning_rate, schedule, form)))
     if published:
         links.append(scale_by_model_weight(checked_weights, base=0.5, normalize=True))
     if window is not None:
@@ -234,22 +234,18 @@ def multi_model_adamw(
     return optax.chain(*links)
 
 
-def _rates(
-    learning_rate: Any, arguments: Mapping[str, Any], values: Mapping[str, Any], published: bool
-) -> Rate | dict[Name, Rate] | None:
+def _rates(learning_rate: Any, arguments: Mapping[str, Any], form: str) -> Rate | dict[Name, Rate] | None:
     """Numbers as schedules; schedules, and rates that arrive with the update, as they are."""
     each = learning_rate if isinstance(learning_rate, Mapping) else {None: learning_rate}
     if all(rate is None or callable(rate) for rate in each.values()):
         _refuse_idle(arguments, "the learning rate is a schedule of its own, or comes with the update")
-    filled = {name: values[name] if argument is None else argument for name, argument in arguments.items()}
-    of_form: dict[str, Any] = {"first": 1, "floor": 0.1, "periodic": True} if published else {}
     rates = {}
     for name, rate in each.items():
         if rate is None or callable(rate):
             rates[name] = rate
             continue
         try:
-            rates[name] = warmup_and_decay(rate, **filled, **of_form)
+            rates[name] = form_schedule(form, rate, **arguments)
         except ArenaError as error:
             raise ArenaError(f"multi_model_adamw: {'' if name is None else f'{name!r}: '}{error}") from None
     return rates if isinstance(learning_rate, Mapping) else rates[None]

@@ -41,8 +41,10 @@ def scale_by_learning_rates(
 
     Args:
         learning_rates: a number, a schedule ``count -> rate``, one of both for each model, ``{model: rate}``; or None:
-            the rates come with each update, ``update(..., learning_rates={model: scalar})``, and may be traced. That
-            is for a program that is compiled once while rates follow what it does not know, such as a batch size.
+            they come with each update, ``update(..., learning_rates={model: scalar or schedule})``, and may be
+            traced. That is for a program that is compiled once while rates follow what it does not know, such as a
+            batch size, or that serves other runs, too: a schedule that is a pytree (``jax.tree_util.Partial``) brings
+            its numbers along as arguments.
 
     Returns:
         A transformation over ``{model: updates}``; it understands ``active={model: bool}``. Its state keeps each

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from arena_jax import training
 from arena_jax.training import distillation
 from arena_jax.training.distillation import Distillation
+from arena_jax.training.state import step_key
 from parity import inputs
 from parity.case import Case, precision, random_case, tensors
 from parity.losses import masked, objective, with_labels
@@ -65,9 +66,9 @@ def taught(task: str, families: Sequence[str], variant: str) -> Iterator[Measure
         def gradient(tree: Any) -> Any:
             number = jnp.zeros((), jnp.int32)
             assert step._teaching is not None
-            keys = {name: step._key(name, number) for name in made}
+            keys = {name: step_key(step.keys[name], number) for name in made}
             lesson = step._teaching.lesson(teachers, tree, placed, keys)
-            return step.gradients("0", tree["0"], placed["0"], number, None, lesson)[:2]
+            return step.gradients("0", tree["0"], placed["0"], step.keys["0"], number, None, lesson)[:2]
 
         with mock.patch.object(distillation, "chunk_positions", lambda rows, count, *_: min(count, positions)):
             moved, metrics = jax.jit(gradient)(params)

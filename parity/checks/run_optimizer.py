@@ -21,7 +21,7 @@ import optax
 from arena_jax import transforms
 from arena_jax.arena.rates import learning_rate
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
-from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
+from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics, schedules
 from arena_jax.training.model_weights import ModelWeights
 from parity.case import precision
 from parity.ensemble import WEIGHTS, ensemble
@@ -107,10 +107,10 @@ def losses_of(step: int, generator: np.random.Generator) -> dict[str, float]:
     return {name: float(np.float32(loss + 0.05 * generator.standard_normal())) for name, loss in trends.items()}
 
 
-def compared(
-    dtype: str, optimizer: optax.GradientTransformationExtraArgs, reference: Any, each_step: Any
-) -> Iterator[Measurement]:
-    """Run both; ``each_step(step)`` gives what is handed to both beside gradients and losses, and who steps."""
+def compared(dtype: str, config: RunConfig, reference: Any, each_step: Any, rates: Any = None) -> Iterator[Measurement]:
+    """Run both; ``each_step(step)`` is handed to both beside gradients and losses, ``rates`` to ours alone."""
+    optimizer = build_optimizer(config)
+    schedule = {} if rates is None else {"learning_rates": rates}
     both, generator = reference[0], np.random.default_rng(11)
     params = both.tree(dtype)
     state = optimizer.init(params)
@@ -127,13 +127,13 @@ def compared(
         reference[1].step(losses=losses, **extra)
         arrays = {key: {k: np.asarray(v, dtype) for k, v in values.items()} for key, values in extra.items()}
         values = {k: np.asarray(v, dtype) for k, v in losses.items()}
-        params, state, metrics = move(gradients, state, params, values, arrays)
+        params, state, metrics = move(gradients, state, params, values, {**schedule, **arrays})
         if step % 10 == 9 or step < 15:  # every step builds on those before
             yield from compare(both.named(params), both.wanted(), f"after step {step + 1}: ")
-        rates = {name: np.asarray(rate) for name, rate in transforms.learning_rates(state).items()}
-        yield from compare(rates, reference[1].last_rates, f"learning rates of step {step + 1}: ")
-        reported = {name: metrics[name]["learning_rate"] for name in rates}
-        yield from compare(reported, {n: np.float32(r) for n, r in rates.items()}, f"reported in step {step + 1}: ")
+        last = {name: np.asarray(rate) for name, rate in transforms.learning_rates(state).items()}
+        yield from compare(last, reference[1].last_rates, f"learning rates of step {step + 1}: ")
+        reported = {name: metrics[name]["learning_rate"] for name in last}
+        yield from compare(reported, {n: np.float32(r) for n, r in last.items()}, f"reported in step {step + 1}: ")
 
 
 def reference_of(options: Mapping[str, Any]) -> tuple[Any, MultiModelOptimizer]:
@@ -146,8 +146,9 @@ def reference_of(options: Mapping[str, Any]) -> tuple[Any, MultiModelOptimizer]:
 def run(dtype: str, variant: str) -> Iterator[Measurement]:
     """A joint run's optimizer."""
     with precision(dtype):
-        optimizer = build_optimizer(config_of(VARIANTS[variant].config), STEPS)
-        yield from compared(dtype, optimizer, reference_of(VARIANTS[variant].reference), lambda step: {})
+        config = config_of(VARIANTS[variant].config)
+        reference = reference_of(VARIANTS[variant].reference)
+        yield from compared(dtype, config, reference, lambda step: {}, schedules(config, STEPS))
 
 
 def validation(dtype: str, variant: str) -> Iterator[Measurement]:
@@ -155,7 +156,6 @@ def validation(dtype: str, variant: str) -> Iterator[Measurement]:
     with precision(dtype):
         open_config = dataclasses.replace(VARIANTS[variant].config, weights_follow="validation")
         config = config_of(open_config)
-        optimizer = build_optimizer(config, STEPS)
         ours, generator = ModelWeights(config), np.random.default_rng(12)
         by_hand, first = dict(WEIGHTS), dict[str, float]()
 
@@ -179,7 +179,7 @@ def validation(dtype: str, variant: str) -> Iterator[Measurement]:
 
         measured: list[tuple[dict[str, float], dict[str, float]]] = []
         reference.step = step_by_hand  # type: ignore[method-assign, assignment]
-        yield from compared(dtype, optimizer, (both, reference), each_step)
+        yield from compared(dtype, config, (both, reference), each_step, schedules(config, STEPS))
         for number, (found, wanted) in enumerate(measured, 1):
             yield from compare({n: np.asarray(w) for n, w in found.items()}, wanted, f"weights of step {number}: ")
 
@@ -188,7 +188,6 @@ def competition(dtype: str, decay: str) -> Iterator[Measurement]:
     """A competition's: learning rates arrive with every update, by the function that a competition calls."""
     with precision(dtype):
         config = config_of(OptimizerConfig(**OPEN, decay=decay), ArenaConfig())
-        optimizer = build_optimizer(config, None)
 
         def each_step(step: int) -> dict[str, dict[str, float]]:
             fraction = (step / STEPS) ** 1.5  # rounds cost what their batches make them cost
@@ -206,7 +205,7 @@ def competition(dtype: str, decay: str) -> Iterator[Measurement]:
             wanted = by_hand(step)
             found = {name: np.asarray(rate) for name, rate in each_step(step)["learning_rates"].items()}
             yield from compare(found, wanted, f"rates of step {step + 1}: ")
-        yield from compared(dtype, optimizer, reference_of(DEFAULT), each_step)
+        yield from compared(dtype, config, reference_of(DEFAULT), each_step)
 
 
 def checks() -> list[Check]:

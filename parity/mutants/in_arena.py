@@ -6,6 +6,12 @@ from parity.mutants.fault import fault
 
 PROGRESS, ALLOCATION = "arena.progress", "arena.allocation"
 LIMIT, LIMITS = "arena.limit", "tests/arena/test_limit.py::test_it_is_where_the_rule_ends_from_anywhere"
+MARKETS, NODE = "equilibria.markets", "tests/equilibria/test_markets.py::"
+BIDS, UNITS = (
+    f"{NODE}test_nobody_gains_by_another_bid",
+    f"{NODE}test_units_go_where_they_are_worth_most_and_lies_do_not_pay",
+)
+PROGRAM = f"{NODE}test_the_market_is_the_optimum_of_the_convex_program"
 RATE, SHARES = "learning progress/all/paper/float64", "memory shares/all/paper/float64"
 PUBLISHED, STEPS = "memory shares/all/published-code/float64", "steps per round/all/paper/float64"
 RAISED = "jnp.maximum(smoothing * shares + (1 - smoothing) * weights, floor)"
@@ -100,4 +106,32 @@ MUTANTS = (
         LIMITS,
     ),
     fault("the smaller root", f"{LIMIT}:_total", "half + np.sqrt", "half - np.sqrt", LIMITS),
+    fault(
+        "bidders without foresight",
+        f"{MARKETS}:proportional_share",
+        "jnp.minimum(value / (value + price)",
+        "jnp.minimum(value / price",
+        BIDS,
+    ),
+    fault(
+        "budgets forgotten",
+        f"{MARKETS}:proportional_share",
+        "jnp.minimum(value / (value + price), budget / price)",
+        "value / (value + price)",
+        BIDS,
+    ),
+    fault(
+        "winners pay their own bid",
+        f"{MARKETS}:second_price",
+        "== bidder, 0, values)",
+        "== bidder, values, values)",
+        UNITS,
+    ),
+    fault(
+        "goods at one price",
+        f"{MARKETS}:fisher_market",
+        "utility * bids / jnp.maximum",
+        "utility * bids * jnp.maximum",
+        PROGRAM,
+    ),
 )

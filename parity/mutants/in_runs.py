@@ -5,6 +5,7 @@ from __future__ import annotations
 from parity.mutants.fault import Mutant, fault
 
 ARGUMENTS, BUILD = "training.build_optimizer:optimizer_arguments", "training.build_optimizer"
+SCHEDULES = f"{BUILD}:schedules"
 WHOLE, RATES = "transforms.multi_model_adamw:multi_model_adamw", "transforms.multi_model_adamw:_rates"
 WEIGHTS = "training.model_weights"
 DEFAULT, GIVEN, PAPER, PUBLISHED, ASKED = (
@@ -14,6 +15,10 @@ DEFAULT, GIVEN, PAPER, PUBLISHED, ASKED = (
 FOLLOWS, COMPETITION = (
     f"run's optimizer/all/{variant}/float64"
     for variant in ("default, weights follow validation", "competition, linear")
+)
+EACH = (
+    "tests/transforms/test_multi_model_adamw.py::"
+    "test_each_model_has_its_own_rate_whether_it_was_built_in_or_arrives_as_a_schedule"
 )
 MAPPING = "argument: getattr(optimizer, field) for field"
 RUN = "tests/training/test_run_optimizer.py::"
@@ -49,19 +54,21 @@ MAPPED = (
     ),
     fault(
         "cosine over half the run",
-        ARGUMENTS,
+        SCHEDULES,
         "max(1, total_steps - warmup)",
         "max(1, (total_steps - warmup) // 2)",
         DEFAULT,
     ),
-    fault("decay counted from the start", ARGUMENTS, "max(1, total_steps - warmup)", "max(1, total_steps)", DEFAULT),
+    fault("decay counted from the start", SCHEDULES, "max(1, total_steps - warmup)", "max(1, total_steps)", DEFAULT),
     fault(
         "a model's own learning rate forgotten",
-        ARGUMENTS,
+        SCHEDULES,
         "model.learning_rate or optimizer.learning_rate",
         "optimizer.learning_rate",
         DEFAULT,
     ),
+    fault("the form of the schedule forgotten", SCHEDULES, "_rate, optimizer.form", '_rate, "default"', PUBLISHED),
+    fault("the shape of the decay forgotten", SCHEDULES, "optimizer.decay)", "None)", GIVEN),
     fault("every model weighs 1", ARGUMENTS, "model.name: model.weight", "model.name: 1.0", DEFAULT),
     fault(
         "weights of the models' neighbours",
@@ -141,9 +148,9 @@ CHAINED = (
     fault(
         "every model has the first one's rate",
         RATES,
-        "warmup_and_decay(rate,",
-        "warmup_and_decay(next(iter(each.values())),",
-        DEFAULT,
+        "form_schedule(form, rate,",
+        "form_schedule(form, next(iter(each.values())),",
+        EACH,
     ),
     fault(
         "a rate one update ahead",

@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     fault(
         "teacher and student guess other tokens",
-        "training.step:Step._key",
+        "training.step:Step.__init__",
         "common or name",
         "name",
         TAUGHT_HIDDEN_TOKENS,

@@ -9,6 +9,7 @@ POOLS, KINDS = "transforms.pools", "transforms.correspondence"
 CONVERGENCE = "transforms.scale_by_convergence:scale_by_convergence"
 ADAM, WHOLE = "transforms.scale_by_adam:scale_by_adam", "transforms.multi_model_adamw"
 SCHEDULE = "transforms.warmup_and_decay:warmup_and_decay"
+FORM = "transforms.form_schedule:form_schedule"
 SHARING, PUBLISHED_SHARING = "gradient sharing/all/paper/float64", "gradient sharing/all/published-code/float64"
 SYNCHRONISATION, RATE = "synchronisation/all/paper/float64", "convergence rate/all/paper/float64"
 PAPER, PUBLISHED = "optimizer steps/all/paper/float64", "optimizer steps/all/published-code/float64"
@@ -161,7 +162,7 @@ MUTANTS = (
     fault(
         "cosine from the first step", SCHEDULE, "jnp.maximum(first, t - warmup_steps)", "jnp.maximum(first, t)", PLAIN
     ),
-    fault("published warm-up from 0", f"{WHOLE}:_rates", '"first": 1', '"first": 0', PUBLISHED),
+    fault("published warm-up from 0", FORM, '"first": 1', '"first": 0', PUBLISHED),
     fault(
         "published cosine without its floor",
         SCHEDULE,
@@ -169,7 +170,7 @@ MUTANTS = (
         "decay_factor(fraction, decay)",
         PUBLISHED,
     ),
-    fault("published cosine ends", f"{WHOLE}:_rates", '"periodic": True', '"periodic": False', PUBLISHED),
+    fault("published cosine ends", FORM, '"periodic": True', '"periodic": False', PUBLISHED),
     fault("weight left out of the published rate", f"{WHOLE}:multi_model_adamw", "base=0.5", "base=1.0", PUBLISHED),
     fault(
         "one norm over all models",

@@ -70,6 +70,7 @@ def programs(step, compiler, peaks):
     example = {"input_ids": np.ones((1, 8), np.int32), "attention_mask": np.ones((1, 8), np.int32)}
     executables = Executables(
         {"m": functools.partial(step.measured_gradients, "m")},
+        step.keys,
         step.mesh,
         step.init().params,
         {"m": example},
@@ -126,7 +127,7 @@ def test_what_was_only_asked_about_makes_way_first(programs, compiler):
 
 
 def training_function(programs):
-    return lambda params, batch, step: (params, {"loss": batch["input_ids"].sum() + step})
+    return lambda params, batch, key, step: (params, {"loss": batch["input_ids"].sum() + step})
 
 
 def test_what_is_known_is_answered_while_another_program_is_compiled(programs):

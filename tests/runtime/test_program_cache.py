@@ -87,6 +87,14 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path):
     assert "took from the cache: step" in narrate(read(runs[1]))
     losses = [[r["models"] for r in read(run) if r["kind"] == "evaluation"] for run in runs]
     assert losses[0] == losses[1]
+    other = dataclasses.replace(
+        config,
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-3),
+        training=dataclasses.replace(config.training, seed=7, steps=3),
+    )
+    third = training.train(other, tmp_path / "third")
+    assert all(r["cached"] for r in read(third) if r["kind"] == "compile"), "seed, rate and length are arguments"
+    assert [r["models"] for r in read(third) if r["kind"] == "evaluation"] != losses[0]
 
 
 @pytest.mark.parametrize("command", [["train", "joint-synthetic"], ["resume", "RUN"]])

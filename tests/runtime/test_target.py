@@ -18,6 +18,7 @@ from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig
 from arena_jax.runtime.gpus import gpu, gpus
 from arena_jax.runtime.target import Target
 from arena_jax.training import plan, remat
+from arena_jax.training.build_optimizer import schedules
 
 HERE = importlib.util.find_spec("jax_cuda12_plugin") is not None
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
@@ -128,8 +129,8 @@ def test_a_plan_is_of_the_step_that_trains():
         name: {key: jnp.zeros(column.shape, column.dtype) for key, column in batch.items()}
         for name, batch in shapes.items()
     }
-    active = dict.fromkeys(step.names, jnp.ones((), bool))
-    program = runtime.compile_program(jax.jit(step.whole, donate_argnums=(0,)), state, batches, {"active": active})
+    extra = {"active": dict.fromkeys(step.names, jnp.ones((), bool)), "learning_rates": schedules(config, 3)}
+    program = runtime.compile_program(jax.jit(step.whole, donate_argnums=(0,)), state, batches, step.keys, extra)
     assert program.bytes.temporaries == need.temporaries
     assert need.parameters == sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     assert need.flops == sum(

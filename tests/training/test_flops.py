@@ -54,7 +54,8 @@ def counted_and_real(family, task, microbatches=1, **changes):
         "token-classification": {"labels": per_token},
         "question-answering": {"start_positions": per_row, "end_positions": per_row},
     }.get(task, {})
-    program = jax.make_jaxpr(lambda params: step.gradients("one", params, batch, np.int32(0)))(models.split(model)[1])
+    key = step.keys["one"]
+    program = jax.make_jaxpr(lambda params: step.gradients("one", params, batch, key, 0))(models.split(model)[1])
     row = models.training_flops(config, task, LENGTH, head_positions(task, LENGTH))
     return microbatches * ROWS * row, products(program.jaxpr)
 

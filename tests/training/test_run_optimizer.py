@@ -17,7 +17,7 @@ from arena_jax.runs import load_run
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runs.records import read
 from arena_jax.training.build import build
-from arena_jax.training.build_optimizer import build_optimizer
+from arena_jax.training.build_optimizer import build_optimizer, schedules
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "vocab_size": 300}
@@ -114,7 +114,7 @@ def test_an_evaluation_is_without_dropout_and_of_the_validation_split(finished):
 def build_validation(parts, config):
     source = training.build.load_split(config.data, config.task, "validation", config.data.validation_limit)
     return {
-        name: training.build.encode(model, name, config, source, parts.tokenizers[name])
+        name: training.build.encode(model, name, config.data, source, parts.tokenizers[name])
         for name, model in parts.models.items()
     }
 
@@ -163,16 +163,16 @@ DIRECTIONS = {
 @pytest.mark.parametrize("inner", OPTIMIZERS)
 def test_an_optimizer_by_name_is_optaxs_with_its_own_defaults(inner):
     config = dataclasses.replace(presets.joint_synthetic(), optimizer=OptimizerConfig(inner=inner))
-    ours = build_optimizer(config, 100)
+    ours = build_optimizer(config)
     reference = transforms.multi_model_adamw(
         dict.fromkeys(PARAMS, 1e-3), {m.name: m.weight for m in config.models}, warmup_steps=99, decay_steps=1,
         inner=DIRECTIONS[inner],
     )  # fmt: skip
     results = []
-    for optimizer in (ours, reference):
+    for optimizer, arriving in ((ours, {"learning_rates": schedules(config, 100)}), (reference, {})):
         params, state = PARAMS, optimizer.init(PARAMS)
         for _ in range(3):
-            updates, state = optimizer.update(jax.tree.map(jnp.cos, params), state, params)
+            updates, state = optimizer.update(jax.tree.map(jnp.cos, params), state, params, **arriving)
             params = optax.apply_updates(params, updates)
         results.append(params)
     jax.tree.map(np.testing.assert_array_equal, *results)
@@ -182,4 +182,4 @@ def test_an_optimizer_by_name_is_optaxs_with_its_own_defaults(inner):
 def test_a_part_that_no_model_has_is_told():
     config = dataclasses.replace(presets.joint_synthetic(), optimizer=OptimizerConfig(freeze=("bert/embedings",)))
     with pytest.raises(ArenaError, match=r"freeze: no parameter is named 'bert/embedings'"):
-        build_optimizer(config, 100).init(PARAMS)
+        build_optimizer(config).init(PARAMS)

@@ -1,5 +1,7 @@
 """The jitted multi-model step against the same mathematics written out: per model, per microbatch, per device."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -185,6 +187,21 @@ def test_a_shape_compiles_once_and_is_told(joint):
     step.evaluate("gpt2", state.params["gpt2"], batches["gpt2"])
     step.evaluate("gpt2", state.params["gpt2"], batches["gpt2"])
     assert [c.name for c in step.programs] == ["step", "evaluate gpt2"]
+
+
+def test_equal_models_are_one_program_whatever_their_names_and_the_seed():
+    """What a cache on disk goes by is the program's text."""
+    config = models.preset("bert-tiny", vocab_size=300)
+    twins = {name: models.create(config, task="masked-lm", seed=0) for name in "ab"}
+    objectives = dict.fromkeys(twins, training.objective_for("masked-lm", mask_token_id=4))
+    ids = jnp.ones((1, 2, 8), jnp.int32)
+    batch = {"input_ids": ids, "attention_mask": ids, "special_tokens_mask": 0 * ids}
+    texts = set()
+    for seed, name in ((0, "a"), (0, "b"), (9, "a")):
+        step = training.make_step(twins, optax.sgd(0.1), objectives, seed=seed)
+        gradient = jax.jit(functools.partial(step.measured_gradients, name))
+        texts.add(gradient.lower(step.init().params[name], batch, step.keys[name], np.int32(0)).as_text())
+    assert len(texts) == 1
 
 
 def test_evaluation_is_the_same_every_time_and_splits_into_batches(joint):

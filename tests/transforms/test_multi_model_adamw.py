@@ -1,5 +1,6 @@
 """The one assembly: what each form fills in, what stands in Adam's place, and calls that are mistaken."""
 
+import functools
 import inspect
 import math
 
@@ -83,7 +84,7 @@ def test_the_default_form_is_its_equations():
 
 
 def test_rates_may_be_one_schedule_one_per_model_or_arrive():
-    """All five ways to say the same rates give the same numbers."""
+    """All ways to say the same rates give the same numbers."""
     schedule = tx.warmup_and_decay(0.1, warmup_steps=2, decay_steps=10)
     options = {"warmup_steps": 2, "decay_steps": 10}
     want, state = trained(tx.multi_model_adamw(0.1, **options))
@@ -98,6 +99,24 @@ def test_rates_may_be_one_schedule_one_per_model_or_arrive():
         params = optax.apply_updates(params, updates)
     assert_equal(params, want)
     assert_equal(tx.learning_rates(arriving), tx.learning_rates(state))
+
+
+def test_each_model_has_its_own_rate_whether_it_was_built_in_or_arrives_as_a_schedule():
+    """Schedules that are pytrees are arguments of one program: other numbers compile nothing."""
+    options = {"warmup_steps": 2, "decay_steps": 10}
+    optimizer = tx.multi_model_adamw(None)
+    move = jax.jit(lambda gradients, *rest, rates: optimizer.update(gradients, *rest, learning_rates=rates))
+    course = functools.partial(lambda peak, warmup, count: tx.form_schedule("default", peak, warmup_steps=warmup,
+                                                                            decay_steps=10)(count))  # fmt: skip
+    for peaks in ({"a": 0.1, "b": 0.2}, {"a": 0.3, "b": 0.05}):
+        want, _ = trained(tx.multi_model_adamw(peaks, **options))
+        rates = {name: jax.tree_util.Partial(course, np.float32(peak), np.int32(2)) for name, peak in peaks.items()}
+        params, state = PARAMS, optimizer.init(PARAMS)
+        for _ in range(4):
+            updates, state = move(jax.tree.map(jnp.sin, params), state, params, rates=rates)
+            params = optax.apply_updates(params, updates)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-7), params, want)  # measured 7e-8
+    assert move._cache_size() == 1
 
 
 @pytest.mark.parametrize("form", FORMS)

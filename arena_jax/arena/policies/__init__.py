@@ -6,6 +6,7 @@ are frozen dataclasses whose fields are their parameters; any function of a hist
 
 import dataclasses
 
+from arena_jax.arena.policies.markets import FisherMarket, ProportionalShareAuction, SecondPriceAuction
 from arena_jax.arena.policies.modelarena import ModelArena
 from arena_jax.arena.policies.multi_objective import MultiObjective
 from arena_jax.arena.policies.predictive import Predictive
@@ -20,6 +21,9 @@ POLICIES: dict[str, type] = {
     "successive-halving": SuccessiveHalving,
     "multi-objective": MultiObjective,
     "predictive": Predictive,
+    "proportional-share-auction": ProportionalShareAuction,
+    "second-price-auction": SecondPriceAuction,
+    "fisher-market": FisherMarket,
 }
 
 # Chosen in the simulator (benchmarks/policies.py): never more than 5 % worse than static there, and better on average.
@@ -57,10 +61,13 @@ def policy(name: str, **options: object) -> Policy:
 __all__ = [
     "DEFAULT_POLICY",
     "POLICIES",
+    "FisherMarket",
     "ModelArena",
     "MultiObjective",
     "Policy",
     "Predictive",
+    "ProportionalShareAuction",
+    "SecondPriceAuction",
     "Static",
     "SuccessiveHalving",
     "decide",

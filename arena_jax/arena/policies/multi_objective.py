@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from arena_jax.arena.allocation import blend
 from arena_jax.arena.history import History
-from arena_jax.arena.progress import as_floats, learning_progress
+from arena_jax.arena.progress import learning_progress
+from arena_jax.equilibria.arguments import as_floats
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from arena_jax.arena.allocation import blend
 from arena_jax.arena.history import History
-from arena_jax.arena.progress import as_floats
+from arena_jax.equilibria.arguments import as_floats
 
 
 @dataclass(frozen=True)
