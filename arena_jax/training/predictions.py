@@ -68,7 +68,8 @@ def predict(
 
     @jax.jit
     def log_probabilities(p: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-        return jax.nn.log_softmax(widened(models.merge(structure, p)(**inputs)), axis=-1)
+        network: Any = models.merge(structure, p)
+        return jax.nn.log_softmax(widened(network(**inputs)), axis=-1)
 
     items, probabilities, labels = [], [], []
     for start, batch in _batches(rows, batch_size):

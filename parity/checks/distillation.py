@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -31,9 +32,9 @@ STEADY = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "embedding_dropout": 
 # (task, families, the student's first, who teaches). All see the student's batch; a PyTorch GPT-2 would not: it takes
 # its own padding token alone for padding, whatever the mask says.
 VARIANTS = (
-    ("sequence-classification", ("gpt2", "bert"), "one teacher"),
-    ("sequence-classification", ("bert", "roberta"), "ensemble"),
-    ("token-classification", ("bert", "roberta"), "one teacher"),
+    ("sequence-classification", ("bert", "roberta"), "one teacher"),
+    ("sequence-classification", ("gpt2", "gpt2", "gpt2"), "ensemble"),
+    ("token-classification", ("roberta", "bert"), "one teacher"),
     ("causal-lm", ("gpt2", "gpt2"), "one teacher, in chunks"),
     ("masked-lm", ("bert", "bert"), "one teacher"),
 )
@@ -55,7 +56,8 @@ def taught(task: str, families: Sequence[str], variant: str) -> Iterator[Measure
             teachers=teachers,
         )
         params = step.init().params
-        batch = inputs.variants(student.sizes)["right padding"]
+        vocabulary = min(case.sizes.vocabulary for case in cases.values())
+        batch = inputs.variants(dataclasses.replace(student.sizes, vocabulary=vocabulary))["right padding"]
         ours, theirs = with_labels(student, batch)
         if task == "masked-lm":
             key = jax.random.fold_in(training.model_key(SEED, "distillation", 0), 0)

@@ -16,8 +16,8 @@ CHUNKS_TIED = "vocabulary in chunks/gpt2/causal-lm, tied/float64"
 CHUNKS_BIAS = "vocabulary in chunks/bert/masked-lm, untied/float64"
 
 DISTILLATION = "training.distillation"
-TAUGHT = "distillation/gpt2/sequence-classification, one teacher/float64"
-TAUGHT_BY_SEVERAL = "distillation/bert/sequence-classification, ensemble/float64"
+TAUGHT = "distillation/bert/sequence-classification, one teacher/float64"
+TAUGHT_BY_SEVERAL = "distillation/gpt2/sequence-classification, ensemble/float64"
 TAUGHT_TOKENS = "distillation/gpt2/causal-lm, one teacher, in chunks/float64"
 TAUGHT_HIDDEN_TOKENS = "distillation/bert/masked-lm, one teacher/float64"
 
