@@ -21,7 +21,17 @@ from arena_jax import config, models
 from arena_jax.cli import options
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
-from arena_jax.data import Batches, corpus, encode, encode_stored, load, load_tokenizer, train_tokenizer
+from arena_jax.data import (
+    Batches,
+    StreamedBatches,
+    corpus,
+    encode,
+    encode_stored,
+    load,
+    load_tokenizer,
+    open_stream,
+    train_tokenizer,
+)
 from arena_jax.data.token_stream import token_stream
 from arena_jax.models.huggingface.tokenizer_files import tokenizer_facts
 
@@ -274,6 +284,20 @@ def test_large_texts(tmp_path, monkeypatch, name, data):
         return "".join(examples.columns["text"])
 
     told_in_one_line(read)
+
+
+@settings(max_examples=100, **SETTINGS)
+@given(name=st.sampled_from(["a.txt", "a.txt.gz", "a.jsonl", "a.parquet", "a.arrow"]), data=st.data())
+def test_streams(tmp_path, tokenizer, name, data):
+    (path := tmp_path / name).write_bytes(edited(data.draw, LARGE[name]))
+
+    def read():
+        examples = open_stream(f"file://{path}", held_out=1)["train"]
+        assert all(line.isprintable() for line in examples.report())
+        return StreamedBatches(encode(examples, tokenizer, max_length=8)).next(30)
+
+    batch = told_in_one_line(read)
+    assert batch is None or len(batch["input_ids"]) == 30
 
 
 def in_this_process(documents, tokenizer, separator, folder):

@@ -60,7 +60,7 @@ OPTIMIZERS: dict[str, dict[str, float]] = {
 class DataConfig:
     """What is learnt from: a data set, its columns, and the lengths its examples are cut and padded to."""
 
-    name: str = option(MISSING, "built-in data set, known data set, file, folder or hub id", flag="data")
+    name: str = option(MISSING, "built-in or known data set, file, folder, hub id, or address to stream", flag="data")
     subset: str | None = option(None, "name of the configuration inside a hub data set")
     columns: tuple[tuple[str, str], ...] = option(
         (), "which column plays which part, e.g. text=sentence,label=label; guessed for known data"

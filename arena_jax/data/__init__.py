@@ -7,6 +7,8 @@ from arena_jax.data.encode import encode
 from arena_jax.data.encoded import Batch, Encoded, Ragged
 from arena_jax.data.sources import load
 from arena_jax.data.stdlib_text import python_docs
+from arena_jax.data.streamed_batches import StreamedBatches, training_batches
+from arena_jax.data.streamed_text import is_stream, open_stream
 from arena_jax.data.synthetic import synthetic_sentiment
 from arena_jax.data.tokenizer import Tokenizer, load_tokenizer
 from arena_jax.data.tokenizer_training import train_tokenizer
@@ -31,4 +33,8 @@ __all__ = [
     "Padding",
     "common_padding",
     "evaluation_batches",
+    "StreamedBatches",
+    "training_batches",
+    "is_stream",
+    "open_stream",
 ]

@@ -51,6 +51,8 @@ def common_padding(models: Mapping[str, Encoded]) -> Padding | None:
         (True, True)
     """
     kinds = list(models.values())
+    if any(rows.stream is not None for rows in kinds):
+        return None
     if len({len(rows) for rows in kinds}) > 1 or any(len(rows) != len(rows.source) for rows in kinds):
         return None
     lengths = tuple(sorted(set().union(*(rows.lengths for rows in kinds))))

@@ -83,6 +83,7 @@ class Dataset:
         notes: what a person should know: held-out rows, empty rows, dropped rows, with counts.
         numbered: whether the source says which class is 0, 1, …; False: it has names, numbered by the alphabet, so that
             a class means its name and never its number.
+        stream: a `StreamedText` that goes on where the texts here end, if it is read as it is trained on.
         problem_type: of sequence classification: "regression" or "multi_label_classification"; None: one class each.
 
     Example:
@@ -100,6 +101,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     numbered: bool = True
     problem_type: str | None = None
+    stream: Any = None
 
     def __post_init__(self) -> None:
         if self.task not in _COLUMNS:

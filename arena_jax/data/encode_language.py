@@ -9,12 +9,14 @@ import numpy as np
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import Dataset
 from arena_jax.data.encode_stored import stored_columns, stored_tokens
-from arena_jax.data.encoded import Encoded, Ragged, token_columns
+from arena_jax.data.encoded import Encoded, Ragged, RowSource, language_columns
 from arena_jax.data.stored_array import StoredArray
 from arena_jax.data.stored_documents import Documents
 from arena_jax.data.stored_rows import StoredRows
 from arena_jax.data.token_stream import RowCutter, token_stream
 from arena_jax.data.tokenizer import Tokenizer
+
+_FIRST_DOCUMENTS = 64  # documents of a stream whose rows stand for it
 
 
 def encode_language(
@@ -56,7 +58,10 @@ def encode_language(
         raise ArenaError(f"max_length={max_length} leaves no token to predict for {task}; give 8 or more")
 
     cutter = RowCutter(masked, start=start, separator=separator, length=max_length)
-    texts, origin = data.columns["text"], ""
+    texts, origin, stream = data.columns["text"], "", None
+    if data.stream is not None:
+        texts = texts[:_FIRST_DOCUMENTS]
+        stream = RowSource(data.stream, tokenizer, separator, cutter.fresh(), token_types)
     tokens: Mapping[str, Ragged | StoredRows]
     columns: dict[str, np.ndarray | StoredArray]
     if isinstance(texts, Documents):
@@ -69,14 +74,12 @@ def encode_language(
         sizes, stream_tokens = int(token_bytes.sum()), len(ids) + (not masked)
         rows, row_bytes = cutter.add(ids, token_bytes)
         last, last_bytes = cutter.finish()
-        in_memory, fill = token_columns(tokenizer, [*rows, *([last] if len(last) else [])], token_types=token_types)
-        if masked:
-            special = np.isin(in_memory["input_ids"].values, sorted(tokenizer.special_ids)).astype(np.int32)
-            in_memory["special_tokens_mask"] = Ragged(special, in_memory["input_ids"].offsets)
-            fill["special_tokens_mask"] = 1
-        tokens, columns = in_memory, {"bytes": np.concatenate([row_bytes, last_bytes])}
+        parts = [*rows, *([last] if len(last) else [])]
+        tokens, fill = language_columns(tokenizer, parts, token_types, masked)
+        columns = {"bytes": np.concatenate([row_bytes, last_bytes])}
     counts = {"examples": len(data), "bytes": sizes, "stream_tokens": stream_tokens, "unknown": unknown}
-    notes = [f"{len(data):,} documents, {sizes:,} bytes, {sizes / stream_tokens:.2f} bytes per token"]
+    first = "the first " if stream is not None else ""
+    notes = [f"{first}{len(texts):,} documents, {sizes:,} bytes, {sizes / stream_tokens:.2f} bytes per token"]
     if unknown:
         notes.append(f"{unknown:,} tokens are unknown to the tokenizer; bits per byte leave their spelling out")
     if origin:
@@ -90,4 +93,5 @@ def encode_language(
         lengths=(max_length,),
         counts=counts,
         notes=tuple(notes),
+        stream=stream,
     )

@@ -15,6 +15,8 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.data.dataset import Dataset
 from arena_jax.data.stored_array import StoredArray
 from arena_jax.data.stored_rows import StoredRows
+from arena_jax.data.streamed_text import StreamedText
+from arena_jax.data.token_stream import RowCutter
 from arena_jax.data.tokenizer import Tokenizer
 
 Batch = dict[str, np.ndarray]
@@ -81,6 +83,25 @@ class Ragged:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class RowSource:
+    """How the documents of a stream become rows.
+
+    Args:
+        text: the stream.
+        tokenizer: of the model.
+        separator: id of the token between documents.
+        cutter: of the rows, at their beginning.
+        token_types: as `encode` takes it.
+    """
+
+    text: StreamedText
+    tokenizer: Tokenizer
+    separator: int
+    cutter: RowCutter
+    token_types: int | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
     """Tokenised rows of one data set for one model.
 
@@ -95,6 +116,8 @@ class Encoded:
         counts: what was counted on the way: "truncated", "empty", "unknown", "bytes", …
         notes: one line each, for a person.
         offsets: question answering only: (tokens, 2) character span of each token in its context, -1 outside it.
+        stream: where the rows to train on come from, if they are read as they are trained on; the rows here are then
+            the first of them.
     """
 
     task: str
@@ -106,6 +129,7 @@ class Encoded:
     counts: Mapping[str, int]
     notes: tuple[str, ...] = ()
     offsets: Ragged | None = None
+    stream: RowSource | None = None
 
     def __len__(self) -> int:
         return len(self.tokens["input_ids"])
@@ -200,6 +224,28 @@ def token_columns(
         else:
             tokens["token_type_ids"] = Ragged.of(types)
         fill["token_type_ids"] = 0
+    return tokens, fill
+
+
+def language_columns(
+    tokenizer: Tokenizer, ids: Iterable[Sequence[int] | np.ndarray], token_types: int | None, masked: bool
+) -> tuple[dict[str, Ragged], dict[str, int]]:
+    """The columns that a language model reads: those of any task, and in masked-lm which tokens are special.
+
+    Args:
+        tokenizer: of the model.
+        ids: of each row's tokens.
+        token_types: as `encode` takes it.
+        masked: masked-lm, which keeps special tokens from being masked.
+
+    Returns:
+        The columns, and what pads each of them.
+    """
+    tokens, fill = token_columns(tokenizer, ids, token_types=token_types)
+    if masked:
+        rows = tokens["input_ids"]
+        special = np.isin(rows.values, sorted(tokenizer.special_ids)).astype(np.int32)
+        tokens["special_tokens_mask"], fill["special_tokens_mask"] = Ragged(special, rows.offsets), 1
     return tokens, fill
 
 

@@ -35,6 +35,7 @@ from arena_jax.data.labels import Classes
 from arena_jax.data.memory import tables_in_memory
 from arena_jax.data.records import LIMIT, Rejected
 from arena_jax.data.stdlib_text import python_docs
+from arena_jax.data.streamed_text import is_stream
 from arena_jax.data.synthetic import synthetic_sentiment
 from arena_jax.data.table import Table, joined
 from arena_jax.data.word_rows import sentences
@@ -132,6 +133,11 @@ def load(
             raise ArenaError(f"a data set's name, file, folder or Hub id is needed, not {source!r}")
         if labels is not None:
             raise ArenaError(f"labels go with a list of texts; '{name[:60]}' has a column for them: columns=")
+        if is_stream(name):
+            raise ArenaError(
+                f"{name} is read as it is trained on, by `arena-jax train` with a language model and --steps; here a "
+                "file or data set is needed that can be read whole"
+            )
         if name in BUILT_IN:
             _check_task(name, task_kind, BUILT_IN[name])
             if name == "python-docs":

@@ -6,9 +6,10 @@ import bz2
 import codecs
 import contextlib
 import gzip
+import itertools
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,14 @@ def open_unpacked(path: Path) -> Iterator[Any]:
             yield file
 
 
-def text_blocks(path: Path, *, whole_lines: bool = False) -> Iterator[str]:
+def text_blocks(
+    path: Path | str, content: Iterable[bytes] | None = None, *, whole_lines: bool = False
+) -> Iterator[str]:
     """Read a text file as `read_text` does, but a block at a time.
 
     Args:
         path: of the file, packed or not.
+        content: of it, where somebody else opens it.
         whole_lines: never cut a line; else one of more than a block is cut where it comes to that.
 
     Yields:
@@ -71,12 +75,13 @@ def text_blocks(path: Path, *, whole_lines: bool = False) -> Iterator[str]:
     """
     line, encoding = 1, "utf-8"
     waiting = b""
-    for index, content in enumerate(_content(path)):
-        block = waiting + content
+    content = _content(Path(path)) if content is None else iter(content)
+    for index, part in enumerate(content):
+        block = waiting + part
         if index == 0:
             encoding = BYTE_ORDER_MARKS.get(block[:2], "utf-8")
             if encoding != "utf-8":
-                yield from _other_encoding(path, encoding)
+                yield from _other_encoding(path, encoding, itertools.chain([block], content))
                 return
             block = block.removeprefix(codecs.BOM_UTF8)
         end = block.rfind(b"\n") + 1
@@ -116,7 +121,7 @@ def _between_characters(block: bytes) -> int:
     return end
 
 
-def _decoded(path: Path, content: bytes, line: int) -> str:
+def _decoded(path: Path | str, content: bytes, line: int) -> str:
     zero = content.find(b"\0")
     if zero >= 0:
         line += content.count(b"\n", 0, zero)
@@ -131,11 +136,11 @@ def _decoded(path: Path, content: bytes, line: int) -> str:
     return text.replace("\r\n", "\n") if "\r\n" in text else text
 
 
-def _other_encoding(path: Path, encoding: str) -> Iterator[str]:
+def _other_encoding(path: Path | str, encoding: str, contents: Iterable[bytes]) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder(encoding)()
     waiting = ""
     try:
-        for content in _content(path):
+        for content in contents:
             text = waiting + decoder.decode(content)
             end = text.rfind("\n") + 1
             if not end and len(text) > LONGEST_LINE:

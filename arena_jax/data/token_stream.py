@@ -123,6 +123,11 @@ class RowCutter:
         row = np.concatenate([[start], self._ids, [separator]]) if self.masked else self._ids
         return row.astype(np.int32), self._sizes.sum(keepdims=True).astype(np.float32)
 
+    def fresh(self) -> RowCutter:
+        """Another one at the beginning of a stream."""
+        start, separator = self._ends
+        return RowCutter(self.masked, start=start, separator=separator, length=self._width + (2 if self.masked else 1))
+
     def settings(self) -> list[int]:
         """All that its rows depend on beside the stream."""
         return [int(self.masked), *self._ends, self._width]

@@ -143,5 +143,9 @@ def _from_run(folder: Path, dataset: str | None, name: str | None, language: boo
             )
             for split in ("train", "validation")
         )
+    if train.stream is not None:
+        raise ArenaError(
+            f"the run learnt from a stream, {config.data.name}: name a data set that can be read whole, --data"
+        )
     rate = config.model(name).learning_rate or config.optimizer.learning_rate
     return Subject(name, model, parts.objectives[name], tokenizer, train, validation, rate)

@@ -68,10 +68,13 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
         ArenaError: data, tokenizers and models do not fit each other, or cannot be read.
     """
     source = dataclasses.replace(config.data, problem_type=problem_type(config))
-    splits = {
-        split: load_split(source, config.task, split, limit)
-        for split, limit in (("train", source.train_limit), ("validation", source.validation_limit))
-    }
+    if data.is_stream(source.name):
+        splits = _streamed(config)
+    else:
+        splits = {
+            split: load_split(source, config.task, split, limit)
+            for split, limit in (("train", source.train_limit), ("validation", source.validation_limit))
+        }
     parts = Parts({}, {}, {}, {}, {}, [note for dataset in splits.values() for note in dataset.report()])
     for model in config.models:
         tokenizer = get_tokenizer(model, splits["train"], tokenizers)
@@ -94,6 +97,8 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
 
 def load_split(source: DataConfig, task: str, split: str, limit: int | None) -> data.Dataset:
     """One split of the data that a configuration asks for, at most ``limit`` examples of it."""
+    if data.is_stream(source.name) and split == "validation" and task == "language-model":
+        return _open_stream(source)["validation"]
     return data.load(
         source.name,
         task=task,
@@ -106,6 +111,30 @@ def load_split(source: DataConfig, task: str, split: str, limit: int | None) -> 
         validation_fraction=source.validation_fraction,
         limit=limit,
     )
+
+
+def _open_stream(source: DataConfig) -> dict[str, data.Dataset]:
+    return data.open_stream(
+        source.name, subset=source.subset, columns=dict(source.columns), held_out=source.validation_limit
+    )
+
+
+def _streamed(config: RunConfig) -> dict[str, data.Dataset]:
+    """The splits of a text that is read as it is trained on.
+
+    Raises:
+        ArenaError: the run needs what a stream does not have: an end, or other examples than texts.
+    """
+    name = config.data.name
+    for wrong, what in (
+        (config.task != "language-model", f"it holds texts, for a language model, and the task is {config.task}"),
+        (config.arena is not None, "a competition counts epochs, and a stream has none"),
+        (config.training.steps is None, "nobody knows how long it is: give --steps"),
+        (config.data.train_limit is not None, "--steps says how much of it is read, not --train-limit"),
+    ):
+        if wrong:
+            raise ArenaError(f"{name} is read as it is trained on: {what}")
+    return _open_stream(config.data)
 
 
 def get_tokenizer(model: ModelConfig, train: data.Dataset, folder: Path | None) -> data.Tokenizer:

@@ -57,11 +57,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         padding = data.common_padding(parts.train)
         check_rows(config, parts, padding)
         streams = {
-            name: data.Batches(rows, seed=training.seed, padding=padding, **process())
+            name: data.training_batches(rows, seed=training.seed, padding=padding, **process())
             for name, rows in parts.train.items()
         }
         steps_per_epoch = max(stream.steps_per_epoch(training.batch_size) for stream in streams.values())
-        total_steps = training.steps or (training.epochs or 1) * steps_per_epoch
+        total_steps = training.steps or int((training.epochs or 1) * steps_per_epoch)
         evaluate_every = training.evaluate_every or steps_per_epoch
 
         # ---- the leader of a relay ----
@@ -204,7 +204,7 @@ def _program_name(program: Program) -> str:
 
 
 def _derived(
-    config: RunConfig, parts: Parts, mesh: Any, steps_per_epoch: int, total_steps: int, evaluate_every: int
+    config: RunConfig, parts: Parts, mesh: Any, steps_per_epoch: float, total_steps: int, evaluate_every: float
 ) -> list[tuple[str, str, str]]:
     """Every value that was not simply given, with its reason."""
     training = config.training

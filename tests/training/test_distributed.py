@@ -275,3 +275,31 @@ def test_a_competition_of_two_processes_is_that_of_two_devices(place):
     succeeded(launch(place, 1, 2, *words, place / "competition-one"))
     assert counted(place / "competition-two") == counted(place / "competition-one")
     assert any(record["kind"] == "swap" for record in read(place / "competition-one"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["store", "stream"])
+def test_two_processes_share_a_text_that_is_not_in_memory(place, kind, compile_quickly, monkeypatch):
+    """Both want the same entry of the store at once; both read the whole stream. 17 MB are large; few of them train."""
+    monkeypatch.setenv("ARENA_CACHE", str(place / f"cache-{kind}"))
+    text = "".join(f"{number} is a number, and this a text about {number}\n\n" for number in range(340_000))
+    (place / "large.txt").write_text(text if kind == "store" else text[:100_000])
+    run = config.load(place / "config.json")
+    run = dataclasses.replace(
+        run,
+        task="language-model",
+        models=(ModelConfig("bert", preset="bert-tiny", **SIZES),),
+        data=DataConfig(
+            name=str(place / "large.txt") if kind == "store" else f"file://{place}/large.txt",
+            max_length=24,
+            train_limit=300 if kind == "store" else None,
+            validation_limit=20,
+        ),
+    )
+    config.save(run, place / f"{kind}.json")
+    succeeded(launch(place, 2, 2, "train", "--config", place / f"{kind}.json", "--output", place / f"{kind}-two"))
+    four = dataclasses.replace(run, training=dataclasses.replace(run.training, devices=4))
+    monkeypatch.setenv("ARENA_CACHE", str(place / f"cache-{kind}-alone"))
+    assert same(place / f"{kind}-two", training.train(four, place / f"{kind}-alone"))
+    if kind == "store":
+        assert len(list((place / "cache-store" / "data").glob("t*-*/"))) == 3  # the text, and the tokens of two splits
