@@ -111,6 +111,8 @@ def _source(
 def corpus_source(name: str, config: RunConfig, parts: Parts) -> tuple[Any, str]:
     """A table (V, D) of the training texts: what a bag of embeddings learns of classes, else what tokens stand near."""
     rows, tokenizer = parts.train[name], parts.tokenizers[name]
+    if rows.stream is not None:
+        raise ArenaError("a text that is read as it is trained on has no table before: give a folder or a model")
     size, width = tokenizer.vocab_size, parts.models[name].config.hidden_size
     if rows.task == "sequence-classification" and rows.source.problem_type is None:
         seed = config.training.seed ^ zlib.crc32(name.encode())

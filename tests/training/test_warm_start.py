@@ -57,6 +57,10 @@ def test_a_language_models_corpus_gives_the_counted_table(tmp_path):
     config = with_starts(dataclasses.replace(tiny(), task="language-model", data=source), gpt2="corpus")
     starts = warm_starts(config, build(config))
     assert "gpt2 starts from the corpus' table (PPMI, singular vectors): embeddings:" in starts.notes[0]
+    parts = build(config)
+    streamed = dataclasses.replace(parts.train["gpt2"], stream=object())
+    with pytest.raises(ArenaError, match="a text that is read as it is trained on has no table before"):
+        warm_starts(config, parts._replace(train={**parts.train, "gpt2": streamed}))
 
 
 def test_a_model_starts_from_any_folder(tmp_path):
