@@ -31,8 +31,8 @@ def ensemble_lines(result: Mapping[str, Any]) -> list[str]:
         ...           "weights": {"a": 0.5, "b": 0.5}, "scores": {"a": scores, "b": scores, "ensemble": scores},
         ...           "adds": {"a": {"loss": (0.1, -0.1, 0.3)}, "b": {"loss": (0.0, -0.1, 0.1)}}}
         >>> print(*ensemble_lines(result)[:3], sep="\\n")
-          model     weight                   nats                    adds, nats
-          ────────  ──────  ─────────────────────  ────────────────────────────
+          model     weight                  nats                  adds, nats
+          ────────  ──────  ────────────────────  ──────────────────────────
           a           0.50  0.500 [0.400, 0.600]  +0.1000 [-0.1000, +0.3000]
     """
     metrics = list(result["scores"]["ensemble"])

@@ -29,7 +29,7 @@ def fit_weights(log_likelihoods: Array) -> Array:
     Example:
         >>> likely, unlikely = np.log([0.9, 0.9, 0.2]), np.log([0.5, 0.5, 0.9])
         >>> fit_weights(np.stack([likely, unlikely])).round(3)
-        array([0.619, 0.381])
+        array([0.44, 0.56])
     """
     models = len(log_likelihoods)
     weights = np.full(models, 1 / models)
