@@ -24,6 +24,7 @@ _PACKAGES = (
     "equilibria",
     "arena",
     "game",
+    "compare",
     "reports",
 )
 _MODULES = {name: f"arena_jax.{name}" for name in _PACKAGES} | {"presets": "arena_jax.config.presets"}

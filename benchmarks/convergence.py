@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from arena_jax import training
+from arena_jax.compare.confidence import confidence_interval
 from arena_jax.config import RunConfig, presets
-from arena_jax.reports.confidence import confidence_interval
 from arena_jax.runs.records import read
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

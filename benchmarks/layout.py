@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The packages in the order of the layout; `make lint` checks it.
 ORDER = (
     *("config", "transforms", "models", "data", "runtime", "runs"),
-    *("training", "equilibria", "arena", "game", "reports", "cli"),
+    *("training", "equilibria", "arena", "game", "compare", "reports", "cli"),
 )
 
 # The two loops under the names that they have had: (file, function).

@@ -25,8 +25,8 @@ import optax
 from scipy import stats
 
 from arena_jax import data, game, models, training
+from arena_jax.compare.confidence import confidence_interval
 from arena_jax.data.documents import read_documents
-from arena_jax.reports.confidence import confidence_interval
 from arena_jax.training.objectives import objective_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

@@ -37,7 +37,7 @@ OF_TODAY = [page for page in PAGES if not page.startswith("benchmarks/results/")
 BLOCK = re.compile(r"(?:```python|<!-- python)\n(.*?)(?:```|-->)\n(?:\n*```text\n(.*?)```)?", re.DOTALL)
 SAME = doctest.OutputChecker()
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-PACKAGES = "config|transforms|models|data|runtime|runs|training|equilibria|arena|game|reports|cli"
+PACKAGES = "config|transforms|models|data|runtime|runs|training|equilibria|arena|game|compare|reports|cli"
 
 
 def on(page, pattern):

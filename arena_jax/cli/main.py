@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import arena_jax
 from arena_jax.cli import (
+    compare,
     data,
     ensemble,
     evaluate,
@@ -34,7 +35,7 @@ from arena_jax.config.presets import PRESETS, get
 
 __all__ = ["main", "parser"]
 
-COMMANDS = ("train", "resume", "evaluate", "ensemble", "export", "report", "plan", "presets", "data", "game")
+COMMANDS = ("train", "resume", "evaluate", "ensemble", "export", "report", "compare", "plan", "presets", "data", "game")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,6 +81,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         ensemble.add_parser(commands),
         export.add_parser(commands),
         report.add_parser(commands),
+        compare.add_parser(commands),
         plan.add_parser(commands),
         presets.add_parser(commands),
         data.add_parser(commands),

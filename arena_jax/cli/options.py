@@ -11,28 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arena_jax.config import (
-    ArenaConfig,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    RunConfig,
-    TogetherConfig,
-    TrainingConfig,
-)
+from arena_jax.config import ModelConfig, OptimizerConfig, RunConfig
+from arena_jax.config.change import SECTIONS, replace_fields, replace_length
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.config.fields import hints, optional, plain
+from arena_jax.config.fields import hints, optional
 from arena_jax.config.forms import FORMS
-from arena_jax.config.model import MODEL_PRESETS, SIZES
+from arena_jax.config.model import MODEL_PRESETS
 from arena_jax.config.sections import ARGUMENTS, OPTIMIZERS
 
-SECTIONS: dict[str, type] = {
-    "data": DataConfig,
-    "optimizer": OptimizerConfig,
-    "training": TrainingConfig,
-    "together": TogetherConfig,
-    "arena": ArenaConfig,
-}
 _TITLES = {
     "data": "what is learnt from",
     "optimizer": "how the models are updated, alone and together",
@@ -245,16 +231,7 @@ def apply(run: RunConfig, words: Mapping[str, Any]) -> RunConfig:
             hint = hints(SECTIONS[section])[field.name]
             value = text if isinstance(text, bool) else parse(text, hint, flag)
             changes.setdefault(section, {})[field.name] = value
-    training = changes.get("training", {})
-    # One length of training replaces the other; both together are refused.
-    for length, other in (("steps", "epochs"), ("epochs", "steps")):
-        if training.get(length) is not None and other not in training:
-            training[other] = None
-            break
-    if training.get("steps") is not None and "spend" not in changes.get("arena", {}) and run.arena:
-        changes.setdefault("arena", {})["spend"] = None
-    if changes.get("arena", {}).get("spend") is not None and training.get("steps") is None:
-        changes["training"] = {"epochs": None, **training, "steps": None}
+    changes = replace_length(changes, competes=run.arena is not None)
     sections = {
         section: dataclasses.replace(getattr(run, section) or SECTIONS[section](), **values)
         for section, values in changes.items()
@@ -303,12 +280,4 @@ def _change(models: Sequence[ModelConfig], changes: Sequence[str]) -> tuple[Mode
         if field not in kinds:
             raise ArenaError(f"--model {where}: a model has no field '{field}'; {nearest(field, kinds)}")
         values[name][field] = parse(value, kinds[field], f"--model {where}")
-    result = []
-    for model in models:
-        new = values[model.name]
-        if new.get("checkpoint"):
-            new = {"preset": None, **dict.fromkeys(SIZES), **new}
-        elif new.get("preset"):
-            new = {"checkpoint": None, **new}
-        result.append(ModelConfig(**{**plain(model), **new}))
-    return tuple(result)
+    return tuple(replace_fields(model, values[model.name]) for model in models)

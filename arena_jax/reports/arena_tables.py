@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from arena_jax.arena.progress import learning_progress, resource_utilization_efficiency
+from arena_jax.compare.confidence import ConfidenceInterval, confidence_interval
 from arena_jax.config.units import parse_spend
 from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
-from arena_jax.reports.confidence import ConfidenceInterval, confidence_interval
 from arena_jax.reports.document import Table
 from arena_jax.runs.competition_lines import bits_mark
 

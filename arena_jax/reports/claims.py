@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from arena_jax.compare.confidence import ConfidenceInterval, confidence_interval
 from arena_jax.reports.arena_tables import PHASES, efficiency, gains, progress_at, ratios_of_pair
 from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
-from arena_jax.reports.confidence import ConfidenceInterval, confidence_interval
 
 HOLDS, FAILED, OPEN, UNKNOWN = "holds", "does not hold", "not shown", "not judged"
 SPREAD = 0.05  # shares this far apart have moved apart

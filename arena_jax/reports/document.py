@@ -1,4 +1,4 @@
-"""A report as blocks — headings, paragraphs, lists, tables, pictures — written as plain text, Markdown or HTML."""
+"""A report as blocks — headings, paragraphs, lists, tables, listings, pictures — as plain text, Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """Text whose line ends and blanks count, such as a file's."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Picture:
     """A PNG and what it shows."""
 
@@ -52,7 +59,7 @@ class Picture:
     caption: str
 
 
-Block = Heading | Paragraph | Items | Table | Picture
+Block = Heading | Paragraph | Items | Table | Listing | Picture
 
 
 def text(blocks: Sequence[Block]) -> str:
@@ -76,6 +83,8 @@ def text(blocks: Sequence[Block]) -> str:
             case Table():
                 numbers = range(block.numbers, len(block.header))
                 parts.append("\n".join(columns([block.header, *block.rows], right=numbers, rule=True)))
+            case Listing(lines):
+                parts.append(textwrap.indent(lines, "  "))
             case Picture(file, caption):
                 parts.append(_wrapped(f"{caption} {file}", "  ", "  "))
     return "\n\n".join(parts)
@@ -103,6 +112,8 @@ def markdown(blocks: Sequence[Block]) -> str:
                 marks = ["---" if i < numbers else "---:" for i in range(len(header))]
                 lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
                 parts.append("\n".join([lines[0], "| " + " | ".join(marks) + " |", *lines[1:]]))
+            case Listing(listing):
+                parts.append(f"```text\n{listing}\n```")
             case Picture(file, caption):
                 parts.append(f"![{caption}]({file.name})\n\n*{caption}*")
     return "\n\n".join(parts)

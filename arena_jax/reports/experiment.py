@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from arena_jax.compare.confidence import ConfidenceInterval
 from arena_jax.config.errors import ArenaError
 from arena_jax.reports import claims, document
 from arena_jax.reports.arena_figures import draw_figures
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import CONTROL, Arms, gather, pairs
-from arena_jax.reports.confidence import ConfidenceInterval
 from arena_jax.reports.document import Block, Heading, Items, Paragraph
 from arena_jax.runs.competition_lines import bits_note
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from arena_jax.compare.confidence import confidence_interval
 from arena_jax.config.errors import ArenaError
 from arena_jax.game.compute_gain import ComputeGain
 from arena_jax.game.scaling import compute_equivalent_gain, fit
@@ -16,7 +17,6 @@ from arena_jax.game.study.plan import ARMS, PREDICTED
 from arena_jax.game.study.run import Study
 from arena_jax.game.study.trainer import COMPONENTS
 from arena_jax.reports import document
-from arena_jax.reports.confidence import confidence_interval
 from arena_jax.reports.document import Block, Heading, Items, Paragraph, Table
 
 POINT = 1.05  # a method is a success if its gain is at least this, its interval above 1, and the controls below it

@@ -13,6 +13,10 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.runtime import processes
 
 
+class Busy(ArenaError):
+    """Another process is at work in the folder."""
+
+
 class Lock:
     """Holds a run's folder while its context lasts.
 
@@ -24,7 +28,8 @@ class Lock:
         folder: the run's folder; it must exist.
 
     Raises:
-        ArenaError: on entry, when another process is at work in the folder.
+        Busy: on entry, when another process is at work in the folder.
+        ArenaError: on entry, when the folder cannot be locked.
 
     Example:
         >>> import tempfile
@@ -34,7 +39,7 @@ class Lock:
         ...         pass
         Traceback (most recent call last):
             ...
-        arena_jax.ArenaError: '...' is in use by process ... on ...; wait for it, or stop it first
+        arena_jax.runs.lock.Busy: '...' is in use by process ... on ...; wait for it, or stop it first
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +58,7 @@ class Lock:
             self._lock.acquire()
         except Timeout:
             owner = (self._folder / "lock").read_bytes()[:200].decode(errors="replace").strip() or "another process"
-            raise ArenaError(f"'{self._folder}' is in use by {owner}; wait for it, or stop it first") from None
+            raise Busy(f"'{self._folder}' is in use by {owner}; wait for it, or stop it first") from None
         except OSError as error:
             raise ArenaError(
                 f"cannot lock '{self._folder}': {error.strerror or error}; choose another --output"

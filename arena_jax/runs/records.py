@@ -162,7 +162,7 @@ class Records:
             The record as `read` will return it.
         """
         record = {"kind": kind, "step": int(step), "time": round(time.time(), 3), **_plain(fields)}
-        line = json.dumps(_finite(record), allow_nan=False, ensure_ascii=False) + "\n"
+        line = json.dumps(encode(record), allow_nan=False, ensure_ascii=False) + "\n"
         self._waiting.append(line.encode("utf-8", "backslashreplace"))
         self._flush()
         if self._events is not None:
@@ -267,7 +267,7 @@ def read(folder: str | Path) -> list[dict[str, Any]]:
             record = None
         if not isinstance(record, dict) or not isinstance(record.get("kind"), str) or not _whole(record.get("step")):
             raise ArenaError(f"{path}, line {number} is not a record: the file is damaged")
-        records.append(_restore(record))
+        records.append(decode(record))
     return records
 
 
@@ -290,19 +290,21 @@ def _plain(value: Any) -> Any:
     raise ArenaError(f"a record cannot hold {value!r}, a {type(value).__name__}; give numbers, texts, lists")
 
 
-def _finite(value: Any) -> Any:
+def encode(value: Any) -> Any:
+    """Numbers that JSON does not have as texts, anywhere in dictionaries and lists; `decode` turns them back."""
     if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: encode(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_finite(inner) for inner in value]
+        return [encode(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
 
 
-def _restore(value: Any) -> Any:
+def decode(value: Any) -> Any:
+    """What `encode` was given."""
     if isinstance(value, dict):
-        return {name: _restore(inner) for name, inner in value.items()}
+        return {name: decode(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_restore(inner) for inner in value]
+        return [decode(inner) for inner in value]
     return _NOT_FINITE.get(value, value) if isinstance(value, str) else value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -73,6 +75,19 @@ def use_no_compilation_cache() -> None:
     """Keep no compiled program and take none, whatever ``JAX_COMPILATION_CACHE_DIR`` says."""
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
+
+
+@contextlib.contextmanager
+def without_compilation_cache() -> Iterator[None]:
+    """Compile everything anew for a while, what is in memory too: for code whose seconds of compiling count."""
+    before = jax.config.values["jax_enable_compilation_cache"]
+    use_no_compilation_cache()
+    jax.clear_caches()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 def _make_private(path: Path, *, default: bool) -> None:

@@ -12,13 +12,13 @@ import scipy.stats
 
 from arena_jax import config
 from arena_jax.cli.main import main
+from arena_jax.compare.confidence import confidence_interval
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
 from arena_jax.reports import arena_figures, report
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import gather
 from arena_jax.reports.claims import CLAIMS, judge
-from arena_jax.reports.confidence import confidence_interval
 
 MODELS = {
     "bert": {"task": "masked-lm", "parameters": 100},

@@ -198,3 +198,10 @@ def test_the_folder_stays_within_its_size(tmp_path, monkeypatch):
     assert len(kept) == 2
     jax.clear_caches()
     assert compiled(9).cached, "what was used last stays"
+
+
+def test_for_a_while_nothing_is_taken_from_a_cache():
+    before = jax.config.values["jax_enable_compilation_cache"]
+    with program_cache.without_compilation_cache():
+        assert jax.config.values["jax_enable_compilation_cache"] is False
+    assert jax.config.values["jax_enable_compilation_cache"] is before

@@ -1,0 +1,109 @@
+"""What a run's records say of its way: a point per evaluation, with the steps and the seconds spent until then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from arena_jax.compare.plan import Outcome
+from arena_jax.compare.scores import SCORES, of_models
+
+Point = Mapping[str, Any]
+
+
+def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, Any]]:
+    """The evaluations of a run.
+
+    Args:
+        records: of the run, as `arena_jax.runs.records.read` gives them.
+        devices: that it trained on.
+
+    Returns:
+        ``step`` (of a competition: round), ``epoch``, ``seconds`` (device-seconds of training: no compiling, no
+        evaluation), ``compile_seconds`` (device-seconds until then) and ``models`` ``{name: {metric: value}}``, a point
+        per evaluation on validation data.
+
+    Example:
+        >>> records = [{"kind": "train", "step": 10, "seconds": 2.0, "models": {}},
+        ...            {"kind": "evaluation", "step": 5, "split": "validation", "models": {"m": {"loss": 1.0}}}]
+        >>> curve(records, devices=2)[0]["seconds"]
+        2.0
+    """
+    steps, spent = [0.0], [0.0]
+    for record in records:
+        if record["kind"] == "train" and "seconds" in record:
+            steps.append(float(record["step"]))
+            spent.append(spent[-1] + float(record["seconds"]))
+    points, compiling = [], 0.0
+    for record in records:
+        if record["kind"] == "compile":
+            compiling += float(record["seconds"])
+        if record["kind"] != "evaluation" or record.get("split") != "validation":
+            continue
+        accounts = record.get("accounts")
+        if accounts:  # a competition counts device-seconds itself
+            seconds = float(sum(account["seconds"] for account in accounts.values()))
+        else:
+            seconds = float(np.interp(record["step"], steps, spent)) * devices
+        points.append(
+            {
+                "step": record["step"],
+                "epoch": record.get("epoch"),
+                "seconds": seconds,
+                "compile_seconds": compiling * devices,
+                "models": {name: dict(scores) for name, scores in record["models"].items()},
+            }
+        )
+    return points
+
+
+def values(points: Sequence[Point], outcome: Outcome) -> list[float]:
+    """The score at each point, one number for all models."""
+    return [of_models(point["models"], outcome.metric, outcome.over) for point in points]
+
+
+def seconds(points: Sequence[Point], outcome: Outcome) -> list[float]:
+    """The device-seconds at each point, as the plan counts them."""
+    return [point["seconds"] + (point["compile_seconds"] if outcome.compiling else 0.0) for point in points]
+
+
+def measure(points: Sequence[Point], outcome: Outcome) -> float:
+    """The outcome of one run.
+
+    Args:
+        points: of its curve.
+        outcome: of the plan.
+
+    Returns:
+        A score: at the step, at the device-seconds (on a straight line between evaluations) or at the end; NaN where
+        the run did not come so far. Or the steps or device-seconds at the first evaluation that reached the target;
+        infinite where none did.
+
+    Example:
+        >>> points = [{"step": 5 * k, "seconds": float(k), "compile_seconds": 0.0,
+        ...            "models": {"m": {"accuracy": k / 10}}} for k in range(1, 9)]
+        >>> measure(points, Outcome("steps", "accuracy", target=0.5))
+        25.0
+        >>> measure(points, Outcome("score", "accuracy", at_seconds=2.5))
+        0.25
+    """
+    scores, spent = values(points, outcome), seconds(points, outcome)
+    if not points:
+        return math.nan if outcome.kind == "score" else math.inf
+    if outcome.at_step is not None:
+        at_step = (score for point, score in zip(points, scores, strict=True) if point["step"] == outcome.at_step)
+        return next(at_step, math.nan)
+    if outcome.at_seconds is not None:
+        if not spent[0] <= outcome.at_seconds <= spent[-1]:
+            return math.nan
+        return float(np.interp(outcome.at_seconds, spent, scores))
+    if outcome.target is None:
+        return scores[-1]
+    sign = SCORES[outcome.metric].sign
+    for point, score, cost in zip(points, scores, spent, strict=True):
+        if sign * score >= sign * outcome.target:
+            return float(point["step"]) if outcome.kind == "steps" else cost
+    return math.inf
