@@ -273,6 +273,7 @@ class Step:
         for name in self.names:
             if name in self.resting:
                 continue
+            taught = {} if lesson is None or self.teachers == (name,) else {"lesson": lesson}
             gradients[name], metrics[name], after = self.gradients(
                 name,
                 state.params[name],
@@ -280,7 +281,7 @@ class Step:
                 keys[name],
                 state.step,
                 state.variables.get(name, {}),
-                None if self.teachers == (name,) else lesson,
+                **taught,
             )
             if name in state.variables:
                 variables[name] = after
