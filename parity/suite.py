@@ -14,7 +14,9 @@ from parity.checks import (
     forward,
     gates,
     metrics,
+    model_types,
     optimizer,
+    packing,
     problem_types,
     run_optimizer,
     tokens,
@@ -29,6 +31,7 @@ def all_checks() -> list[Check]:
     """The whole cake."""
     return [
         *weights.checks(),
+        *model_types.checks(),
         *forward.checks(),
         *forward.option_checks(),
         *gates.checks(),
@@ -42,6 +45,7 @@ def all_checks() -> list[Check]:
         *tokens.checks(),
         *problem_types.checks(),
         *distillation.checks(),
+        *packing.checks(),
     ]
 
 

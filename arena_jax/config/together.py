@@ -73,13 +73,16 @@ class TogetherConfig:
         """What logits are divided by before they are compared."""
         return TEMPERATURE if self.distil_temperature is None else self.distil_temperature
 
-    def check_models(self, names: Sequence[str], accumulations: Sequence[int], *, competition: bool) -> None:
+    def check_models(
+        self, names: Sequence[str], batches: Sequence[tuple[int, int]], *, competition: bool, sharded: bool
+    ) -> None:
         """Refuse what does not fit a run's models.
 
         Args:
             names: of the models.
-            accumulations: microbatches of each.
+            batches: batch size and microbatches of each.
             competition: whether they compete.
+            sharded: whether parameters are dealt out over devices.
 
         Raises:
             ArenaError: with the reason.
@@ -110,5 +113,9 @@ class TogetherConfig:
             )
         if len(names) < 2:
             raise ArenaError("together.distil needs two models at least: one that teaches, and one that learns")
-        if len(set(accumulations)) > 1:
-            raise ArenaError("together.distil needs the same accumulation for all models: they see the same rows")
+        if len(set(batches)) > 1:
+            raise ArenaError(
+                "together.distil needs the same batch_size and accumulation for all models: they see the same rows"
+            )
+        if sharded:
+            raise ArenaError("together.distil has not been tried with parameters in shards: remove one of the two")

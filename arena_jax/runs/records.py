@@ -12,7 +12,9 @@ note        text: something a person should know, e.g. how many examples were cu
 compile     program, seconds, bytes (of the program, per device), cached (on disk, by an earlier run)
 train       epoch, seconds (of training, since the last), steps (in them), models {name: {"loss", "accuracy" or
             "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out), and of
-            students "divergence" (from their teachers, T² KL)}}
+            students "divergence" (from their teachers, T² KL)}};
+            of joint training also tokens_per_second (of all models, without padding), mfu (part of the devices' peak
+            that matrix products took, forward and backward) and peak (operations per second), where that is known
 evaluation  epoch, split, seconds, models {name: {metric: value}}; weights {name: weight} where they follow validation;
             teachers [name] from now on, where models teach;
             averages {name: {metric: value}} of parameters over steps, where they are kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -55,3 +56,10 @@ def next_average(average: Average, params: Any, decay: float, active: jax.Array 
     moved = optax.incremental_update(params, average.params, step_size)
     selected = jax.tree.map(lambda new, old: jnp.where(active, new.astype(old.dtype), old), moved, average.params)
     return Average(jnp.where(active, steps, average.steps), selected)
+
+
+def next_averages(
+    averages: Mapping[str, Average], params: Mapping[str, Any], decay: float, active: Mapping[str, Any]
+) -> dict[str, Average]:
+    """:func:`next_average` of every model that has one."""
+    return {name: next_average(average, params[name], decay, active[name]) for name, average in averages.items()}

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from arena_jax import models
 from arena_jax.config.errors import ArenaError
+from arena_jax.models.shards import devices
 from arena_jax.training import vocabulary_loss
 from arena_jax.training.batch_sums import Batch, Objective, Result
 from arena_jax.training.modules import put_together, take_apart
@@ -245,7 +246,7 @@ def token_divergence_sum(
     rows, positions = weight.shape
     # The student's logits and every teacher's are there at once.
     room = vocabulary_loss.CHUNK_BYTES // (1 + len(vocabularies))
-    chunk = chunk_positions(rows, positions, table.shape[0], room)
+    chunk = chunk_positions(-(-rows // devices()), positions, table.shape[0], room)
 
     def part_sum(part: Any) -> jax.Array:
         x, counted, *taught = part

@@ -13,9 +13,10 @@ import optax
 from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.runtime.devices import place_batch, replicate, replicated
+from arena_jax.models.shards import SHARD, sharding_of, traced_over
+from arena_jax.runtime.devices import distribute, place_batch, replicated, shardings
 from arena_jax.runtime.program import Program, compile_lowered
-from arena_jax.training.averages import first_average, next_average
+from arena_jax.training.averages import first_average, next_averages
 from arena_jax.training.distillation import Distillation, Lesson, Teaching
 from arena_jax.training.gradients import mean_gradient
 from arena_jax.training.modules import put_together, take_apart
@@ -86,7 +87,7 @@ class Step:
         self.structures = {name: structure.graph for name, structure in self._structures.items()}
 
     def init(self, params: Mapping[str, Any] | None = None) -> TrainState:
-        """The state before the first step, on every device of the mesh.
+        """The state before the first step, where the mesh has its parameters.
 
         Args:
             params: ``{model: parameter tree}``; the models' own if not given. They are copied: a step donates its
@@ -96,11 +97,12 @@ class Step:
             A :class:`TrainState` at step 0.
         """
         source = self._initial if params is None else {name: params[name] for name in self.names}
-        copied = replicate(source, self.mesh)
-        opt_state = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))(copied)
-        variables = replicate(self._initial_variables, self.mesh)
-        count = replicate(jnp.zeros((), jnp.int32), self.mesh)
-        averages = {name: replicate(first_average(source[name]), self.mesh) for name in self._averages_of}
+        copied = distribute(source, self.mesh)
+        out = shardings(jax.eval_shape(self.optimizer.init, copied), self.mesh)
+        opt_state = jax.jit(self.optimizer.init, out_shardings=out)(copied)
+        variables = distribute(self._initial_variables, self.mesh)
+        count = distribute(jnp.zeros((), jnp.int32), self.mesh)
+        averages = {name: distribute(first_average(source[name]), self.mesh) for name in self._averages_of}
         return TrainState(count, copied, opt_state, variables, averages)
 
     @property
@@ -113,15 +115,18 @@ class Step:
         return () if self._ema is None else self.names
 
     def abstract_state(self) -> TrainState:
-        """The state before the first step with shapes in place of arrays, whole on every device of the mesh."""
+        """The state before the first step with shapes in place of arrays, where :meth:`init` would have them."""
         opt_state = jax.eval_shape(self.optimizer.init, self._initial)
         count: Any = jax.ShapeDtypeStruct((), jnp.int32)
         averages = {name: jax.eval_shape(first_average, self._initial[name]) for name in self._averages_of}
-        whole = replicated(self.mesh)
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding_of(self.mesh, leaf.shape)),
             TrainState(count, self._initial, opt_state, {}, averages),
         )
+
+    def out_shardings(self, state: TrainState) -> Any:
+        """Where a state lies that a program returns, and all that it returns beside it: whole on every device."""
+        return shardings(state, self.mesh), replicated(self.mesh)
 
     def new_programs(self) -> list[Program]:
         """The programs compiled since this was last asked."""
@@ -159,9 +164,10 @@ class Step:
         if lesson is not None:
             assert self._teaching is not None
             objective, batch = self._teaching.objective(name, lesson), self._teaching.batch(batch, lesson)
-        gradient, sums, after = mean_gradient(
-            self._structures[name], objective, params, before, batch, step_key(key, step)
-        )
+        with traced_over(self.mesh):
+            gradient, sums, after = mean_gradient(
+                self._structures[name], objective, params, before, batch, step_key(key, step)
+            )
         # What is reported is the task's own loss, whatever was minimised.
         sums["loss_sum"] = sums.pop("task_loss_sum", sums["loss_sum"])
         return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}, after
@@ -238,11 +244,7 @@ class Step:
             after = after._replace(variables={**state.variables, **updated})
         if self._ema is not None:
             active = extra.get("active") or dict.fromkeys(self.names, True)
-            averages = {
-                name: next_average(average, after.params[name], self._ema, active[name])
-                for name, average in state.averages.items()
-            }
-            after = after._replace(averages=averages)
+            after = after._replace(averages=next_averages(state.averages, after.params, self._ema, active))
         if self._report is not None:
             for name, reported in self._report(state.step, after.opt_state).items():
                 metrics[name].update(reported)
@@ -261,18 +263,15 @@ class Step:
         lesson = None
         if self._teaching is not None and self.teachers:
             step_keys = {name: step_key(keys[name], state.step) for name in self.teachers}
-            lesson = self._teaching.lesson(self.teachers, state.params, batches, step_keys)
+            with traced_over(self.mesh):
+                lesson = self._teaching.lesson(self.teachers, state.params, batches, step_keys)
         for name in self.resting:
-            gradients[name], metrics[name] = (
-                jax.tree.map(jnp.zeros_like, state.params[name]),
-                {"loss": jnp.zeros((), jnp.float32)},
-            )
+            gradients[name] = jax.tree.map(jnp.zeros_like, state.params[name])
+            metrics[name] = {"loss": jnp.zeros((), jnp.float32)}
         if self.resting:
             taking_part = extra.get("active") or dict.fromkeys(self.names, True)
             extra = {**extra, "active": {n: taking_part[n] & (n not in self.resting) for n in self.names}}
-        for name in self.names:
-            if name in self.resting:
-                continue
+        for name in (name for name in self.names if name not in self.resting):
             taught = {} if lesson is None or self.teachers == (name,) else {"lesson": lesson}
             gradients[name], metrics[name], after = self.gradients(
                 name,
@@ -332,11 +331,13 @@ class Step:
 
     def compile(self, state: TrainState, placed: Any, **extra: Any) -> Program:
         """Compile what :meth:`run` runs for arguments of these shapes; returns what was compiled, now or before."""
-        return self._program("step", self.whole, (state, placed, self._placed_keys, extra), donate=(0,))
+        out = self.out_shardings(state) if SHARD in self.mesh.shape else None
+        arguments = (state, placed, self._placed_keys, extra)
+        return self._program("step", self.whole, arguments, donate=(0,), out_shardings=out)
 
     @functools.cached_property
     def _placed_keys(self) -> dict[str, jax.Array]:
-        keys: dict[str, jax.Array] = replicate(self.keys, self.mesh)
+        keys: dict[str, jax.Array] = distribute(self.keys, self.mesh)
         return keys
 
     def evaluate(
@@ -368,8 +369,9 @@ class Step:
         placed = place_batch(batch, self.mesh)
 
         def run(p: Any, v: Any, b: Any, k: jax.Array) -> Result:
-            model, objective = put_together(self._structures[name], p, v, training=False), self._objectives[name]
-            return check_result(objective(model, jax.tree.map(lambda x: x[0], b), k, False), objective)
+            with traced_over(self.mesh):
+                model, objective = put_together(self._structures[name], p, v, training=False), self._objectives[name]
+                return check_result(objective(model, jax.tree.map(lambda x: x[0], b), k, False), objective)
 
         arguments = (params, self._variables(name, variables), placed, key)
         return self._program(f"evaluate {name}", run, arguments), arguments
@@ -380,6 +382,7 @@ class Step:
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         donate: tuple[int, ...] = (),
+        out_shardings: Any = None,
     ) -> Program:
         leaves, treedef = jax.tree.flatten(arguments[1:])
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
@@ -387,9 +390,10 @@ class Step:
         cache_key = (name, choices, treedef, shapes)
         if cache_key not in self._programs:
             # A process can read what is whole on its own devices, predictions included.
-            out = replicated(self.mesh) if jax.process_count() > 1 else None
+            if out_shardings is None and jax.process_count() > 1:
+                out_shardings = replicated(self.mesh)
             began = time.perf_counter()
-            lowered = jax.jit(function, donate_argnums=donate, out_shardings=out).lower(*arguments)
+            lowered = jax.jit(function, donate_argnums=donate, out_shardings=out_shardings).lower(*arguments)
             program = compile_lowered(lowered, began=began)._replace(name=name, shapes=shapes)
             self.programs.append(program)
             self._programs[cache_key] = program

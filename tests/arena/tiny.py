@@ -61,7 +61,16 @@ class SharedPrograms:
 
     def of(self, config):
         """The ``compile_program`` of one configuration."""
-        kind = repr((config.models, config.data, config.optimizer, config.training.seed, config.training.devices))
+        kind = repr(
+            (
+                config.models,
+                config.data,
+                config.optimizer,
+                config.training.seed,
+                config.training.devices,
+                config.training.shard,
+            )
+        )
 
         def compile_shared(function, *arguments):
             leaves, tree = jax.tree.flatten(arguments)

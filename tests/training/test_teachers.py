@@ -75,7 +75,7 @@ def test_what_cannot_be_is_refused_with_the_reason(tmp_path):
         taught("gpt3")
     with pytest.raises(ArenaError, match="distil_alpha does nothing without a teacher"):
         TogetherConfig(distil_alpha=0.5)
-    with pytest.raises(ArenaError, match="needs the same accumulation for all models"):
+    with pytest.raises(ArenaError, match="needs the same batch_size and accumulation for all models"):
         dataclasses.replace(taught(), models=(tiny().models[0], dataclasses.replace(tiny().models[1], accumulation=4)))
     with pytest.raises(ArenaError, match="models of a competition cannot teach one another: each has a batch size"):
         dataclasses.replace(taught(), arena=ArenaConfig())
