@@ -42,7 +42,18 @@ MOMENTS = {
     "joint": ("save", "evaluation", "beginning", "any"),
     "arena": ("save", "evaluation", "reallocation", "compile", "beginning", "any"),
 }
-CLOCKS = {"time", "seconds", "compiling", "examples_per_second", "waited", "fraction", "cached"}
+CLOCKS = {
+    "time",
+    "seconds",
+    "compiling",
+    "examples_per_second",
+    "tokens_per_second",
+    "mfu",
+    "peak",
+    "waited",
+    "fraction",
+    "cached",
+}
 CLOCKS |= {"run", "path", "output"}  # which differ as well
 LIMIT = 300.0  # seconds a run may take at most
 

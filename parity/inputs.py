@@ -9,6 +9,7 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 ROWS = 4
+COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")  # types whose positions begin after the padding's number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Sizes:
     def of(cls, config: Any) -> Sizes:
         """Of one configuration."""
         family, padding = config.model_type, config.pad_token_id
-        longest = config.max_position_embeddings - (padding + 1 if family == "roberta" else 0)
-        types = 0 if family == "gpt2" else config.type_vocab_size
+        longest = config.max_position_embeddings - (padding + 1 if family in COUNT_FROM_PADDING else 0)
+        types = getattr(config, "type_vocab_size", 0)
         return cls(family, config.vocab_size, longest, padding, types, config.max_position_embeddings)
 
 

@@ -13,7 +13,9 @@ from parity.checks import (
     forward,
     gates,
     metrics,
+    model_types,
     optimizer,
+    packing,
     problem_types,
     run_optimizer,
     tokens,
@@ -28,6 +30,7 @@ def all_checks() -> list[Check]:
     """The whole cake."""
     return [
         *weights.checks(),
+        *model_types.checks(),
         *forward.checks(),
         *forward.option_checks(),
         *gates.checks(),
@@ -40,6 +43,7 @@ def all_checks() -> list[Check]:
         *metrics.checks(),
         *tokens.checks(),
         *problem_types.checks(),
+        *packing.checks(),
     ]
 
 

@@ -81,6 +81,8 @@ def test_every_field_has_an_option_that_sets_it(loop):
         "accumulation": "2",
         "memory_budget": "1GB",
         "spend": "9s",
+        "stop_after": "2h",
+        "profile": "10:20",
     }
     changed = set()
     for flag, (section, field) in options.flags().items():
@@ -181,7 +183,7 @@ def test_presets_are_listed_and_printed_as_files(capsys):
         ("train joint-sst2 --batchsize 3", "unknown option '--batchsize'; did you mean '--batch-size'?"),
         ("train joint-sst2 --xyz", "unknown option '--xyz'; --help lists all"),
         ("train joint-sst2 more", "'more' is one word too many"),
-        ("train joint-sst2 --steps", "--steps: expected one argument"),
+        ("train joint-sst2 --steps", "--steps/--max-steps: expected one argument"),
         ("train joint-sst2 --steps many", "--steps is 'many': it must be a whole number"),
         ("train joint-sst2 --steps 1 --epochs 1", "both are given"),
         ("train joint-sst2 --learning-rate nan", "--learning-rate is 'nan': it must be a finite number"),

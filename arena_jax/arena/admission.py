@@ -11,7 +11,7 @@ import numpy as np
 from arena_jax.arena.setup import Setup
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime.devices import replicated
-from arena_jax.runtime.memory import format_bytes, tree_bytes
+from arena_jax.runtime.memory import device_bytes, format_bytes
 from arena_jax.runtime.program import Program, is_out_of_memory
 from arena_jax.training.evaluation import first_batch
 
@@ -40,7 +40,7 @@ def compile_update(setup: Setup, state: Any, gradients: Any) -> Program:
     }
     try:
         program = setup.compile_program(
-            jax.jit(setup.step.finish, donate_argnums=(0,), out_shardings=everywhere),
+            jax.jit(setup.step.finish, donate_argnums=(0,), out_shardings=setup.step.out_shardings(state)),
             state,
             gradients,
             dict.fromkeys(setup.names, loss),
@@ -97,7 +97,7 @@ def admit_evaluations(setup: Setup, programs: Mapping[str, Program], params: Map
     size, margin = setup.config.training.evaluation_batch_size, setup.arena.memory_margin
     resident = setup.budget - setup.executables.pool
     for name, program in programs.items():
-        model_bytes = tree_bytes(params[name])  # given to the program, and resident already
+        model_bytes = device_bytes(params[name])  # given to the program, and resident already
         need = resident + (program.bytes.total - model_bytes) * (1 + margin)
         _check_budget(f"{_scoring(name, size)} takes", need, setup.budget, _SMALLER)
 

@@ -18,7 +18,7 @@ def find_first_sizes(setup: Setup, state: State, session: Session) -> None:
     """Find the first batch sizes, lines 3 and 12: equal shares. Training waits for them."""
     # The effective batch of the configuration is a first guess; models that compete are mostly of one kind, so the next
     # one's size is near the last one's.
-    start = setup.config.training.batch_size // setup.mesh.shape["data"]
+    start = setup.config.batch_size(setup.names[0]) // setup.mesh.size
     for name in setup.names:
         memory = share_bytes(setup, state, name)
         search = setup.executables.search(name, memory, refuse=True, start=start if start > 1 else None)

@@ -12,6 +12,7 @@ from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State, fraction, step_microbatches
 from arena_jax.runs.checkpoints import COPIES
 from arena_jax.runs.session import Session
+from arena_jax.runtime.devices import shard_facts
 from arena_jax.runtime.memory import device_limit, format_bytes, tree_bytes
 from arena_jax.runtime.program import Program
 
@@ -103,6 +104,7 @@ def derived_values(setup: Setup, state: State) -> list[tuple[str, str, str]]:
             "given" if setup.rounds else "to be spent on all models together; learning rates fall with it",
         ),
         ("scores", f"every {setup.config.training.evaluate_every} rounds", "given"),
+        *shard_facts((state.train.params, state.train.opt_state), setup.mesh),
     ]
 
 

@@ -22,7 +22,7 @@ from arena_jax.runtime import memory, processes, program
 from arena_jax.runtime.batch_search import Compile
 from arena_jax.runtime.devices import make_mesh
 from arena_jax.runtime.executables import Calibrate, Executables
-from arena_jax.runtime.memory import format_bytes, parse_bytes, tree_bytes
+from arena_jax.runtime.memory import device_bytes, format_bytes, parse_bytes
 from arena_jax.training import evaluation
 from arena_jax.training.build import Parts, build_parts
 from arena_jax.training.build_step import build_step
@@ -122,7 +122,7 @@ def build_setup(
     parts = build_parts(config, folder)
 
     # ---- devices, optimizer, step ----
-    mesh = make_mesh(training.devices)
+    mesh = make_mesh(training.devices, shard=training.shard == "parameters")
     step = build_step(config, parts.models, parts.objectives, mesh=mesh)
     state = step.init()
 
@@ -131,7 +131,7 @@ def build_setup(
         budget = parse_bytes(arena.memory_budget, mesh.local_devices[0])
     budget = min(processes.gather(budget))
     gradients = state.params
-    resident = tree_bytes(state) + tree_bytes(gradients)
+    resident = device_bytes(state, gradients)
     if resident >= budget:
         raise ArenaError(
             f"the budget of {format_bytes(budget)} does not hold what is always there, {format_bytes(resident)}: "
@@ -145,7 +145,7 @@ def build_setup(
         state.params,
         {name: rows.batch(np.zeros(1, np.int64), rows.lengths[-1]) for name, rows in parts.train.items()},
         sizes=arena.batch_sizes,
-        microbatches=functools.partial(microbatches, config, mesh.shape["data"]),
+        microbatches=functools.partial(microbatches, config, mesh.size),
         budget=budget,
         resident=resident,
         margin=arena.memory_margin,
@@ -191,9 +191,7 @@ def microbatches(config: RunConfig, devices: int, name: str, size: int) -> int:
     Returns:
         k, at least 1.
     """
-    training = config.training
-    accumulation = config.model(name).accumulation or training.accumulation
-    return max(accumulation, accumulation_steps(size * devices, training.batch_size))
+    return max(config.accumulation(name), accumulation_steps(size * devices, config.batch_size(name)))
 
 
 def check_repeatable(arena: ArenaConfig) -> None:

@@ -125,12 +125,12 @@ def is_over(setup: Setup, state: State, rounds: int) -> bool:
 
 def step_microbatches(setup: Setup, state: State, name: str) -> int:
     """The microbatches that make a model's next step."""
-    return microbatches(setup.config, setup.mesh.shape["data"], name, state.sizes[name])
+    return microbatches(setup.config, setup.mesh.size, name, state.sizes[name])
 
 
 def step_rows(setup: Setup, state: State, name: str) -> int:
     """The examples of a model's next step, over all devices."""
-    return state.sizes[name] * setup.mesh.shape["data"] * step_microbatches(setup, state, name)
+    return state.sizes[name] * setup.mesh.size * step_microbatches(setup, state, name)
 
 
 def learning_rate(setup: Setup, state: State, name: str, rounds: int) -> float:

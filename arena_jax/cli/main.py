@@ -14,18 +14,25 @@ from typing import Any, NoReturn
 
 import arena_jax
 from arena_jax.cli import (
+    clean,
     compare,
+    completion,
+    convert,
     data,
+    doctor,
     evaluate,
     export,
     game,
     interrupts,
+    options,
     plan,
+    predict,
     presets,
     processes,
     program_cache,
     report,
     resume,
+    runs,
     train,
 )
 from arena_jax.config import RunConfig
@@ -34,7 +41,24 @@ from arena_jax.config.presets import PRESETS, get
 
 __all__ = ["main", "parser"]
 
-COMMANDS = ("train", "resume", "evaluate", "export", "report", "compare", "plan", "presets", "data", "game")
+COMMANDS = (
+    "train",
+    "resume",
+    "evaluate",
+    "export",
+    "convert",
+    "report",
+    "compare",
+    "plan",
+    "presets",
+    "data",
+    "game",
+    "predict",
+    "doctor",
+    "runs",
+    "clean",
+    "completion",
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,6 +83,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _nearest_option(flag: str, flags: Sequence[str]) -> str:
+    if flag in options.OTHERWISE and "--batch-size" in flags:
+        return options.OTHERWISE[flag]
     hint = nearest(flag, flags)
     # The whole list would fill a screen.
     return hint if hint.startswith("did") else "--help lists all"
@@ -78,12 +104,18 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         resume.add_parser(commands),
         evaluate.add_parser(commands),
         export.add_parser(commands),
+        convert.add_parser(commands),
         report.add_parser(commands),
         compare.add_parser(commands),
         plan.add_parser(commands),
         presets.add_parser(commands),
         data.add_parser(commands),
         *game.add_parser(commands),
+        predict.add_parser(commands),
+        doctor.add_parser(commands),
+        runs.add_parser(commands),
+        clean.add_parser(commands),
+        completion.add_parser(commands),
     ]
     for command in parsers:
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -144,9 +176,12 @@ def _without_a_driver() -> None:
 
 
 def _with_values(argv: Sequence[str]) -> list[str]:
-    """The words; ``--flag -5GB`` becomes one, which argparse would take for two flags."""
+    """The words: ``--a_flag`` is ``--a-flag``, and ``--flag -5GB`` becomes one, which argparse would take for two."""
     words: list[str] = []
     for word in argv:
+        if word.startswith("--"):
+            flag, equals, value = word.partition("=")
+            word = flag.replace("_", "-") + equals + value
         if words and re.match(r"-\.?\d", word) and re.fullmatch(r"--[^=]+", words[-1]):
             words[-1] += f"={word}"
         else:

@@ -27,6 +27,44 @@ _TITLES = {
 }
 
 
+# Names that transformers' TrainingArguments and example scripts have for the same thing.
+ALIASES = {
+    "--epochs": ("--num-train-epochs",),
+    "--steps": ("--max-steps",),
+    "--log-every": ("--logging-steps",),
+    "--evaluate-every": ("--eval-steps",),
+    "--checkpoint-every": ("--save-steps",),
+    "--keep-checkpoints": ("--save-total-limit",),
+    "--max-gradient-norm": ("--max-grad-norm",),
+    "--b1": ("--adam-beta1",),
+    "--b2": ("--adam-beta2",),
+    "--epsilon": ("--adam-epsilon",),
+    "--output": ("--output-dir",),
+    "--max-length": ("--max-seq-length",),
+    "--data": ("--dataset-name",),
+    "--train-limit": ("--max-train-samples",),
+    "--validation-limit": ("--max-eval-samples",),
+}
+_WHOLE = (
+    "here --batch-size is over all devices, and --accumulation divides it: give per device × devices × accumulation"
+)
+# Those that mean something else here: what to give instead.
+OTHERWISE = {
+    "--per-device-train-batch-size": _WHOLE,
+    "--per-device-batch-size": _WHOLE,
+    "--per-device-eval-batch-size": "here --evaluation-batch-size is over all devices: give per device × devices",
+    "--gradient-accumulation-steps": "here --accumulation divides --batch-size, and does not multiply it: give both",
+    "--gradient-checkpointing": "here --remat block does that",
+    "--bf16": "here --dtype bfloat16 does that",
+    "--fp16": "float16 is not offered: --dtype bfloat16 needs no scaling of the loss",
+    "--lr-scheduler-type": "here --decay says how the learning rate falls",
+    "--warmup-ratio": "here --warmup-steps counts steps",
+    "--report-to": "TensorBoard events are written unless --no-tensorboard is given",
+    "--model-name-or-path": "here --models NAME=SOURCE,… names all models of a run",
+    "--resume-from-checkpoint": "here `arena-jax resume RUN` goes on",
+}
+
+
 def flags() -> dict[str, tuple[str, dataclasses.Field[Any]]]:
     """Every field that has an option of its own.
 
@@ -93,7 +131,7 @@ def _add(group: Any, flag: str, section: str, field: dataclasses.Field[Any], run
         return
     choices = field.metadata["choices"]
     metavar = "{" + ",".join(choices) + "}" if choices else _METAVARS.get(hint, "N,…")
-    group.add_argument(flag, dest=dest, default=None, metavar=metavar, help=help)
+    group.add_argument(flag, *ALIASES.get(flag, ()), dest=dest, default=None, metavar=metavar, help=help)
 
 
 _METAVARS = {

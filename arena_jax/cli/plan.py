@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arena_jax.cli import plan_file
 from arena_jax.cli.train import base
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
 from arena_jax.config.errors import ArenaError, nearest
@@ -18,6 +19,7 @@ from arena_jax.config.model import MODEL_PRESETS
 from arena_jax.config.standard_error import quiet
 
 if TYPE_CHECKING:
+    from arena_jax.arena.plan import ShareNeed
     from arena_jax.reports.document import Block
     from arena_jax.runtime.target import Target
     from arena_jax.training.plan import Need, Variant
@@ -50,7 +52,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--task", choices=TASKS, default="language-model", help="of --models [language-model]")
     parser.add_argument("--length", type=int, metavar="N", help="tokens per row [the run's; 128]")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="precision of the computation [the run's]")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "auto"), help="precision of the computation [the run's]"
+    )
     parser.add_argument(
         "--remat", choices=("none", "dots", "block", "auto"), help="what blocks keep for the backward pass [the run's]"
     )
@@ -59,12 +63,32 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--device", default="a100-40gb", metavar="GPU", help="kind of GPU, or a file of its facts [a100-40gb]"
     )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="how many; a batch is dealt out over them [1]")
-    parser.add_argument("--hosts", type=int, default=1, metavar="N", help="over how many machines [1]")
-    parser.add_argument("--memory", metavar="AMOUNT", help="what programs may take on each GPU, e.g. 38GB [90%%]")
     parser.add_argument(
-        "--variants", action="store_true", help="also try all of --remat and cuDNN's attention, for each model alone"
+        "--shard", choices=("none", "parameters"), help="deal parameters out over each machine's GPUs [the run's]"
     )
-    parser.add_argument("--output", metavar="FILE", help="write the plan as JSON, too")
+    parser.add_argument("--hosts", type=int, default=1, metavar="N", help="over how many machines [1]")
+    parser.add_argument(
+        "--memory-budget",
+        metavar="AMOUNT",
+        help="what programs may take on each GPU, e.g. 38GB [a competition's own; 90%% of the GPU]",
+    )
+    parser.add_argument(
+        "--variants",
+        action="store_true",
+        help="also try all of --remat and cuDNN's attention, for each model alone and for all together",
+    )
+    parser.add_argument(
+        "--shares",
+        metavar="NAME=PART,…",
+        help="of a competition: also the batches that these parts of its memory allow, e.g. bert=13%%,gpt2=31%%",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="write the plan, too: FILE.json for `arena-jax train --plan`, FILE.html to look at; can be repeated",
+    )
     parser.set_defaults(call=run)
     return parser
 
@@ -79,31 +103,69 @@ def run(arguments: argparse.Namespace) -> int:
 
         jax.devices()
     config = configuration(arguments)
+    shares = _shares(arguments.shares)
+    for output in arguments.output:
+        if Path(output).suffix not in (".json", ".html"):
+            raise ArenaError(f"--output is '{output}': it must end in .json or .html")
+    if arguments.shares and config.arena is None:
+        raise ArenaError("--shares: the run is no competition, and nobody shares out its memory; leave it out")
     if sys.platform != "linux" or importlib.util.find_spec("jax_cuda12_plugin") is None:
         raise ArenaError(
             "a plan needs XLA's compiler for GPUs: pip install 'arena-jax[plan]' (Linux only, no GPU needed)"
         )
-    from arena_jax.reports import document
+    from arena_jax.arena.plan import plan_shares
+    from arena_jax.reports import document, plan_page
     from arena_jax.runtime.target import target
     from arena_jax.training import plan
 
-    where = target(arguments.device, gpus=arguments.gpus, hosts=arguments.hosts, memory_budget=arguments.memory)
+    budget = arguments.memory_budget or (config.arena.memory_budget if config.arena else None)
+    where = target(arguments.device, gpus=arguments.gpus, hosts=arguments.hosts, memory_budget=budget)
 
     def progress(line: str) -> None:
         print(f"… {line}", file=sys.stderr, flush=True)
 
-    config = plan.with_cheapest_remat(config, where, progress=progress)
-    needs = list(plan.plan(config, where, progress=progress))
-    tried = [
+    if config.training.shard == "parameters":
+        where = where.sharded()
+    config = plan.with_cheapest_remat(plan.for_target(config, where), where, progress=progress)
+    # Models that compete take turns: no step holds them all.
+    groups = [group for group in plan.groups(config) if config.arena is None or len(group) == 1]
+    needs = list(plan.plan(config, where, groups, progress=progress))
+    variants = [
         variant
-        for model in (config.models if arguments.variants else ())
-        for variant in plan.variants(config, model.name, where, progress=progress)
+        for names in (groups if arguments.variants else ())
+        for variant in plan.variants(config, names, where, progress=progress)
     ]
-    print(document.text(described(config, where, needs, tried)))
-    if arguments.output:
-        _write(Path(arguments.output), config, where, needs, tried)
-        print(f"\nthe plan is in {arguments.output}")
+    shared = list(plan_shares(config, where, stated=shares, progress=progress)) if config.arena else []
+    blocks = plan_page.compose(config, where, needs, variants, shared, _command(arguments))
+    print(document.text(blocks))
+    for output in arguments.output:
+        _write(Path(output), config, where, needs, variants, shared, blocks)
+        print(f"\nthe plan is in {output}")
     return 0
+
+
+def _command(arguments: argparse.Namespace) -> str | None:
+    """The command that trains what is planned; None where sizes were named and no run."""
+    if arguments.models:
+        return None
+    source = arguments.preset if arguments.preset else f"--config {arguments.config}"
+    words = ["arena-jax train", source]
+    words += [f"--dtype {arguments.dtype}"] if arguments.dtype else []
+    words += [f"--max-length {arguments.length}"] if arguments.length else []
+    return " ".join(words)
+
+
+def _shares(text: str | None) -> dict[str, float]:
+    shares = {}
+    for part in (text or "").split(",") if text else ():
+        name, equals, amount = (piece.strip() for piece in part.partition("="))
+        try:
+            shares[name] = float(amount[:-1]) / 100 if amount.endswith("%") else float(amount)
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise ArenaError(f"--shares holds '{part}': write NAME=PART, e.g. bert=13%,gpt2=0.31")
+    return shares
 
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:
@@ -131,7 +193,7 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
         config = base(arguments.preset, arguments.config)
     else:
         raise ArenaError("nothing to plan: give a preset, --config FILE or --models gpt2,bert-large")
-    fields = ("dtype", "attention", "remat")
+    fields = ("dtype", "attention", "remat", "shard")
     changes: dict[str, Any] = {name: getattr(arguments, name) for name in fields if getattr(arguments, name)}
     models = config.models
     if arguments.attention == "cudnn":
@@ -151,71 +213,24 @@ def _vocabulary(name: str) -> int:
     return max(300, preset(name).vocab_size)  # the least that a run takes
 
 
-def described(config: RunConfig, where: Target, needs: list[Need], tried: list[Variant]) -> list[Block]:
-    """The plan as tables."""
-    from arena_jax.reports.document import Heading, Items, Paragraph, Table
-    from arena_jax.runtime.memory import format_bytes
+def _write(
+    path: Path,
+    config: RunConfig,
+    where: Target,
+    needs: list[Need],
+    variants: list[Variant],
+    shares: list[ShareNeed],
+    blocks: list[Block],
+) -> None:
+    from arena_jax.reports import document
 
-    count = where.mesh.shape["data"]
-    title = f"{count} × {where.gpu.title}, {format_bytes(where.budget)} of {format_bytes(where.gpu.memory)} each"
-    settings = f"length {config.data.max_length}, {config.training.dtype}, attention {config.training.attention}"
-    header = ("models", "batch per GPU", "parameters", "optimizer", "the rest", "in all", "at least", "compiled")
-    rows = [
-        (
-            " + ".join(need.models),
-            str(need.batch_size),
-            format_bytes(need.parameters),
-            format_bytes(need.optimizer),
-            format_bytes(need.temporaries),
-            format_bytes(need.total),
-            f"{1000 * need.least_seconds:.3g} ms",
-            f"{need.compilations} × {need.compile_seconds / max(1, need.compilations):.0f} s",
-        )
-        for need in needs
-    ]
-    blocks: list[Block] = [
-        Heading(title, 1),
-        Paragraph(f"{settings}, remat {config.training.remat}; bytes are per GPU, read off the compiled step."),
-        Table(header, rows),
-        Items([f"{' + '.join(need.models)}: {need.bound}" for need in needs]),
-    ]
-    if tried:
-        ways = [
-            (
-                variant.model,
-                variant.attention,
-                variant.remat,
-                f"{variant.attention_dropout:g}",
-                str(variant.need.batch_size) if variant.need else "–",
-                f"{1000 * variant.need.least_seconds / variant.need.batch_size:.3g} ms" if variant.need else "–",
-                variant.options if variant.need else variant.reason,
-            )
-            for variant in tried
-        ]
-        head = ("model", "attention", "remat", "attention dropout", "batch per GPU", "at least, per example", "options")
-        blocks += [Heading("Variants, each model alone"), Table(head, ways, numbers=len(head))]
-    blocks.append(
-        Paragraph(
-            "“At least”: matrix products at the GPU's peak, or parameters and moments moved once; no step is faster and"
-            " most are slower. Not known here: kernels that a GPU tunes by trying, and memory lost to fragments."
-            " Nothing of this has run on a GPU."
-        )
-    )
-    return blocks
-
-
-def _write(path: Path, config: RunConfig, where: Target, needs: list[Need], tried: list[Variant]) -> None:
-    from arena_jax import config as configurations
-
-    content = {
-        "device": where.gpu._asdict(),
-        "gpus": where.mesh.shape["data"],
-        "memory": where.budget,
-        "config": configurations.to_dict(config),
-        "needs": [need._asdict() for need in needs],
-        "variants": [variant._asdict() | {"need": variant.need and variant.need._asdict()} for variant in tried],
-    }
+    if path.suffix == ".html":
+        text = document.page(blocks[0].text if isinstance(blocks[0], document.Heading) else "plan", blocks)
+    else:
+        gpus = where.mesh.size
+        content = plan_file.content(config, where.gpu._asdict(), gpus, where.budget, needs, variants, shares)
+        text = json.dumps(content, indent=1) + "\n"
     try:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ArenaError(f"cannot write the plan to '{path}': {error.strerror}; give another --output") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax import config
-from arena_jax.cli import options, processes, program_cache
+from arena_jax.cli import options, plan_file, processes, program_cache
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
 
@@ -37,6 +37,11 @@ def add_parser(commands: Any, defaults: config.RunConfig | None) -> argparse.Arg
     parser.add_argument("--config", metavar="FILE", help="start from this file instead, e.g. a run's own config.json")
     options.add_options(parser, defaults)
     processes.add_options(parser)
+    parser.add_argument(
+        "--plan",
+        metavar="FILE",
+        help="take batch sizes, precision, attention and remat from `arena-jax plan … --output FILE.json`",
+    )
     program_cache.add_options(parser)
     parser.set_defaults(call=run)
     return parser
@@ -45,8 +50,23 @@ def add_parser(commands: Any, defaults: config.RunConfig | None) -> argparse.Arg
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     run = options.apply(base(arguments.preset, arguments.config), vars(arguments))
+    plan = plan_file.read(arguments.plan) if arguments.plan else None
+    if plan:
+        run = plan_file.take(plan, run, vars(arguments))
     processes.join(arguments)
+    if plan:
+        _say_devices(plan)
     return execute(run, None, resume=False)
+
+
+def _say_devices(plan: plan_file.PlanFile) -> None:
+    import jax
+
+    from arena_jax.runtime.processes import first
+
+    devices = jax.devices()
+    if first():
+        print(plan_file.described(plan, len(devices), devices[0].device_kind))
 
 
 def base(preset: str | None, file: str | None) -> config.RunConfig:
@@ -90,7 +110,7 @@ def execute(run: config.RunConfig, folder: Path | None, *, resume: bool) -> int:
     except Stopped as stopped:
         if processes.first():
             print(stopped)
-        return INTERRUPTED
+        return INTERRUPTED if stopped.limit is None else 0
     if run.training.figures and processes.first():
         from arena_jax import reports
 

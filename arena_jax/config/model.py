@@ -65,6 +65,12 @@ class ModelConfig:
         low=0,
         below=1,
     )
+    batch_size: int | None = option(
+        None,
+        "examples of this model per step, over all devices, in a competition at least; the run's if not given",
+        unit="examples",
+        low=1,
+    )
     accumulation: int | None = option(
         None,
         "parts this model's batch is computed in, in a competition at least; the run's if not given",

@@ -75,10 +75,12 @@ class RunConfig:
         if self.training.steps is None and self.training.epochs is None:
             raise ArenaError("training: give either steps or epochs; neither is given")
         for model in self.models:
-            if model.accumulation and self.training.batch_size % model.accumulation:
+            rows, parts = self.batch_size(model.name), self.accumulation(model.name)
+            if rows % parts:
+                field = "training.batch_size" if model.batch_size is None else "batch_size"
                 raise ArenaError(
-                    f"model '{model.name}': training.batch_size {self.training.batch_size} does not divide into"
-                    f" accumulation {model.accumulation} equal parts; change one"
+                    f"model '{model.name}': {field} {rows} does not divide into accumulation {parts} equal parts;"
+                    " change one"
                 )
 
     def _check_starts(self) -> None:
@@ -118,6 +120,14 @@ class RunConfig:
             if model.name == name:
                 return model
         raise ArenaError(f"this run has no model '{name}'; {nearest(name, [m.name for m in self.models])}")
+
+    def batch_size(self, model: str) -> int:
+        """Examples of a model per step, over all devices: its own or the run's."""
+        return self.model(model).batch_size or self.training.batch_size
+
+    def accumulation(self, model: str) -> int:
+        """Microbatches of a model per step: its own or the run's."""
+        return self.model(model).accumulation or self.training.accumulation
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

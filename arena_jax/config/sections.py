@@ -9,8 +9,9 @@ from typing import Any
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS, default_beta
-from arena_jax.config.tasks import PROBLEM_TYPES
-from arena_jax.config.units import parse_memory, parse_spend
+from arena_jax.config.step_window import parse_steps
+from arena_jax.config.tasks import DOCUMENTS, PROBLEM_TYPES
+from arena_jax.config.units import parse_duration, parse_memory, parse_spend
 
 # Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
 POLICIES = (
@@ -73,6 +74,12 @@ class DataConfig:
         "padded lengths below max-length, e.g. 16,32 (each costs one compilation); none: max-length only",
         unit="tokens",
         low=4,
+    )
+    documents: str = option(
+        "joined",
+        "what a row of a language model holds: a part of all texts joined, one text (apart), or several texts that do"
+        " not see one another (packed)",
+        choices=DOCUMENTS,
     )
     label_names: tuple[str, ...] = option(
         (), "names of class 0, 1, …, where data hold numbers, or their order, where data hold names"
@@ -307,7 +314,9 @@ class TrainingConfig:
     )
     seed: int = option(0, "fixes initial weights, data order, masking and dropout", low=0, high=2**32 - 1)
     dtype: str = option(
-        "float32", "precision of the computation; parameters stay float32", choices=("float32", "bfloat16")
+        "float32",
+        "precision of the computation; parameters stay float32; auto: bfloat16 where the device's matrix units have it",
+        choices=("float32", "bfloat16", "auto"),
     )
     remat: str = option(
         "dots",
@@ -320,12 +329,28 @@ class TrainingConfig:
         "xla", "who computes it: XLA, or cuDNN (NVIDIA, bfloat16, attention_dropout 0)", choices=("xla", "cudnn")
     )
     devices: int | None = option(None, "how many devices share each batch; all if not given", unit="devices", low=1)
+    shard: str = option(
+        "none",
+        "parameters: they, their gradients and the optimizer's states are dealt out over the devices of each machine;"
+        " none: every device holds all of them",
+        choices=("none", "parameters"),
+    )
     figures: bool = option(True, "draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")
+    profile: str | None = option(
+        None, "trace what each operation takes from one step to another, e.g. 10:20, for Perfetto and XProf"
+    )
     output: str | None = option(None, "folder of the run; runs/PRESET-NUMBER if not given")
+    stop_after: str | None = option(
+        None, "time after which a session saves and stops, to be resumed, for as long again: 90s, 10min or 1.5h"
+    )
 
     def __post_init__(self) -> None:
         check(self, "training.")
+        if self.stop_after is not None:
+            parse_duration(self.stop_after)
+        if self.profile is not None:
+            parse_steps(self.profile, "training.profile")
         if self.steps is not None and self.epochs is not None:
             raise ArenaError("training: give either steps or epochs; both are given")
         if self.batch_size % self.accumulation:

@@ -9,6 +9,9 @@ from arena_jax.config.errors import nearest
 # What labels of sequence classification may be, as transformers calls it.
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
+# What a row of a language model may hold: a part of all texts joined, a text, or texts that do not see one another.
+DOCUMENTS = ("joined", "apart", "packed")
+
 _EVERYDAY = {
     "token-classification": """ner pos tagging tagger named-entity-recognition part-of-speech chunking sequence-labeling
         sequence-labelling sequence-tagging""",

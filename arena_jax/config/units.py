@@ -99,6 +99,28 @@ def parse_spend(text: str) -> Spend:
     raise ArenaError(f"--spend is {text!r}: it must be device time (150s, 10min, 1.5h) or operations (20TFLOP)")
 
 
+def parse_duration(text: str) -> float:
+    """Read a length of time.
+
+    Args:
+        text: ``"90s"``, ``"10min"`` or ``"1.5h"``.
+
+    Returns:
+        Seconds, more than 0.
+
+    Raises:
+        ArenaError: for anything else.
+
+    Example:
+        >>> parse_duration("1.5h")
+        5400.0
+    """
+    amount_and_unit = _split(text)
+    if amount_and_unit and amount_and_unit[1] in _SECONDS and 0 < amount_and_unit[0] < math.inf:
+        return amount_and_unit[0] * _SECONDS[amount_and_unit[1]]
+    raise ArenaError(f"'{text}' is no length of time: write 90s, 10min or 1.5h")
+
+
 def _split(text: str) -> tuple[float, str] | None:
     """The number and the unit in capitals, or None where there are no such two parts."""
     match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:E\+?[0-9]+)?)\s*(%|[A-Z]*)", text.strip().upper())

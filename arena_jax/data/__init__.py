@@ -7,7 +7,7 @@ from arena_jax.data.encode import encode
 from arena_jax.data.encoded import Batch, Encoded, Ragged
 from arena_jax.data.sources import load
 from arena_jax.data.stdlib_text import python_docs
-from arena_jax.data.streamed_batches import StreamedBatches, training_batches
+from arena_jax.data.streamed_batches import StreamedBatches, next_batches, training_batches
 from arena_jax.data.streamed_text import is_stream, open_stream
 from arena_jax.data.synthetic import synthetic_sentiment
 from arena_jax.data.tokenizer import Tokenizer, load_tokenizer
@@ -32,6 +32,7 @@ __all__ = [
     "corpus_table",
     "Padding",
     "common_padding",
+    "next_batches",
     "evaluation_batches",
     "StreamedBatches",
     "training_batches",

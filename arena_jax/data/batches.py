@@ -168,6 +168,15 @@ class Batches:
         Raises:
             ArenaError: a batch size below 1 or not divisible by the number of processes and microbatches.
         """
+        rows, length = self.draw(batch_size, microbatches)
+        return self.rows.batch(rows, length)
+
+    def draw(self, batch_size: int, microbatches: int = 1) -> tuple[np.ndarray, int]:
+        """Draw the next batch's rows, as `next` does, and leave it to the caller to read them.
+
+        Returns:
+            This process's rows, and a length in tokens that fits the whole global batch.
+        """
         index, count = self._process
         slices = dealt(batch_size, microbatches, index, count)
         parts, missing = [], batch_size
@@ -184,7 +193,7 @@ class Batches:
         length = lengths[0]
         if len(lengths) > 1:
             length = lengths[bisect.bisect_left(lengths, int(row_lengths[rows].max()))]
-        return self.rows.batch(rows[slices], length)
+        return rows[slices], length
 
     def state(self) -> dict[str, int]:
         """The position of the stream.

@@ -47,16 +47,8 @@ def encode_language(
     Raises:
         ArenaError: the tokenizer has no mask or separator token, or L is too small.
     """
-    separator = tokenizer.separator_id
     masked = task == "masked-lm"
-    if masked and tokenizer.mask_id is None:
-        raise ArenaError(f"tokenizer {tokenizer.name} has no mask token, which masked-lm needs; use causal-lm")
-    if separator is None:
-        raise ArenaError(f"tokenizer {tokenizer.name} has neither an end-of-text nor a separator token")
-    start = next((i for i in (tokenizer.bos_id, tokenizer.cls_id) if i is not None), separator)
-    if max_length < (3 if masked else 2):
-        raise ArenaError(f"max_length={max_length} leaves no token to predict for {task}; give 8 or more")
-
+    start, separator = ends_of(tokenizer, task, max_length)
     cutter = RowCutter(masked, start=start, separator=separator, length=max_length)
     texts, origin, stream = data.columns["text"], "", None
     if data.stream is not None:
@@ -95,3 +87,19 @@ def encode_language(
         notes=tuple(notes),
         stream=stream,
     )
+
+
+def ends_of(tokenizer: Tokenizer, task: str, max_length: int) -> tuple[int, int]:
+    """The tokens before and behind a text.
+
+    Raises:
+        ArenaError: the tokenizer has no mask or separator token, or rows are too short.
+    """
+    separator, masked = tokenizer.separator_id, task == "masked-lm"
+    if masked and tokenizer.mask_id is None:
+        raise ArenaError(f"tokenizer {tokenizer.name} has no mask token, which masked-lm needs; use causal-lm")
+    if separator is None:
+        raise ArenaError(f"tokenizer {tokenizer.name} has neither an end-of-text nor a separator token")
+    if max_length < (3 if masked else 2):
+        raise ArenaError(f"max_length={max_length} leaves no token to predict for {task}; give 8 or more")
+    return next((i for i in (tokenizer.bos_id, tokenizer.cls_id) if i is not None), separator), separator

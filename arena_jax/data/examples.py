@@ -11,6 +11,7 @@ from arena_jax.config.errors import ArenaError, few_sentences
 from arena_jax.data.columns import unused_note
 from arena_jax.data.dataset import LANGUAGE, MULTI_LABEL, QUESTIONS, REGRESSION, TAGGING
 from arena_jax.data.labels import Classes, number_labels, read_label
+from arena_jax.data.list_texts import lists_of
 from arena_jax.data.records import LIMIT, Rejected
 from arena_jax.data.stored_documents import Documents
 from arena_jax.data.table import Table
@@ -58,6 +59,10 @@ def examples_of(
         ArenaError: more such records than allowed, each first one with its reason; labels that are no classes.
     """
     values = {part: table.column(name) for part, name in columns.items()}
+    for part in ("words", "label") if task == TAGGING else ("label",) if problem_type == MULTI_LABEL else ():
+        lists = lists_of(values[part])
+        if lists is not None:
+            values[part] = lists
     rejected = Rejected(table.where, dict(table.rejected), table.more_rejected)
     total = len(table.rows) + len(table.rejected) + table.more_rejected
     if isinstance(values.get("text"), Documents):  # each was checked when it was read
@@ -229,11 +234,17 @@ def _several(
     rows: list[list[Any]] = []
     notes: list[str] = []
     texts = [value for value in values if isinstance(value, str)]
+    if texts and all(re.fullmatch(r"\s*[01](\s+[01])+\s*", text) for text in texts):
+        values = [[float(part) for part in value.split()] if isinstance(value, str) else value for value in values]
+        texts = []
     separator = next((mark for mark in ("|", ";", ",") if any(mark in text for text in texts)), None)
     if separator:
         notes.append(f"labels of one record are divided at '{separator}'")
     for row, value in zip(table.rows, values, strict=True):
-        if isinstance(value, str):
+        if isinstance(value, str) and value.strip().startswith("["):
+            rejected.add(row, f": {value[:40]!r} is no list that can be read; write it as ['a', 'b']")
+            rows.append([])
+        elif isinstance(value, str):
             rows.append(
                 [part.strip() for part in value.split(separator) if part.strip()]
                 if separator

@@ -199,4 +199,10 @@ def _classes(where: str, rows: Sequence[str], read: list[tuple[str, str]], use: 
         notes.append(f"labels are codes, each the name of a class as written: {few(sorted(texts), 10)}")
     elif "name" not in kinds or kinds & {"number", "float", "truth"}:
         notes.append(f"labels are names as written: {few(sorted(texts), 10)}")
+    alike: dict[str, list[str]] = {}
+    for text in sorted(texts):
+        alike.setdefault(text.strip("\"' ").casefold(), []).append(text)
+    twins = [" and ".join(group) for group in alike.values() if len(group) > 1]
+    if twins:
+        notes.append(f"classes that differ in case or quotation marks alone: {few(twins)}; are they one?")
     return Classes(tuple(sorted(texts)), False, tuple(notes))

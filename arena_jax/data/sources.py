@@ -256,14 +256,20 @@ def _split(
     return data.select(indices, note=note)
 
 
+def folder_of(name: str) -> Path | None:
+    """The folder of one of `DATA_SETS` under ``$ARENA_DATA``; None where there is none."""
+    root = os.environ.get("ARENA_DATA")
+    local = Path(root) / _KNOWN_FOLDER[name] if root else None
+    return local if local is not None and local.is_dir() else None
+
+
 def _tables(
     name: str, task: str | None, subset: str | None, columns: Mapping[str, str]
 ) -> tuple[dict[str, Reader], str]:
     path = Path(name)
     if name in DATA_SETS:
-        root = os.environ.get("ARENA_DATA")
-        local = Path(root) / _KNOWN_FOLDER[name] if root else None
-        if local is not None and local.is_dir():
+        local = folder_of(name)
+        if local is not None:
             return _folder(local, task, None, columns), f"folder {local}"
     elif path.is_dir():
         return _folder(path, task, subset, columns), f"folder {path}"

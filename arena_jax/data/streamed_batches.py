@@ -219,3 +219,41 @@ def training_batches(
     if rows.stream is not None:
         return StreamedBatches(rows, process_index=process_index, process_count=process_count)
     return Batches(rows, seed=seed, padding=padding, process_index=process_index, process_count=process_count)
+
+
+def next_batches(
+    streams: Mapping[str, Batches | StreamedBatches],
+    batch_sizes: Mapping[str, int],
+    microbatches: Mapping[str, int],
+    *,
+    together: bool,
+) -> dict[str, Batch]:
+    """Draw the next batch of every model.
+
+    Args:
+        streams: `{model: its stream}`.
+        batch_sizes: `{model: rows of its global batch}`.
+        microbatches: `{model: parts that its batch is computed in}`.
+        together: pad all to the longest of their lengths, for streams of one `common_padding`: a joint step meets each
+            length once, also where models draw different numbers of rows.
+
+    Returns:
+        `{model: batch}`.
+
+    Example:
+        >>> from arena_jax.data import common_padding, encode, synthetic_sentiment, train_tokenizer
+        >>> texts = synthetic_sentiment()
+        >>> rows = {f: encode(texts, train_tokenizer(texts, f), lengths=[8, 16]) for f in ("bert", "gpt2")}
+        >>> padding = common_padding(rows)
+        >>> streams = {name: Batches(r, seed=3, padding=padding) for name, r in rows.items()}
+        >>> sizes = {"bert": 2, "gpt2": 400}
+        >>> batches = next_batches(streams, sizes, {"bert": 1, "gpt2": 1}, together=True)
+        >>> {name: batch["input_ids"].shape for name, batch in batches.items()}
+        {'bert': (2, 16), 'gpt2': (400, 16)}
+    """
+    if not together:
+        return {name: stream.next(batch_sizes[name], microbatches[name]) for name, stream in streams.items()}
+    ordered = {name: stream for name, stream in streams.items() if isinstance(stream, Batches)}
+    drawn = {name: stream.draw(batch_sizes[name], microbatches[name]) for name, stream in ordered.items()}
+    longest = max(length for _, length in drawn.values())
+    return {name: ordered[name].rows.batch(rows, longest) for name, (rows, _) in drawn.items()}

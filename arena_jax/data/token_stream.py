@@ -43,20 +43,25 @@ def token_stream(
 
     tokens, sizes, unknown = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
     for text, encoding in zip(texts, encodings(backend, texts, add_special_tokens=False), strict=True):
-        # Byte position of each character: a code point takes 1 to 4 bytes in UTF-8.
-        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        position = np.zeros(len(points) + 1, np.int64)
-        np.cumsum(1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000), out=position[1:])
-        ends = np.asarray([end for _, end in encoding.offsets], np.int64)
-        # Several byte-level tokens may spell one character: the first of them owns it.
-        ends = np.maximum.accumulate(ends) if len(ends) else ends
-        bounds = np.concatenate([[0], position[ends], position[-1:]])
-        ids = np.asarray(encoding.ids, np.int32)
+        ids, owned = document_tokens(text, encoding, separator)
         if unknown_id is not None and unknown_id != separator:
             unknown += int((ids == unknown_id).sum())
-        tokens += [ids, np.asarray([separator], np.int32)]
-        sizes.append(np.diff(bounds))
+        tokens.append(ids)
+        sizes.append(owned)
     return TokenStream(np.concatenate(tokens), np.concatenate(sizes), unknown)
+
+
+def document_tokens(text: str, encoding: tokenizers.Encoding, separator: int) -> tuple[np.ndarray, np.ndarray]:
+    """One document as (tokens, bytes that each of them owns), a separator behind it: (n,) int32 and (n,) int64."""
+    # Byte position of each character: a code point takes 1 to 4 bytes in UTF-8.
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    position = np.zeros(len(points) + 1, np.int64)
+    np.cumsum(1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000), out=position[1:])
+    ends = np.asarray([end for _, end in encoding.offsets], np.int64)
+    # Several byte-level tokens may spell one character: the first of them owns it.
+    ends = np.maximum.accumulate(ends) if len(ends) else ends
+    bounds = np.concatenate([[0], position[ends], position[-1:]])
+    return np.asarray([*encoding.ids, separator], np.int32), np.diff(bounds)
 
 
 class RowCutter:

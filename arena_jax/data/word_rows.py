@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, few
+from arena_jax.data.list_texts import lists_of
 from arena_jax.data.table import Table
 
 WORDS = ("word", "token", "form")
@@ -66,6 +67,8 @@ def sentences(table: Table, columns: Mapping[str, str]) -> Table:
     words = table.column(columns["words"])
     tags = table.column(columns["label"])
     if not all(word is None or isinstance(word, str) for word in words) or any(isinstance(tag, list) for tag in tags):
+        return table
+    if lists_of(words) is not None and lists_of(tags) is not None:
         return table
     longer = [index for index, word in enumerate(words) if word and " " in word.strip()]
     if len(longer) > len(words) / 2:

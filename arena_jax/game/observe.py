@@ -81,7 +81,7 @@ def _sums(model: models.Transformer, batch: Mapping[str, jax.Array]) -> tuple[ja
     inputs: dict[str, Any] = model_inputs(batch)
     ids = inputs.pop("input_ids")
     _, stages = model.encode(ids, **inputs, return_blocks=True)
-    mask = attention_pattern(config, stages.shape[2], inputs.get("attention_mask"))
+    mask = attention_pattern(config, stages.shape[2], inputs.get("attention_mask"), inputs.get("segment_ids"))
     real = ((attention_of(batch) != 0) * example_rows(batch)[:, None]).astype(jnp.float32)
     graph, stack = nnx.split(model.blocks)
     length = stages.shape[2]

@@ -125,8 +125,10 @@ def shared_sums(
     """
     config = model.config
     inputs = _inputs(model, objective, batch, key)
-    embedded = model.embeddings(inputs["input_ids"], inputs["token_type_ids"], inputs["position_ids"], None)
-    mask = attention_pattern(config, embedded.shape[1], inputs["attention_mask"])
+    embedded = model.embeddings(
+        inputs["input_ids"], inputs["token_type_ids"], inputs["position_ids"], None, inputs["segment_ids"]
+    )
+    mask = attention_pattern(config, embedded.shape[1], inputs["attention_mask"], inputs["segment_ids"])
     graph, stack = nnx.split(model.blocks)
     places = todo.heads.shape[1]
 
@@ -192,6 +194,7 @@ class Encoded:
         token_type_ids: jax.Array | None = None,
         position_ids: jax.Array | None = None,
         *,
+        segment_ids: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """As the model's."""
@@ -201,6 +204,7 @@ class Encoded:
                 "attention_mask": attention_mask,
                 "token_type_ids": token_type_ids,
                 "position_ids": position_ids,
+                "segment_ids": segment_ids,
             }
         )
         if self.hidden is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.tasks import PROBLEM_TYPES, task_hint
+from arena_jax.models.model_types import MODEL_TYPES
 
 FAMILIES = ("bert", "roberta", "gpt2")
 TASKS = ("causal-lm", "masked-lm", "sequence-classification", "token-classification", "question-answering")
@@ -43,12 +44,15 @@ class TransformerConfig:
     intermediate_size: int  # numbers per token inside the feed-forward part
     max_positions: int  # rows of the position table; RoBERTa leaves pad_token_id + 1 of them unused
     head_width: int | None = None  # numbers per head; None: hidden_size / num_heads, the one transformers can express
-    type_vocab_size: int = 2  # token types (segments); GPT-2 has none of its own and uses token rows
+    model_type: str = ""  # the name transformers has for it, of the family's kin; empty: the family itself
+    embedding_size: int | None = None  # ELECTRA: numbers per row of the tables, mapped to hidden_size; None: those
+    type_vocab_size: int = 2  # token types (segments), 0 in DistilBERT; GPT-2 has none of its own and uses token rows
     activation: str = ""  # of the feed-forward part; empty: the family's own (gelu, or gelu_new for GPT-2)
     embedding_dropout: float | None = None  # probability in [0, 1) after the embeddings; None: hidden_dropout
     hidden_dropout: float = 0.1  # probability in [0, 1): before each residual sum
     attention_dropout: float = 0.1  # probability in [0, 1): of attention weights
     classifier_dropout: float | None = None  # probability in [0, 1) before a classifier; None: transformers' own
+    span_dropout: float = 0.0  # DistilBERT: probability in [0, 1) before the head of question answering
     layer_norm_eps: float | None = None  # added to the variance; None: 1e-12, or 1e-5 for GPT-2
     initializer_range: float = 0.02  # standard deviation of new kernels and embeddings
     pad_token_id: int | None = -1  # token that only fills up; -1: the family's own (0, 1, or none for GPT-2)
@@ -73,6 +77,10 @@ class TransformerConfig:
         if self.family not in FAMILIES:
             raise ArenaError(f"unknown family {self.family!r}; {nearest(str(self.family), FAMILIES)}")
         gpt2 = self.family == "gpt2"
+        if self.model_type == "":
+            object.__setattr__(self, "model_type", self.family)
+        if self.model_type not in MODEL_TYPES:
+            raise ArenaError(f"unknown model_type {self.model_type!r}; {nearest(str(self.model_type), MODEL_TYPES)}")
         defaults = {
             "activation": "gelu_new" if gpt2 else "gelu",
             "layer_norm_eps": 1e-5 if gpt2 else 1e-12,
@@ -83,12 +91,17 @@ class TransformerConfig:
                 object.__setattr__(self, name, defaults[name])
         problems = [*_wrong_numbers(self), *_wrong_names(self), *_wrong_together(self)]
         if problems:
-            raise ArenaError(f"{self.family} configuration: " + "; ".join(problems))
+            raise ArenaError(f"{self.model_type} configuration: " + "; ".join(problems))
 
     @property
     def head_size(self) -> int:
         """Numbers per attention head."""
         return self.head_width or self.hidden_size // self.num_heads
+
+    @property
+    def table_width(self) -> int:
+        """Numbers per row of the token table, which a tied language head multiplies with."""
+        return self.embedding_size or self.hidden_size
 
     @property
     def causal(self) -> bool:
@@ -150,6 +163,10 @@ def check_task(config: TransformerConfig, task: str) -> None:
         raise ArenaError(
             "gpt2 has no masked-lm: each token sees earlier ones only; use task='causal-lm', or bert or roberta"
         )
+    if task not in MODEL_TYPES[config.model_type].classes:
+        raise ArenaError(
+            f"{config.model_type} has no {task}; {task_hint(task, MODEL_TYPES[config.model_type].classes)}"
+        )
     if task == "causal-lm" and not config.causal:
         raise ArenaError(f"{config.family} causal-lm needs is_decoder=True: otherwise tokens see what they predict")
     if task == "question-answering" and config.family != "gpt2" and config.num_labels != 2:
@@ -169,13 +186,13 @@ def _is_number(value: object) -> bool:
 def _wrong_numbers(c: TransformerConfig) -> list[str]:
     wrong = []
     sizes = ["vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions"]
-    if c.head_width is not None:
-        sizes.append("head_width")
-    for name in [*sizes, "num_labels"] + ([] if c.family == "gpt2" else ["type_vocab_size"]):
+    sizes += [name for name in ("head_width", "embedding_size") if getattr(c, name) is not None]
+    types = c.family != "gpt2" and "type_vocab_size" not in MODEL_TYPES[c.model_type].fixed
+    for name in [*sizes, "num_labels"] + (["type_vocab_size"] if types else []):
         value = getattr(c, name)
         if not _is_count(value) or not 1 <= value <= _LARGEST.get(name, 2**20):
             wrong.append(f"{name} must be a whole number from 1 to {_LARGEST.get(name, 2**20)}, not {value!r}")
-    rates = ["hidden_dropout", "attention_dropout"]
+    rates = ["hidden_dropout", "attention_dropout", "span_dropout"]
     rates += [name for name in ("embedding_dropout", "classifier_dropout") if getattr(c, name) is not None]
     for name in rates:
         value = getattr(c, name)
@@ -218,10 +235,23 @@ def _wrong_names(c: TransformerConfig) -> list[str]:
     return wrong
 
 
+def _wrong_for_type(c: TransformerConfig) -> list[str]:
+    kind = MODEL_TYPES[c.model_type]
+    if c.family != kind.family:
+        return [f"{c.model_type} is of the family {kind.family}, not {c.family}"]
+    wrong = [f"{name} is {value} in {c.model_type}" for name, value in kind.fixed.items() if getattr(c, name) != value]
+    options = set(kind.options.values())
+    if c.table_width != c.hidden_size and "embedding_size" not in options:
+        wrong.append(f"embedding_size is hidden_size in {c.model_type}: leave it out")
+    if c.span_dropout and "span_dropout" not in options:
+        wrong.append(f"{c.model_type} has no span_dropout: leave it at 0")
+    return wrong
+
+
 def _wrong_together(c: TransformerConfig) -> list[str]:
     if _wrong_numbers(c) or _wrong_names(c):
         return []
-    wrong = []
+    wrong = _wrong_for_type(c)
     if c.head_width is None and c.hidden_size % c.num_heads:
         wrong.append(f"num_heads={c.num_heads} must divide hidden_size={c.hidden_size}")
     if c.label_names is not None and len(c.label_names) != c.num_labels:

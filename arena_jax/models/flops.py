@@ -17,6 +17,7 @@ def forward_flops(config: TransformerConfig, length: int, *, head: bool = True) 
     """Count the operations per token of a forward pass.
 
     Σ over blocks of 8·D·W + 4·T·W + 4·D·F with W = heads · head size, plus a language model's head.
+    ELECTRA's map from its narrower tables is counted too.
 
     Args:
         config: of the model.
@@ -32,7 +33,8 @@ def forward_flops(config: TransformerConfig, length: int, *, head: bool = True) 
         True
     """
     block = _kernels(config) + _attention(config, length)
-    return float(config.num_layers * block + (_head(config, "causal-lm") if head else 0))
+    table = 0 if config.table_width == config.hidden_size else 2 * config.table_width * config.hidden_size
+    return float(table + config.num_layers * block + (_head(config, "causal-lm") if head else 0))
 
 
 def row_flops(config: TransformerConfig, task: str, length: int, positions: int) -> float:
@@ -100,8 +102,9 @@ def _attention(config: TransformerConfig, length: int) -> int:
 def _head(config: TransformerConfig, task: str) -> int:
     """Per position that the head is applied to."""
     d, gpt2 = config.hidden_size, config.family == "gpt2"
-    language = task in LANGUAGE_MODELS
-    outputs = config.vocab_size if language else 2 if task == "question-answering" else config.num_labels
+    if task in LANGUAGE_MODELS and not gpt2:
+        return 2 * config.table_width * (config.vocab_size + d)
+    outputs = config.vocab_size if task in LANGUAGE_MODELS else 2 if task == "question-answering" else config.num_labels
     # BERT and RoBERTa have one map more before the vocabulary, and before (or as the pooler) a row's classes.
-    deeper = not gpt2 and (language or task == "sequence-classification")
+    deeper = not gpt2 and task == "sequence-classification"
     return 2 * d * (outputs + d * deeper)

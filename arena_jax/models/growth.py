@@ -168,6 +168,12 @@ def insert_block(config: TransformerConfig, at: int, *, seed: int = 0) -> Surger
             f"{config.layer_norm_eps:g}, and embeddings are small; insert at 1, behind the first block"
         )
 
+    if config.table_width != config.hidden_size and at == 0:
+        raise ArenaError(
+            "a block before the first would change the logits: the embeddings are mapped to another width behind "
+            "their norm; insert at 1, behind the first block"
+        )
+
     def change(tree: dict[str, Any], role: str) -> dict[str, Any]:
         random = np.random.default_rng(seed)
 

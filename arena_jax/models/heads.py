@@ -11,6 +11,7 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.models.config import TransformerConfig
 from arena_jax.models.initial import Initial
 from arena_jax.models.layers import LayerNorm, Linear, activation, dropout
+from arena_jax.models.model_types import MODEL_TYPES
 
 LANGUAGE_MODELS = ("causal-lm", "masked-lm")
 
@@ -19,15 +20,14 @@ class LanguageHead(nnx.Module):
     """Dense, activation and norm (not in GPT-2), then a logit per token of the vocabulary."""
 
     def __init__(self, config: TransformerConfig, initial: Initial) -> None:
-        size, std = config.hidden_size, config.initializer_range
+        size, width, std = config.hidden_size, config.table_width, config.initializer_range
         plain = config.family == "gpt2"
-        self.transform = None if plain else Linear(size, size, std, initial)
-        self.norm = None if plain else LayerNorm(size, config.layer_norm_eps or 0.0, initial)
+        self.transform = None if plain else Linear(size, width, std, initial)
+        self.norm = None if plain else LayerNorm(width, config.layer_norm_eps or 0.0, initial)
         self.bias = None if plain else nnx.Param(initial.constant((config.vocab_size,), 0))
         tied = config.tie_word_embeddings
-        self.output = None if tied else Linear(size, config.vocab_size, std, initial, bias=False)
-        # BERT's head follows the configured activation; RoBERTa's is the exact GELU whatever the blocks use.
-        self.activation = config.activation if config.family == "bert" else "gelu"
+        self.output = None if tied else Linear(width, config.vocab_size, std, initial, bias=False)
+        self.activation = MODEL_TYPES[config.model_type].language_activation or config.activation
 
     def features(self, hidden: Array) -> Array:
         """What the vocabulary is multiplied with, (..., D), from hidden (..., D)."""
@@ -48,12 +48,13 @@ class LanguageHead(nnx.Module):
 
 
 class LabelHead(nnx.Module):
-    """A logit per class, or start and end of a span; RoBERTa's sequence classifier has a layer before it."""
+    """A logit per class, or start and end of a span; a sequence classifier without a pooler has a layer before it."""
 
     def __init__(self, config: TransformerConfig, task: str, initial: Initial) -> None:
         size, std = config.hidden_size, config.initializer_range
         sequence = task == "sequence-classification"
-        deeper = sequence and config.family == "roberta"
+        first = MODEL_TYPES[config.model_type].first_token
+        deeper = sequence and first is not None and not first.pooler
         self.dense = Linear(size, size, std, initial) if deeper else None
         outputs = 2 if task == "question-answering" else config.num_labels
         bias = not (sequence and config.family == "gpt2")
@@ -71,7 +72,8 @@ def make_head(config: TransformerConfig, task: str, initial: Initial) -> Languag
 
 def make_pooler(config: TransformerConfig, task: str, initial: Initial) -> Linear | None:
     """BERT classifies a sequence from tanh of a linear map of its first token; nothing else has a pooler."""
-    if config.family == "bert" and task == "sequence-classification":
+    first = MODEL_TYPES[config.model_type].first_token
+    if first is not None and first.pooler and task == "sequence-classification":
         size = config.hidden_size
         return Linear(size, size, config.initializer_range, initial)
     return None
@@ -104,17 +106,19 @@ def label_logits(
 ) -> Array:
     """Logits of a task that is not a language model, from the hidden states (B, L, D); key None: no dropout."""
     if task == "question-answering":
-        return head.output(hidden)
+        return head.output(dropout(hidden, config.span_dropout, key))
     rate = _classifier_dropout(config)
     if task == "token-classification":
+        rate = config.hidden_dropout if config.model_type == "distilbert" else rate
         return head.output(dropout(hidden, rate, key))
-    if config.family == "gpt2":
+    layer = MODEL_TYPES[config.model_type].first_token
+    if layer is None:
         return head.output(_last_token(config, hidden, input_ids, attention_mask))
     first, second = (None, None) if key is None else jax.random.split(key)
     if pooler is not None:
         return head.output(dropout(jnp.tanh(pooler(hidden[:, 0])), rate, first))
     assert head.dense is not None
-    x = jnp.tanh(head.dense(dropout(hidden[:, 0], rate, first)))
+    x = activation(layer.activation)(head.dense(dropout(hidden[:, 0], rate, first if layer.dropout else None)))
     return head.output(dropout(x, rate, second))
 
 

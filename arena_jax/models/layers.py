@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from arena_jax.models.initial import Initial
+from arena_jax.models.shards import looked_up
 
 
 class Linear(nnx.Module):
@@ -41,7 +42,7 @@ class Embedding(nnx.Module):
     def __call__(self, ids: Array, dtype: DTypeLike) -> Array:
         """int32 ids of any shape → (..., size) rows of the given type."""
         # A row that does not exist reads as NaN: a wrong token must not pass as a neighbouring one.
-        rows = jnp.take(self.embedding[...], ids, axis=0, mode="fill").astype(dtype)
+        rows = jnp.take(looked_up(self.embedding[...]), ids, axis=0, mode="fill").astype(dtype)
         if self.padding is not None:
             rows = jnp.where((ids == self.padding)[..., None], jax.lax.stop_gradient(rows), rows)
         return rows

@@ -10,15 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.models import heads
+from arena_jax.models import heads, shards
 from arena_jax.models.attention import drops_weights
 from arena_jax.models.block import Block
 from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.gates import Gates, check_gates
 from arena_jax.models.initial import Initial
-from arena_jax.models.layers import Embedding, LayerNorm, dropout
+from arena_jax.models.layers import Embedding, LayerNorm, Linear, dropout
+from arena_jax.models.segments import places_in_segments, same_segment
 
 Params = dict[str, Any]  # nested dictionary of names, arrays at the leaves
 
@@ -28,17 +30,26 @@ class Embeddings(nnx.Module):
 
     def __init__(self, config: TransformerConfig, initial: Initial) -> None:
         gpt2 = config.family == "gpt2"
-        table = functools.partial(Embedding, size=config.hidden_size, std=config.initializer_range, initial=initial)
+        table = functools.partial(Embedding, size=config.table_width, std=config.initializer_range, initial=initial)
         pad = None if gpt2 else config.pad_token_id
         self.token = table(config.vocab_size, padding=pad)
         self.position = table(config.max_positions, padding=pad if config.family == "roberta" else None)
-        self.token_type = None if gpt2 else table(config.type_vocab_size)
+        self.token_type = None if gpt2 or not config.type_vocab_size else table(config.type_vocab_size)
         eps = config.layer_norm_eps or 0.0
-        self.norm = None if gpt2 else LayerNorm(config.hidden_size, eps, initial)
+        self.norm = None if gpt2 else LayerNorm(config.table_width, eps, initial)
+        wide = config.table_width == config.hidden_size
+        self.project = (
+            None if wide else Linear(config.table_width, config.hidden_size, config.initializer_range, initial)
+        )
         self.config = config
 
     def __call__(
-        self, input_ids: Array, token_type_ids: Array | None, position_ids: Array | None, key: Array | None
+        self,
+        input_ids: Array,
+        token_type_ids: Array | None,
+        position_ids: Array | None,
+        key: Array | None,
+        segment_ids: Array | None = None,
     ) -> Array:
         """int32 (B, L) → (B, L, D) in the computation's type."""
         config, dtype = self.config, self.config.compute_dtype
@@ -49,24 +60,32 @@ class Embeddings(nnx.Module):
         elif token_type_ids is not None:
             x = x + self.token(token_type_ids, dtype)  # GPT-2's types are rows of the token table
         if position_ids is None:
-            position_ids = default_positions(config, input_ids)
+            position_ids = default_positions(config, input_ids, segment_ids)
         x = x + self.position(position_ids, dtype)
         if self.norm is not None:
             x = self.norm(x)
         rate = config.hidden_dropout if config.embedding_dropout is None else config.embedding_dropout
-        return dropout(x, rate, key)
+        x = dropout(x, rate, key)
+        return x if self.project is None else self.project(x)
 
 
-def default_positions(config: TransformerConfig, input_ids: Array) -> Array:
+def default_positions(config: TransformerConfig, input_ids: Array, segment_ids: Array | None = None) -> Array:
     """Positions when none are given: 0, 1, 2, …; RoBERTa counts tokens that are not padding from pad + 1.
 
     Args:
         config: of the model.
         input_ids: int32 (B, L).
+        segment_ids: int32 (B, L), where several texts share a row: each counts anew.
 
     Returns:
-        int32 (1, L), or (B, L) for RoBERTa.
+        int32 (1, L), or (B, L) for RoBERTa and for rows with segments.
     """
+    if segment_ids is not None:
+        place = places_in_segments(segment_ids)
+        if config.family != "roberta":
+            return place * (segment_ids > 0)
+        padding = jnp.int32(config.pad_token_id or 0)
+        return jnp.where(segment_ids > 0, place + padding + 1, padding)
     if config.family != "roberta":
         return jnp.arange(input_ids.shape[1], dtype=jnp.int32)[None, :]
     real = jnp.not_equal(input_ids, config.pad_token_id or 0).astype(jnp.int32)
@@ -105,6 +124,7 @@ class Transformer(nnx.Module):
         token_type_ids: Array | None = None,
         position_ids: Array | None = None,
         *,
+        segment_ids: Array | None = None,
         key: Array | None = None,
         gates: Gates | None = None,
         **unknown: Any,
@@ -116,6 +136,8 @@ class Transformer(nnx.Module):
             attention_mask: int32 or bool (B, L), 0 where a token is padding; None: no padding.
             token_type_ids: int32 (B, L), segment numbers; None: segment 0 (nothing is added in GPT-2).
             position_ids: int32 (B, L) or (1, L), rows of the position table; None: transformers' own.
+            segment_ids: int32 (B, L), which of several texts in a row a token is of: 1, 2, …, and 0 where it is
+                padding. Tokens see those of their own segment alone, and positions count anew. None: a text per row.
             key: random key of the dropout; None: evaluation, no dropout.
             gates: on heads and groups of neurons; None: all open, and nothing of them in the compiled program.
             unknown: refused, with what to use instead: a model gives logits, and an objective makes a loss of them.
@@ -129,7 +151,9 @@ class Transformer(nnx.Module):
         """
         if unknown:
             _refuse_arguments(self.task, unknown)
-        hidden = self.encode(input_ids, attention_mask, token_type_ids, position_ids, key=key, gates=gates)
+        hidden = self.encode(
+            input_ids, attention_mask, token_type_ids, position_ids, segment_ids=segment_ids, key=key, gates=gates
+        )
         head_key = None if key is None else jax.random.fold_in(key, 1)
         return self.predict(hidden, input_ids, head_key, attention_mask=attention_mask)
 
@@ -141,6 +165,7 @@ class Transformer(nnx.Module):
         token_type_ids: Array | None = None,
         position_ids: Array | None = None,
         *,
+        segment_ids: Array | None = None,
         key: Array | None = None,
         gates: Gates | None = None,
         return_blocks: Literal[False] = False,
@@ -153,6 +178,7 @@ class Transformer(nnx.Module):
         token_type_ids: Array | None = None,
         position_ids: Array | None = None,
         *,
+        segment_ids: Array | None = None,
         key: Array | None = None,
         gates: Gates | None = None,
         return_blocks: Literal[True],
@@ -164,6 +190,7 @@ class Transformer(nnx.Module):
         token_type_ids: Array | None = None,
         position_ids: Array | None = None,
         *,
+        segment_ids: Array | None = None,
         key: Array | None = None,
         gates: Gates | None = None,
         return_blocks: bool = False,
@@ -175,6 +202,7 @@ class Transformer(nnx.Module):
             attention_mask: see there.
             token_type_ids: see there.
             position_ids: see there.
+            segment_ids: see there.
             key: see there.
             gates: see there.
             return_blocks: also return the embeddings and every block's output (before GPT-2's final norm).
@@ -183,23 +211,25 @@ class Transformer(nnx.Module):
             (B, L, D), or with ``return_blocks`` a pair of that and (blocks + 1, B, L, D).
         """
         config = self.config
-        _check_inputs(config, input_ids, attention_mask, token_type_ids, position_ids)
+        _check_inputs(config, input_ids, attention_mask, token_type_ids, position_ids, segment_ids)
         if gates is not None:
             check_gates(config, gates)
         # All keys at once: each draw inside the blocks would be compiled for itself.
         sites = 3 * config.num_layers
         keys = None if key is None else jax.random.split(jax.random.fold_in(key, 0), sites + 1)
-        x = self.embeddings(input_ids, token_type_ids, position_ids, None if keys is None else keys[-1])
+        x = self.embeddings(input_ids, token_type_ids, position_ids, None if keys is None else keys[-1], segment_ids)
         library = config.attention != "xla" and not drops_weights(config, key)
-        if library and config.right_padded and attention_mask is not None:
+        if library and config.right_padded and attention_mask is not None and segment_ids is None:
             mask: Array | None = jnp.sum(jnp.not_equal(attention_mask, 0), axis=1, dtype=jnp.int32)
         else:
-            mask = attention_pattern(config, input_ids.shape[1], attention_mask)
+            mask = attention_pattern(config, input_ids.shape[1], attention_mask, segment_ids)
 
         graph, stack = nnx.split(self.blocks)
         block_keys = None if keys is None else keys[:sites].reshape(config.num_layers, 3, *keys.shape[1:])
         stacked = nnx.to_pure_dict(stack)
-        hidden, outputs = _run_blocks(graph, config, return_blocks, stacked, x, mask, block_keys, gates)
+        hidden, outputs = _run_blocks(
+            graph, config, return_blocks, shards.parameter_mesh(), stacked, x, mask, block_keys, gates
+        )
         if self.final_norm is not None:
             hidden = self.final_norm(hidden)
         return hidden if outputs is None else (hidden, jnp.concatenate([x[None], outputs]))
@@ -262,11 +292,12 @@ class Transformer(nnx.Module):
         return self.head
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))  # so that calls outside of jit do not compile each time
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))  # so that calls outside of jit do not compile each time
 def _run_blocks(
     graph: nnx.GraphDef[Block],
     config: TransformerConfig,
     return_blocks: bool,
+    mesh: Mesh | None,
     stack: Params,
     x: Array,
     mask: Array | None,
@@ -276,7 +307,8 @@ def _run_blocks(
     """The stacked blocks one after the other; the compiled program holds one block whatever the depth."""
 
     def run(x: Array, layer: tuple[Params, Array, Array | None, Gates | None]) -> tuple[Array, Array | None]:
-        params, number, layer_keys, layer_gates = layer
+        shard, number, layer_keys, layer_gates = layer
+        params = shards.whole(mesh, shard, stacked=config.num_layers)
         y = nnx.merge(graph, params)(x, mask, number, layer_keys, layer_gates)
         return y, y if return_blocks else None
 
@@ -288,18 +320,24 @@ def _run_blocks(
     return jax.lax.scan(body, x, (stack, numbers, keys, gates))
 
 
-def attention_pattern(config: TransformerConfig, length: int, attention_mask: Array | None) -> Array | None:
+def attention_pattern(
+    config: TransformerConfig, length: int, attention_mask: Array | None, segment_ids: Array | None = None
+) -> Array | None:
     """Which token may see which: True = visible.
 
     Args:
         config: of the model.
         length: L, tokens.
         attention_mask: (B, L), 0 where a token is padding, or None.
+        segment_ids: (B, L), which text of the row a token is of, or None.
 
     Returns:
         bool (B or 1, 1, L or 1, L), or None if every token sees every other.
     """
     visible = None if attention_mask is None else jnp.not_equal(attention_mask, 0)[:, None, None, :]
+    if segment_ids is not None:
+        together = same_segment(segment_ids)
+        visible = together if visible is None else visible & together
     if not config.causal:
         return visible
     earlier = jnp.tril(jnp.ones((length, length), bool))[None, None]
@@ -307,7 +345,7 @@ def attention_pattern(config: TransformerConfig, length: int, attention_mask: Ar
 
 
 _LABELS = ("labels", "label", "start_positions", "end_positions", "targets")
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "key", "gates")
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "segment_ids", "key", "gates")
 
 
 def _refuse_arguments(task: str, unknown: dict[str, Any]) -> None:
@@ -328,6 +366,7 @@ def _check_inputs(
     attention_mask: Array | None,
     token_type_ids: Array | None,
     position_ids: Array | None,
+    segment_ids: Array | None,
 ) -> None:
     shape = jnp.shape(input_ids)
     if len(shape) != 2:
@@ -340,6 +379,7 @@ def _check_inputs(
         "attention_mask": attention_mask,
         "token_type_ids": token_type_ids,
         "position_ids": position_ids,
+        "segment_ids": segment_ids,
     }
     for name, value in inputs.items():
         if value is None:
@@ -350,6 +390,8 @@ def _check_inputs(
         kind = jnp.result_type(value)
         if not (jnp.issubdtype(kind, jnp.integer) or (name == "attention_mask" and kind == jnp.bool_)):
             raise ArenaError(f"{name} must hold whole numbers (int32), not {kind}")
+    if token_type_ids is not None and not config.type_vocab_size:
+        raise ArenaError(f"{config.model_type} has no token types: leave token_type_ids out")
     rows = {"input_ids": config.vocab_size, "token_type_ids": config.type_vocab_size}
     if config.family == "gpt2":
         rows["token_type_ids"] = config.vocab_size

@@ -157,8 +157,16 @@ def _read_plain(path: Path, empty: Mapping[str, np.ndarray]) -> dict[str, np.nda
 
 
 def to_host(array: Any) -> np.ndarray:
-    """Copy an array into host memory of its own: on a CPU the device's memory is handed to XLA by the next donation."""
-    return np.array(array, copy=True)
+    """Copy an array into host memory of its own: on a CPU the device's memory is handed to XLA by the next donation.
+
+    One that is dealt out over the devices of each process is put together from this process' own.
+    """
+    if getattr(array, "is_fully_addressable", True) or array.is_fully_replicated:
+        return np.array(array, copy=True)
+    host = np.empty(array.shape, array.dtype)
+    for shard in array.addressable_shards:
+        host[shard.index] = shard.data
+    return host
 
 
 def _files(path: Path) -> dict[str, list[int]]:

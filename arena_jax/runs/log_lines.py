@@ -10,6 +10,7 @@ from typing import Any
 
 from arena_jax.runs import competition_lines, divergence_lines
 from arena_jax.runs.columns import columns
+from arena_jax.runs.speed_lines import speed_lines
 
 WIDTH = 100
 # The first that a model reports is its score; True: more is better.
@@ -256,6 +257,7 @@ def summary(records: Sequence[Record]) -> list[str]:
         lines[-1] += f" compiling {compiling:.1f} s" + (f" ({beside:.1f} s of it beside training)" if beside else "")
         lines[-1] += f", evaluating {evaluating:.1f} s"
         lines[-1] += f", training and the rest {max(0, seconds - (compiling - beside) - evaluating):.1f} s"
+        lines += speed_lines(trains)
     run = start.get("run")
     if run and end.get("reason", "finished") == "finished":
         lines.append(f"all of it is in {run}; take a model out: arena-jax export {run} {[*names, 'MODEL'][0]} FOLDER")

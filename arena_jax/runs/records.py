@@ -11,7 +11,9 @@ resume      checkpoint; printed, not recorded: the records are those of a run th
 note        text: something a person should know, e.g. how many examples were cut
 compile     program, seconds, bytes (of the program, per device), cached (on disk, by an earlier run)
 train       epoch, seconds (of training, since the last), steps (in them), models {name: {"loss", "accuracy" or
-            "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out)}}
+            "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out)}}; of
+            joint training also tokens_per_second (of all models, without padding), mfu (part of the devices' peak that
+            matrix products took, forward and backward) and peak (operations per second), where that is known
 evaluation  epoch, split, seconds, models {name: {metric: value}}; weights {name: weight} where they follow validation
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
 trouble     what ("checkpoint", "damaged", "records", "non-finite", "out of memory"), text, and what belongs to it

@@ -15,12 +15,15 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runs.records import FILE, read
 from arena_jax.runtime import processes
-from arena_jax.runtime.devices import replicate
+from arena_jax.runtime.devices import distribute
 
 Tree = TypeVar("Tree")
 
 # What may be another at a resume: no number of the run depends on it.
-_FREE = tuple(f"training.{name}: " for name in ("devices", "figures", "tensorboard", "keep_checkpoints", "output"))
+_FREE = tuple(
+    f"training.{name}: "
+    for name in ("devices", "shard", "figures", "tensorboard", "keep_checkpoints", "output", "stop_after")
+)
 
 
 def newest(checkpoints: Checkpoints, state: Tree, config: RunConfig) -> tuple[Tree, dict[str, Any]]:
@@ -71,7 +74,7 @@ def _newest_for_all(checkpoints: Checkpoints, state: Tree) -> tuple[Tree, dict[s
     position = processes.on_first(load)
     if not position:
         return state, {}
-    return replicate(loaded, jax.tree.leaves(state)[0].sharding.mesh), position
+    return distribute(loaded, jax.tree.leaves(state)[0].sharding.mesh), position
 
 
 def has_ended(folder: Path) -> bool:

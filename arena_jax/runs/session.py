@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 from arena_jax import config as configuration
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.units import parse_duration
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runs.console import Console
 from arena_jax.runs.divergence import Divergence
@@ -38,6 +39,7 @@ from arena_jax.runs.environment import environment
 from arena_jax.runs.folder import open_folder
 from arena_jax.runs.lock import Lock
 from arena_jax.runs.paths import with_absolute_paths
+from arena_jax.runs.profile import Profile
 from arena_jax.runs.records import Records, Silence, open_records, read
 from arena_jax.runs.resume import has_ended, newest
 from arena_jax.runs.signals import Stop, Stopped
@@ -87,6 +89,7 @@ class Session:
         self._records: Records | Silence
         self._console: Console
         self._stop: Stop
+        self._profile: Profile
 
     def __enter__(self) -> Session:
         if not self._resume:
@@ -119,7 +122,9 @@ class Session:
             ArenaError: there are checkpoints, and none can be used; the configuration was changed since; or the records
                 cannot be written.
         """
-        self._stop = self._stack.enter_context(Stop())
+        limit = self.config.training.stop_after
+        at = None if limit is None else self._began + parse_duration(limit)
+        self._stop = self._stack.enter_context(Stop(at))
         metadata: dict[str, Any] = {}
         if self._resume:
             state, metadata = newest(self.checkpoints, state, self.config)
@@ -143,6 +148,9 @@ class Session:
         self._open_console()
         if self._resume:
             self._compiled.update(record["program"] for record in read(self.folder) if record["kind"] == "compile")
+        self._profile = self._stack.enter_context(
+            Profile(training.profile if processes.first() else None, self.folder / "profile")
+        )
         self._record_damaged()
         if self._resume:
             # Shown, not recorded: the records are those of a run that was never interrupted.
@@ -258,7 +266,11 @@ class Session:
     # ---- while the loop goes on ----
 
     def stop_requested(self, step: int) -> bool:
-        """Whether to stop before this step: Ctrl-C or SIGTERM came. Call it at every step; all processes agree."""
+        """Whether to stop before this step: Ctrl-C or SIGTERM came, or the time is over.
+
+        Call it at every step; all processes agree.
+        """
+        self._trace(step)
         return processes.stopping(bool(self._stop), step)
 
     def advance(self, step: int, *, bar_position: int | None = None) -> None:
@@ -270,6 +282,12 @@ class Session:
         """
         self._console.advance(step if bar_position is None else bar_position)
         self._record_failures(step)
+        self._trace(step)
+
+    def _trace(self, step: int) -> None:
+        if self._profile.reach(step):
+            text = f"a trace of steps {self.config.training.profile} is in {self._profile.folder}"
+            self._console.show({"kind": "note", "step": step, "time": time.time(), "text": text})
 
     def handle_divergence(self, step: int, state: Tree, before: int | None = None) -> Tree:
         """Restore or freeze the models whose steps were skipped too often (:class:`Divergence`), and record it.
@@ -362,7 +380,7 @@ class Session:
         if self.divergence.hopeless:
             raise ArenaError(self.divergence.hopeless)
         if not over:
-            raise Stopped(self.folder, step, steps)
+            raise Stopped(self.folder, step, steps, self.config.training.stop_after if self._stop.over else None)
 
     def clock(self) -> dict[str, float]:
         """How long the run has taken, all its sessions together.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -17,18 +18,23 @@ class Stopped(Exception):
         folder: of the run.
         step: steps taken.
         total: steps wanted; None where the run's length is no number of steps.
+        limit: the time that the session was given, where that was over.
     """
 
-    def __init__(self, folder: Path, step: int, total: int | None) -> None:
+    def __init__(self, folder: Path, step: int, total: int | None, limit: str | None = None) -> None:
         whole = "" if total is None else f" of {total}"
-        super().__init__(f"stopped after step {step}{whole}; go on with: arena-jax resume {folder}")
-        self.folder, self.step, self.total = folder, step, total
+        why = "" if limit is None else f", as {limit} are over"
+        super().__init__(f"stopped after step {step}{whole}{why}; go on with: arena-jax resume {folder}")
+        self.folder, self.step, self.total, self.limit = folder, step, total, limit
 
 
 class Stop:
-    """True once Ctrl-C or SIGTERM has come; a second one ends the program at once.
+    """True once Ctrl-C or SIGTERM has come, or the time is over; a second signal ends the program at once.
 
     Use it as a context around the loop; the handlers that were there come back afterwards.
+
+    Args:
+        at: the moment, of ``time.perf_counter()``, from which on it is true; None: no signal, no stop.
 
     Example:
         >>> with Stop() as stop:
@@ -36,11 +42,16 @@ class Stop:
         False
     """
 
-    def __init__(self) -> None:
-        self._requested = self._several = False
+    def __init__(self, at: float | None = None) -> None:
+        self._requested = self._several = self.over = False
+        self._at = at
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
+        if self._at is not None and not self._requested and time.perf_counter() >= self._at:
+            self.over = self._requested = True
+            if self._several:  # SIGTERM tells the others
+                signal.raise_signal(signal.SIGTERM)
         return self._requested
 
     def __enter__(self) -> Stop:

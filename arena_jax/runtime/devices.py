@@ -1,4 +1,4 @@
-"""Devices as a mesh with one axis, ``"data"``, over which each batch is spread."""
+"""Devices as a mesh over which each batch is spread, and over a part of which parameters may be dealt out."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.data.batches import dealt
+from arena_jax.models.shards import SHARD, sharding_of
+from arena_jax.runtime.memory import device_bytes, format_bytes, tree_bytes
 
 
-def make_mesh(count: int | None = None) -> Mesh:
+def make_mesh(count: int | None = None, *, shard: bool = False) -> Mesh:
     """A mesh of the first ``count`` devices, or of all; of several processes each has as many.
 
     Args:
         count: how many devices, over all processes; None for all.
+        shard: deal parameters out over the devices of each process.
 
     Returns:
-        A mesh with the axis ``"data"``.
+        A mesh with the axis ``"data"``; with ``shard`` one with the axes ``"data"`` (processes) and ``"shard"`` (the
+        devices of each). Batches are spread over all devices either way.
 
     Raises:
         ArenaError: there are fewer devices, or none was asked for.
 
     Example:
-        >>> make_mesh(1).shape["data"]
-        1
+        >>> dict(make_mesh(1).shape)
+        {'data': 1}
     """
     devices = jax.devices()
     if count is not None and not 1 <= count <= len(devices):
@@ -46,8 +50,46 @@ def make_mesh(count: int | None = None) -> Mesh:
     if sum(map(len, each)) < count:
         raise ArenaError(f"{count} devices asked for, but some process has fewer than {count // processes}; give fewer")
     order = np.array([device for devices_of_process in each for device in devices_of_process])
+    return mesh_of(order, processes if shard else None)
+
+
+def mesh_of(devices: np.ndarray, groups: int | None = None) -> Mesh:
+    """A mesh of devices in order, each of so many groups of them next to one another to hold the parameters once.
+
+    Args:
+        devices: [devices].
+        groups: divides them; None: every device holds the parameters.
+    """
     # Auto and not the default Explicit: under Explicit a plain gather on a sharded batch raises.
-    return Mesh(order, ("data",), axis_types=(AxisType.Auto,))
+    if groups is None:
+        return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
+    return Mesh(devices.reshape(groups, -1), ("data", SHARD), axis_types=(AxisType.Auto,) * 2)
+
+
+def rows_over(mesh: Mesh, axis: int = 1) -> NamedSharding:
+    """An axis of examples, by default the second, spread over all devices."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, mesh.axis_names))
+
+
+def shardings(tree: Any, mesh: Mesh) -> Any:
+    """Where parameters, gradients and moments lie on a mesh: a tree of shardings."""
+    return jax.tree.map(lambda leaf: sharding_of(mesh, leaf.shape), tree)
+
+
+def shard_facts(tree: Any, mesh: Mesh) -> list[tuple[str, str, str]]:
+    """What a run's first record says of parameters that are dealt out: name, value, reason; else nothing.
+
+    Args:
+        tree: parameters and what the optimizer keeps of them.
+        mesh: over which they lie.
+    """
+    if SHARD not in mesh.shape:
+        return []
+    if mesh.shape[SHARD] == 1:
+        return [("parameters", "whole", "each machine's process has one device")]
+    part, whole = format_bytes(device_bytes(tree)), format_bytes(tree_bytes(tree))
+    over = f"dealt out over {mesh.shape[SHARD]} devices"
+    return [("parameters", over, f"with the optimizer's states {part} of {whole} on each")]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -55,28 +97,27 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Copy arrays to every device of the mesh, of every process; what process 0 has is what all get.
+def distribute(tree: Any, mesh: Mesh) -> Any:
+    """Copy arrays to the devices of the mesh, of every process; what process 0 has is what all get.
 
     Args:
         tree: arrays, the same shapes on every process.
-        mesh: from :func:`make_mesh`.
+        mesh: from :func:`make_mesh`; whether they are dealt out or whole on every device is its to say.
 
     Returns:
         Arrays of their own, that share no memory with the given ones.
     """
-    sharding = replicated(mesh)
     if jax.process_count() == 1:
-        return jax.tree.map(lambda x: jax.device_put(jnp.array(x, copy=True), sharding), tree)
+        return jax.tree.map(lambda x: jax.device_put(jnp.array(x, copy=True), sharding_of(mesh, x.shape)), tree)
     from jax.experimental import multihost_utils
 
     # Weights that different kinds of machines have drawn need not be the same to the bit.
     tree = multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree))
-    return jax.jit(lambda whole: jax.tree.map(jnp.copy, whole), out_shardings=sharding)(tree)
+    return jax.jit(lambda whole: jax.tree.map(jnp.copy, whole), out_shardings=shardings(tree, mesh))(tree)
 
 
 def zeros_like(tree: Any, mesh: Mesh) -> Any:
-    """Zeros of the same shapes and types, on every device of the mesh.
+    """Zeros of the same shapes and types, where such arrays lie on the mesh.
 
     Args:
         tree: arrays.
@@ -89,7 +130,7 @@ def zeros_like(tree: Any, mesh: Mesh) -> Any:
         >>> zeros_like({"w": jnp.ones(2)}, make_mesh(1))["w"]
         Array([0., 0.], dtype=float32)
     """
-    return jax.jit(lambda arrays: jax.tree.map(jnp.zeros_like, arrays), out_shardings=replicated(mesh))(tree)
+    return jax.jit(lambda arrays: jax.tree.map(jnp.zeros_like, arrays), out_shardings=shardings(tree, mesh))(tree)
 
 
 def local_rows(batch: Mapping[str, np.ndarray], accumulation: int = 1) -> dict[str, np.ndarray]:
@@ -123,7 +164,7 @@ def abstract_batch(example: Mapping[str, Any], mesh: Mesh, rows: int, accumulati
         accumulation: k microbatches.
 
     Returns:
-        ``jax.ShapeDtypeStruct`` (k, rows, …), the second axis spread over ``"data"``.
+        ``jax.ShapeDtypeStruct`` (k, rows, …), the second axis spread over all devices.
 
     Raises:
         ArenaError: rows that cannot be dealt out evenly.
@@ -132,7 +173,7 @@ def abstract_batch(example: Mapping[str, Any], mesh: Mesh, rows: int, accumulati
         >>> abstract_batch({"labels": np.zeros(1, np.int64)}, make_mesh(1), 4)["labels"].shape
         (1, 4)
     """
-    spread, devices = NamedSharding(mesh, PartitionSpec(None, "data")), mesh.shape["data"]
+    spread, devices = rows_over(mesh), mesh.size
     if rows == 0 or rows % devices:
         raise ArenaError(
             f"a microbatch of {rows} examples does not divide into equal parts on {devices} devices; give a batch of a "
@@ -155,7 +196,7 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh, accumulation: int = 1) -> 
         accumulation: k microbatches, one after the other.
 
     Returns:
-        Arrays (k, B/k, …), the second axis spread over ``"data"``.
+        Arrays (k, B/k, …), the second axis spread over all devices.
 
     Raises:
         ArenaError: the batch does not divide into k microbatches with as many examples on every device.
@@ -165,8 +206,8 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh, accumulation: int = 1) -> 
         >>> place_batch({"labels": np.zeros(8, np.int32)}, make_mesh(1), accumulation=2)["labels"].shape
         (2, 4)
     """
-    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
-    local_devices = max(1, mesh.shape["data"] // jax.process_count())
+    sharding = rows_over(mesh)
+    local_devices = max(1, mesh.size // jax.process_count())
     placed = {}
     for name, array in batch.items():
         rows = array.shape[0]

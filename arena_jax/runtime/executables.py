@@ -14,10 +14,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError
+from arena_jax.models.shards import SHARD, sharding_of
 from arena_jax.runtime import processes, size_search
 from arena_jax.runtime.batch_search import BatchChoice, Compile
-from arena_jax.runtime.devices import abstract_batch, replicated
-from arena_jax.runtime.memory import calibrate, tree_bytes
+from arena_jax.runtime.devices import abstract_batch, replicated, shardings
+from arena_jax.runtime.memory import calibrate, device_bytes
 from arena_jax.runtime.memory_limits import MemoryLimits
 from arena_jax.runtime.program import Program, ProgramBytes, UncachedJit, compile_program
 from arena_jax.runtime.size_search import SizeSearch
@@ -107,11 +108,16 @@ class Executables:
         self._budget, self._resident = budget, resident
         self._keep, self._margin = keep, margin
         self._compile_program, self._calibrate = compile_program, calibrate
-        sharding = replicated(mesh)
-        self._params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), dict(params))
-        # Left to the compiler where it decides for one process alone.
-        out = sharding if jax.process_count() > 1 else None
-        self._jitted = {name: UncachedJit(functions[name], out, name) for name in names}
+        self._params = jax.tree.map(
+            lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding_of(mesh, p.shape)), dict(params)
+        )
+
+        def out(name: str) -> Any:
+            """Left to the compiler where it decides for one process alone, and nothing is dealt out."""
+            stated = jax.process_count() > 1 or SHARD in mesh.shape
+            return (shardings(self._params[name], mesh), replicated(mesh)) if stated else None
+
+        self._jitted = {name: UncachedJit(functions[name], out(name), name) for name in names}
         self._programs: dict[str, dict[int, Program]] = {name: {} for name in names}
         self._alive: dict[str, dict[int, Any]] = {name: {} for name in names}
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="compile")
@@ -161,7 +167,7 @@ class Executables:
 
     def _model_bytes(self, name: str) -> int:
         # A program's arguments and results hold this model's parameters and gradient, which are resident already.
-        return 2 * tree_bytes(self._params[name])
+        return 2 * device_bytes(self._params[name])
 
     # ---- searches ----
 
@@ -300,7 +306,7 @@ class Executables:
 
     def arguments(self, name: str, size: int) -> tuple[Any, Any, Any, Any]:
         """The abstract arguments of a model's gradients at a batch size: parameters, batch, key and step."""
-        rows = size * self._mesh.shape["data"]
+        rows = size * self._mesh.size
         batch = abstract_batch(self._examples[name], self._mesh, rows, self._microbatches(name, size))
         return self._params[name], batch, self._keys[name], jax.ShapeDtypeStruct((), np.int32)
 

@@ -30,6 +30,24 @@ def tree_bytes(*trees: Any) -> int:
     return sum(int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize for leaf in leaves)
 
 
+def device_bytes(*trees: Any) -> int:
+    """Count the bytes that all arrays in some trees take on one device.
+
+    Args:
+        *trees: as in :func:`tree_bytes`; arrays without a sharding count whole.
+
+    Example:
+        >>> device_bytes({"w": np.zeros((2, 3), np.float32)})
+        24
+    """
+
+    def part(leaf: Any) -> Any:
+        sharding = getattr(leaf, "sharding", None)
+        return leaf if sharding is None else jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype)
+
+    return tree_bytes(jax.tree.map(part, trees))
+
+
 def device_limit(device: jax.Device | None = None) -> int:
     """The memory that JAX may use on a device.
 

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.config.standard_error import quiet
 from arena_jax.config.units import parse_memory
 from arena_jax.models.attention import compiling_for
-from arena_jax.runtime.devices import replicated
+from arena_jax.runtime.devices import mesh_of, replicated, rows_over
 from arena_jax.runtime.gpus import Gpu, gpu
 from arena_jax.runtime.program import Program, compile_program
 
@@ -32,13 +32,19 @@ class Target(NamedTuple):
 
     Attributes:
         gpu: their kind.
-        mesh: of them, with the axis ``"data"``; its devices compile and do not run.
+        mesh: of them, as `make_mesh` makes one; its devices compile and do not run.
         budget: bytes that programs may take on each.
+        hosts: machines that they are in.
     """
 
     gpu: Gpu
     mesh: Mesh
     budget: int
+    hosts: int = 1
+
+    def sharded(self) -> Target:
+        """The same GPUs, with parameters dealt out over those of each machine."""
+        return self._replace(mesh=mesh_of(self.mesh.devices.reshape(-1), self.hosts))
 
     def compile_program(self, function: Callable[..., Any], *arguments: Any) -> Program:
         """Compile for these GPUs; as `arena_jax.runtime.compile_program`, and nothing can run the result here.
@@ -70,8 +76,7 @@ class Target(NamedTuple):
             dtype: of its elements.
             axis: which one; the GPUs' number divides it.
         """
-        spec = PartitionSpec(*[None] * axis, "data")
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self.mesh, spec))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=rows_over(self.mesh, axis))
 
 
 def _bytes(amount: str | float | int, kind: Gpu) -> int:
@@ -124,4 +129,4 @@ def target(name: str, *, gpus: int = 1, hosts: int = 1, memory_budget: str | flo
             "planning for a GPU that is not here needs its compiler: pip install 'arena-jax[plan]' (Linux only, no GPU"
             f" needed); JAX said: {first_line(error, type(error).__name__)[:200]}"
         ) from None
-    return Target(kind, Mesh(np.array(description.devices), ("data",), axis_types=(AxisType.Auto,)), budget)
+    return Target(kind, mesh_of(np.array(description.devices)), budget, hosts)

@@ -35,7 +35,7 @@ def example_rows(batch: Batch) -> jax.Array:
 
 def model_inputs(batch: Batch) -> dict[str, jax.Array]:
     """The part of a batch that the model reads."""
-    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "segment_ids")
     return {name: batch[name] for name in names if name in batch}
 
 
@@ -43,6 +43,14 @@ def attention_of(batch: Batch) -> jax.Array:
     """1 for each token that is real, 0 for padding: (B, L)."""
     mask = batch.get("attention_mask")
     return jnp.ones_like(batch["input_ids"]) if mask is None else mask
+
+
+def followed(batch: Batch) -> jax.Array:
+    """1 for each token that is real and whose next one is, in the same text: (B, L − 1)."""
+    real = attention_of(batch) * example_rows(batch)[:, None]
+    both = real[:, 1:] * real[:, :-1]
+    segments = batch.get("segment_ids")
+    return both if segments is None else both * (segments[:, 1:] == segments[:, :-1])
 
 
 def count_of(weight: jax.Array) -> jax.Array:

@@ -18,6 +18,7 @@ from arena_jax.config.agreement import Agreement, check, unnamed
 from arena_jax.config.errors import ArenaError, few
 from arena_jax.config.model import SIZES
 from arena_jax.runtime import processes
+from arena_jax.runtime.precision import computation_dtype
 from arena_jax.training.objectives import Objective, objective_for
 
 
@@ -223,11 +224,11 @@ def computation_options(model: ModelConfig, config: RunConfig, family: str) -> d
     Raises:
         ArenaError: cuDNN's attention in a precision that it does not have.
     """
-    options: dict[str, Any] = {"dtype": config.training.dtype}
+    options: dict[str, Any] = {"dtype": computation_dtype(config.training.dtype)}
     if config.training.remat != "auto":  # which one that is, the step's memory decides
         options["remat"] = config.training.remat
     if config.training.attention != "xla":
-        if config.training.dtype == "float32":
+        if options["dtype"] == "float32":
             raise ArenaError("--attention cudnn needs half precision: add --dtype bfloat16")
         options |= {"attention": config.training.attention, "right_padded": True}
     if model.dropout is not None:
@@ -338,6 +339,7 @@ def encode(
         max_length=length,
         lengths=config.padded_lengths if config.lengths else None,
         token_types=agreement.token_types,
+        documents=config.documents,
     )
     return dataclasses.replace(rows, notes=(*agreement.notes, *rows.notes))
 

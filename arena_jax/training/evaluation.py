@@ -93,7 +93,7 @@ def first_batch(step: Step, rows: data.Encoded, batch_size: int) -> dict[str, np
 
 
 def _spread(step: Step, batch_size: int) -> int:
-    devices = step.mesh.shape["data"]
+    devices = step.mesh.size
     return -(-batch_size // devices) * devices
 
 

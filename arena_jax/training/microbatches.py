@@ -21,7 +21,7 @@ def run_step(
     batches: Mapping[str, Any],
     extra: Mapping[str, Mapping[str, Any]],
     *,
-    batch_size: int,
+    batch_sizes: Mapping[str, int],
     steps_taken: int,
     session: Session,
 ) -> tuple[TrainState, Metrics]:
@@ -34,7 +34,7 @@ def run_step(
         state: donated.
         batches: ``{model: batch}``.
         extra: handed to the optimizer: ``active={model: whether it takes part}``, ``weights={model: weight}``.
-        batch_size: examples per model and step, over all devices.
+        batch_sizes: ``{model: examples per step}``, over all devices.
         steps_taken: before this one.
         session: records it.
 
@@ -51,22 +51,22 @@ def run_step(
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error) or processes.several():  # the others would wait for this one
                 raise
-        _divide(step, state, batch_size, steps_taken, session)
+        _divide(step, state, batch_sizes, steps_taken, session)
 
 
-def _divide(step: Step, state: TrainState, batch_size: int, steps_taken: int, session: Session) -> None:
+def _divide(step: Step, state: TrainState, batch_sizes: Mapping[str, int], steps_taken: int, session: Session) -> None:
     number = steps_taken + 1
     if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
         raise ArenaError(
             f"step {number:,} ran out of memory when its state had been given away already; start a new run with "
             f"--accumulation {2 * max(step.accumulation.values())}"
         )
-    before, devices = dict(step.accumulation), step.mesh.shape["data"]
-    step.accumulation = doubled(before, batch_size // devices)
+    before, devices = dict(step.accumulation), step.mesh.size
+    step.accumulation = doubled(before, {name: rows // devices for name, rows in batch_sizes.items()})
     if step.accumulation == before:
         raise ArenaError(
             f"step {number:,} ran out of memory, and the batches of {', '.join(step.names)} cannot be divided further "
-            f"({before[step.names[0]]} parts); train fewer or smaller models, or lower --max-length"
+            f"({max(before.values())} parts); train fewer or smaller models, or lower --max-length"
         )
     session.record_trouble(
         steps_taken,
@@ -78,11 +78,11 @@ def _divide(step: Step, state: TrainState, batch_size: int, steps_taken: int, se
     )
 
 
-def doubled(accumulation: Mapping[str, int], rows: int) -> dict[str, int]:
+def doubled(accumulation: Mapping[str, int], rows: Mapping[str, int]) -> dict[str, int]:
     """Twice the microbatches for every model whose rows divide into so many.
 
     Example:
-        >>> doubled({"bert": 2, "gpt2": 8}, 8)
+        >>> doubled({"bert": 2, "gpt2": 8}, {"bert": 8, "gpt2": 8})
         {'bert': 4, 'gpt2': 8}
     """
-    return {name: count if rows % (2 * count) else 2 * count for name, count in accumulation.items()}
+    return {name: count if rows[name] % (2 * count) else 2 * count for name, count in accumulation.items()}

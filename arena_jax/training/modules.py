@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arena_jax.config.errors import ArenaError
+from arena_jax.models import Transformer, shards
 
 
 class Structure(NamedTuple):
@@ -22,10 +23,12 @@ class Structure(NamedTuple):
     Attributes:
         graph: Flax's definition of the module.
         keys: ``{path: generator}`` of the variables that are random keys, which the train state holds as numbers.
+        layered: whether the model gathers its blocks by itself, one at a time, where parameters are dealt out.
     """
 
     graph: Any
     keys: dict[tuple[Any, ...], str]
+    layered: bool = False
 
 
 def take_apart(name: str, model: Any) -> tuple[Structure, dict[str, Any], dict[str, Any]]:
@@ -57,13 +60,16 @@ def take_apart(name: str, model: Any) -> tuple[Structure, dict[str, Any], dict[s
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         if _is_key(leaf):
             keys[tuple(entry.key for entry in path)] = str(jax.random.key_impl(leaf))
-    return Structure(graph, keys), nnx.to_pure_dict(params), _as_numbers(variables)
+    return Structure(graph, keys, isinstance(model, Transformer)), nnx.to_pure_dict(params), _as_numbers(variables)
 
 
 def put_together(structure: Structure, params: Any, variables: Any, *, training: bool) -> Any:
     """The model again, in the mode of training or of evaluation (``model.train()``, ``model.eval()``)."""
     for path, generator in structure.keys.items():
         variables = _replaced(variables, path, lambda data, g=generator: jax.random.wrap_key_data(data, impl=g))
+    if structure.layered:
+        mesh = shards.parameter_mesh()
+        params = {name: part if name == "blocks" else shards.whole(mesh, part) for name, part in params.items()}
     model = nnx.merge(structure.graph, params, variables) if variables else nnx.merge(structure.graph, params)
     if variables:
         # Modules without variables have neither dropout nor statistics of their own: ours are told by the key.

@@ -21,6 +21,7 @@ from arena_jax.training.batch_sums import (
     attention_of,
     count_of,
     example_rows,
+    followed,
     model_inputs,
 )
 from arena_jax.training.multi_label import multi_label
@@ -32,11 +33,12 @@ HIDDEN = 0.15  # of the tokens, in masked language models (Devlin et al. 2019, s
 
 
 def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
-    """Predict token t+1 from tokens up to t; counted where both are real.
+    """Predict token t+1 from tokens up to t; counted where both are real and of one text.
 
     Args:
         model: a ``causal-lm`` model.
-        batch: ``input_ids`` and ``attention_mask`` (B, L); optionally ``bytes`` (B,), ``valid`` (B,).
+        batch: ``input_ids`` and ``attention_mask`` (B, L); optionally ``segment_ids`` (B, L), where texts share rows,
+            ``bytes`` (B,), ``valid`` (B,).
         key: the step's key (dropout).
         training: dropout on, and no accuracy (its pass over the vocabulary is not free).
 
@@ -44,8 +46,7 @@ def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Resu
         ``loss_sum``, ``count`` (tokens), ``bytes``, and in evaluation ``correct``.
     """
     hidden = model.encode(**model_inputs(batch), key=key if training else None)
-    real = attention_of(batch) * example_rows(batch)[:, None]
-    targets, weight = batch["input_ids"][:, 1:], real[:, 1:] * real[:, :-1]
+    targets, weight = batch["input_ids"][:, 1:], followed(batch)
     tokens = token_sums(model, hidden[:, :-1], targets, weight, correct=not training)
     sums = {"loss_sum": tokens.loss, "count": count_of(weight), "bytes": _bytes(batch)}
     if tokens.correct is not None:
@@ -159,8 +160,9 @@ def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: flo
 
     Returns:
         An objective for ``masked-lm`` models. Batches hold ``input_ids``, ``attention_mask`` and, to keep special
-        tokens from being hidden, ``special_tokens_mask`` (B, L). Sums: ``loss_sum``, ``count`` (hidden tokens),
-        ``bytes`` (the hidden tokens' share of the row's UTF-8 bytes), and in evaluation ``correct``.
+        tokens from being hidden, ``special_tokens_mask`` (B, L), and where texts share rows ``segment_ids``. Sums:
+        ``loss_sum``, ``count`` (hidden tokens), ``bytes`` (the hidden tokens' share of the row's UTF-8 bytes), and in
+        evaluation ``correct``.
 
     Raises:
         ArenaError: the rate is not in (0, 1].

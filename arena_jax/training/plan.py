@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +17,9 @@ from arena_jax.config import ModelConfig, RunConfig
 from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.models import TransformerConfig
 from arena_jax.models.config import REMATS
+from arena_jax.models.shards import SHARD
 from arena_jax.runtime.batch_search import largest_batch
-from arena_jax.runtime.memory import tree_bytes
+from arena_jax.runtime.memory import device_bytes
 from arena_jax.runtime.program import Program
 from arena_jax.runtime.target import Target
 from arena_jax.training.build import computation_options, model_task, problem_type, size_options
@@ -36,38 +38,55 @@ class Need(NamedTuple):
     """The largest batch of one or several models in one step, and what it needs; bytes are per GPU.
 
     Attributes:
-        models: their names.
-        batch_size: examples per GPU, of each model.
+        batch_sizes: ``{model: examples per GPU}``; as far apart as the run's own.
         parameters: bytes.
         optimizer: bytes of the optimizer's state.
         temporaries: bytes of gradients, activations and whatever else lives within the step.
         total: bytes of all.
         bound: what ends the batch, in words.
-        flops: operations of the matrix products in a step, per GPU.
-        least_seconds: no step can be faster on this GPU: matrix products at its peak, or every parameter and moment
-            read and written once, whichever takes longer. A bound, no prediction.
+        flops: operations of the matrix products in a step, per GPU, as `arena_jax.models.training_flops` counts them
+            (a test counts those of the lowered program).
+        moved: bytes that a step reads and writes at least: every argument and result of its program once.
+        product_seconds: of the matrix products at this GPU's peak.
+        moving_seconds: of what is moved, at its bandwidth.
         compilations: that the search paid for.
         compile_seconds: of these.
     """
 
-    models: tuple[str, ...]
-    batch_size: int
+    batch_sizes: Mapping[str, int]
     parameters: int
     optimizer: int
     temporaries: int
     total: int
     bound: str
     flops: float
-    least_seconds: float
+    moved: int
+    product_seconds: float
+    moving_seconds: float
     compilations: int
     compile_seconds: float
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.batch_sizes)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per GPU of the model that has the fewest."""
+        return min(self.batch_sizes.values())
+
+    @property
+    def least_seconds(self) -> float:
+        """No step can be faster on this GPU, the roofline: the longer of the two. A lower bound, no prediction."""
+        return max(self.product_seconds, self.moving_seconds)
+
 
 class Variant(NamedTuple):
-    """One way to compute a model, and the batch that it allows.
+    """One way to compute a model, or several in one step, and the batch that it allows.
 
     Attributes:
-        model: whose.
+        models: whose.
         attention: ``"xla"`` or ``"cudnn"``.
         remat: what blocks keep for the backward pass: ``"none"``, ``"dots"`` or ``"block"``.
         attention_dropout: probability.
@@ -75,7 +94,7 @@ class Variant(NamedTuple):
         reason: why not.
     """
 
-    model: str
+    models: tuple[str, ...]
     attention: str
     remat: str
     attention_dropout: float
@@ -87,7 +106,7 @@ class Variant(NamedTuple):
         """What to add to the command line."""
         words = [f"--attention {self.attention}"] if self.attention != "xla" else []
         words += [f"--remat {self.remat}"] if self.remat != "dots" else []
-        words += [f"--model {self.model}.attention_dropout=0"] if self.attention == "cudnn" else []
+        words += [f"--model {name}.attention_dropout=0" for name in self.models if self.attention == "cudnn"]
         return " ".join(words)
 
 
@@ -104,14 +123,28 @@ def abstract_models(config: RunConfig) -> dict[str, models.Transformer]:
     return {model.name: models.abstract(_shape(model, config), _task(model, config)) for model in config.models}
 
 
+def for_target(config: RunConfig, target: Target) -> RunConfig:
+    """A run in the precision that ``--dtype auto`` chooses on a target."""
+    if config.training.dtype != "auto":
+        return config
+    dtype = "bfloat16" if "bfloat16" in target.gpu.half else "float32"
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, dtype=dtype))
+
+
 def plan(
-    config: RunConfig, target: Target, *, limit: int = 4096, progress: Callable[[str], None] = lambda line: None
+    config: RunConfig,
+    target: Target,
+    names: Sequence[tuple[str, ...]] | None = None,
+    *,
+    limit: int = 4096,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Need]:
     """The largest batches of a run's models on a target: of each alone, then of all in one step.
 
     Args:
         config: of the run; its optimizer, its length and its precision are what is compiled.
         target: GPUs to compile for. Batches are dealt out over them, parameters lie whole on each.
+        names: the models of each step that is planned; :func:`groups` if not given.
         limit: the largest batch per GPU to consider.
         progress: is told what is about to be compiled.
 
@@ -121,16 +154,26 @@ def plan(
     Raises:
         ArenaError: even one example does not fit.
     """
+    config = for_target(config, target)
     networks = abstract_models(config)
-    groups: list[tuple[str, ...]] = [(name,) for name in sorted(networks)]
-    if len(groups) > 1:
-        groups.append(tuple(sorted(networks)))
     start = None
-    for names in groups:
-        progress(f"compiling {' + '.join(names)} for {target.gpu.title}")
-        need = largest_need({name: networks[name] for name in names}, config, target, limit=limit, start=start)
+    for group in groups(config) if names is None else names:
+        progress(f"compiling {' + '.join(group)} for {target.gpu.title}")
+        need = largest_need({name: networks[name] for name in group}, config, target, limit=limit, start=start)
         start = need.batch_size
         yield need
+
+
+def groups(config: RunConfig) -> list[tuple[str, ...]]:
+    """What is planned of a run: each model alone, and all together where there are several.
+
+    Example:
+        >>> from arena_jax.config import presets
+        >>> groups(presets.joint_synthetic())
+        [('bert',), ('gpt2',), ('roberta',), ('bert', 'gpt2', 'roberta')]
+    """
+    names = sorted(model.name for model in config.models)
+    return [*((name,) for name in names), *([tuple(names)] if len(names) > 1 else [])]
 
 
 def with_cheapest_remat(
@@ -146,34 +189,36 @@ def with_cheapest_remat(
     Raises:
         ArenaError: no policy fits.
     """
+    config = for_target(config, target)
     if config.training.remat != "auto":
         return config
     networks = abstract_models(config)
-    size = max(1, config.training.batch_size // config.training.accumulation // target.mesh.shape["data"])
+    devices = target.mesh.size
+    sizes = {n: max(1, config.batch_size(n) // config.accumulation(n) // devices) for n in networks}
 
     def compile_by(policy: str) -> Program:
-        step, arguments_at = step_and_arguments(with_remat(networks, policy), config, target)
-        return target.compile_program(step, *arguments_at(size))
+        step, arguments_of = step_and_arguments(with_remat(networks, policy), config, target)
+        return target.compile_program(step, *arguments_of(sizes))
 
     choice = cheapest_remat(compile_by, target.budget, "gpu")
-    progress(f"remat auto, {size} examples per GPU: {choice.reason}")
+    progress(f"remat auto, {', '.join(sorted({str(n) for n in sizes.values()}))} examples per GPU: {choice.reason}")
     return dataclasses.replace(config, training=dataclasses.replace(config.training, remat=choice.policy))
 
 
 def variants(
     config: RunConfig,
-    model: str,
+    names: Sequence[str],
     target: Target,
     *,
     attentions: Sequence[str] = ("xla", "cudnn"),
     limit: int = 4096,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Variant]:
-    """Ways to compute one model alone, the one that allows the largest batch first.
+    """Ways to compute one model alone, or several in one step, the one that allows the largest batch first.
 
     Args:
         config: of the run.
-        model: its name.
+        names: of the models.
         target: GPUs to compile for.
         attentions: which to try. cuDNN's needs half precision and drops no attention weights.
         limit: the largest batch per GPU to consider.
@@ -182,20 +227,22 @@ def variants(
     Returns:
         Variants, those that cannot be last.
     """
-    base = abstract_models(config)[model]
-    tried = []
+    config = for_target(config, target)
+    networks = {name: model for name, model in abstract_models(config).items() if name in names}
+    named, tried = tuple(sorted(networks)), []
     for attention, remat in itertools.product(attentions, REMATS):
-        dropout = 0.0 if attention == "cudnn" else base.config.attention_dropout
-        variant = Variant(model, attention, remat, dropout, None)
-        progress(f"compiling {model} with attention {attention}, remat {remat}")
-        if attention == "cudnn" and base.config.compute_dtype not in ("bfloat16", "float16"):
+        changes: dict[str, Any] = {"attention": attention, "remat": remat, "right_padded": attention == "cudnn"}
+        if attention == "cudnn":
+            changes["attention_dropout"] = 0.0
+        dropout = changes.get("attention_dropout", max(m.config.attention_dropout for m in networks.values()))
+        variant = Variant(named, attention, remat, dropout, None)
+        if attention == "cudnn" and config.training.dtype not in ("bfloat16", "float16"):
             tried.append(variant._replace(reason="cuDNN's attention needs bfloat16"))
             continue
-        shape = base.config.replace(
-            attention=attention, remat=remat, attention_dropout=dropout, right_padded=attention == "cudnn"
-        )
+        progress(f"compiling {' + '.join(named)} with attention {attention}, remat {remat}")
+        abstract = {n: models.abstract(model.config.replace(**changes), model.task) for n, model in networks.items()}
         try:
-            need = largest_need({model: models.abstract(shape, base.task)}, config, target, limit=limit)
+            need = largest_need(abstract, config, target, limit=limit)
         except (ArenaError, NotImplementedError, RuntimeError) as error:
             tried.append(variant._replace(reason=first_line(error, type(error).__name__)[:160]))
             continue
@@ -220,16 +267,24 @@ def largest_need(
         limit: the largest batch per GPU to consider.
         start: the size to compile first.
 
+    Models whose batches differ in the run grow in proportion.
+
     Raises:
         ArenaError: even one example does not fit.
     """
     model_configs = tuple(model for model in config.models if model.name in networks)
     config = dataclasses.replace(config, models=model_configs)
-    step, arguments_at = step_and_arguments(networks, config, target)
-    names, state = tuple(sorted(networks)), arguments_at(1)[0]
+    names = tuple(sorted(networks))
+    step, arguments_of = step_and_arguments(networks, config, target)
+    divisor = math.gcd(*(config.batch_size(name) for name in names))
+
+    def sizes_at(size: int) -> dict[str, int]:
+        return {name: size * (config.batch_size(name) // divisor) for name in names}
+
+    state = arguments_of(sizes_at(1))[0]
     choice = largest_batch(
         step,
-        arguments_at,
+        lambda size: arguments_of(sizes_at(size)),
         target.budget,
         target=target,
         name=" + ".join(names),
@@ -237,23 +292,24 @@ def largest_need(
         start=start,
     )
     program, length = choice.program.bytes, config.data.max_length
+    sizes = sizes_at(choice.batch_size)
     flops = {
-        name: choice.batch_size
-        * models.training_flops(model.config, model.task, length, head_positions(model.task, length))
+        name: sizes[name] * models.training_flops(model.config, model.task, length, head_positions(model.task, length))
         for name, model in networks.items()
     }
-    multiplying = sum(flops[name] / target.gpu.peak(model.config.compute_dtype) for name, model in networks.items())
-    moving = (program.arguments + program.outputs) / target.gpu.bandwidth
+    peaks = {name: target.gpu.peak(model.config.compute_dtype) for name, model in networks.items()}
+    moved = program.arguments + program.outputs
     return Need(
-        models=names,
-        batch_size=choice.batch_size,
-        parameters=tree_bytes(state.params),
-        optimizer=tree_bytes(state.opt_state),
+        batch_sizes=sizes,
+        parameters=device_bytes(state.params),
+        optimizer=device_bytes(state.opt_state),
         temporaries=program.temporaries,
         total=program.with_code,
         bound=choice.reason.split("; ")[1],
         flops=sum(flops.values()),
-        least_seconds=max(multiplying, moving),
+        moved=moved,
+        product_seconds=sum(flops[name] / peaks[name] for name in names),
+        moving_seconds=moved / target.gpu.bandwidth,
         compilations=choice.compilations,
         compile_seconds=sum(program.seconds for program in choice.programs.values()),
     )
@@ -261,18 +317,23 @@ def largest_need(
 
 def step_and_arguments(
     networks: Mapping[str, models.Transformer], config: RunConfig, target: Target
-) -> tuple[Any, Callable[[int], tuple[Any, ...]]]:
-    """The jitted step over some models, and its abstract arguments by the examples per GPU."""
+) -> tuple[Any, Callable[[Mapping[str, int]], tuple[Any, ...]]]:
+    """The jitted step over some models, and its abstract arguments by ``{model: examples per GPU}``."""
     step = abstract_step(networks, config, target)
     state = step.abstract_state()
     active = {name: jax.ShapeDtypeStruct((), jnp.bool_) for name in step.names}
     extra = {"active": active, "learning_rates": schedules(config, _STEPS)}
+    packed = config.data.documents == "packed"
 
-    def arguments_at(size: int) -> tuple[Any, ...]:
-        batches = {name: abstract_batch(networks[name], size, config.data.max_length, target) for name in step.names}
+    def arguments_of(sizes: Mapping[str, int]) -> tuple[Any, ...]:
+        batches = {
+            name: abstract_batch(networks[name], sizes[name], config.data.max_length, target, packed=packed)
+            for name in step.names
+        }
         return state, batches, step.keys, extra
 
-    return jax.jit(step.whole, donate_argnums=(0,)), arguments_at
+    out = step.out_shardings(state) if SHARD in target.mesh.shape else None
+    return jax.jit(step.whole, donate_argnums=(0,), out_shardings=out), arguments_of
 
 
 def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig, target: Target) -> Step:
@@ -285,7 +346,7 @@ def abstract_step(networks: Mapping[str, models.Transformer], config: RunConfig,
 
 
 def abstract_batch(
-    model: models.Transformer, size: int, length: int, target: Target
+    model: models.Transformer, size: int, length: int, target: Target, *, packed: bool = False
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """What the step reads of a run's batch: one microbatch of ``size`` rows per GPU, padded to one length.
 
@@ -294,15 +355,18 @@ def abstract_batch(
         size: examples per GPU.
         length: tokens per row.
         target: whose mesh the rows are dealt over.
+        packed: whether texts share rows.
     """
-    rows = size * target.mesh.shape["data"]
+    rows = size * target.mesh.size
 
     def column(*inner: int, dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
         return target.rows(1, rows, *inner, dtype=dtype, axis=1)
 
     batch = {"input_ids": column(length), "attention_mask": column(length), "valid": column(dtype=np.bool_)}
-    if model.config.family == "bert":
+    if model.config.family == "bert" and model.config.type_vocab_size:
         batch["token_type_ids"] = column(length)
+    if packed and model.task in ("causal-lm", "masked-lm"):
+        batch["segment_ids"] = column(length)
     match model.task:
         case "causal-lm":
             batch["bytes"] = column(dtype=np.float32)

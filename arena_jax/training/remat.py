@@ -87,7 +87,7 @@ def cheapest_step(
     state: TrainState,
     examples: Mapping[str, Mapping[str, Any]],
     *,
-    batch_size: int,
+    batch_sizes: Mapping[str, int],
     extra: Mapping[str, Any],
     budget: int | str = BUDGET,
 ) -> tuple[Step, RematChoice]:
@@ -98,7 +98,7 @@ def cheapest_step(
         networks: ``{name: model}``.
         state: of the run.
         examples: ``{name: one example}``, arrays (1, …) of the longest length.
-        batch_size: examples per model and step, over all devices.
+        batch_sizes: ``{model: examples per step}``, over all devices.
         extra: what the step hands to the optimizer.
         budget: of each device, as `arena_jax.runtime.parse_bytes` reads it.
 
@@ -110,7 +110,9 @@ def cheapest_step(
     def compile_by(policy: str) -> Program:
         steps[policy] = step = step_of(with_remat(networks, policy))
         placed = {
-            name: abstract_batch(example, step.mesh, batch_size // step.accumulation[name], step.accumulation[name])
+            name: abstract_batch(
+                example, step.mesh, batch_sizes[name] // step.accumulation[name], step.accumulation[name]
+            )
             for name, example in examples.items()
         }
         return step.compile(state, placed, **extra)

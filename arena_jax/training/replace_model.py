@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.runs.divergence import owner
-from arena_jax.runtime.devices import replicate
+from arena_jax.runtime.devices import distribute
 from arena_jax.training.modules import take_apart
 from arena_jax.training.state import TrainState
 
@@ -61,12 +61,12 @@ def replace_model(state: TrainState, name: str, model: Any, optimizer_state: Any
         )
     leaves = iter([leaf for _, leaf in before])
     opt_state = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: replicate(leaf, mesh) if owner(path, names) == name else next(leaves), optimizer_state
+        lambda path, leaf: distribute(leaf, mesh) if owner(path, names) == name else next(leaves), optimizer_state
     )
     return state._replace(
-        params={**state.params, name: replicate(params, mesh)},
+        params={**state.params, name: distribute(params, mesh)},
         opt_state=opt_state,
-        variables={**state.variables, name: replicate(variables, mesh)},
+        variables={**state.variables, name: distribute(variables, mesh)},
     )
 
 

@@ -13,7 +13,8 @@ import optax
 from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.runtime.devices import make_mesh, place_batch, replicate, replicated
+from arena_jax.models.shards import SHARD, sharding_of, traced_over
+from arena_jax.runtime.devices import distribute, make_mesh, place_batch, replicated, shardings
 from arena_jax.runtime.program import Program, compile_lowered
 from arena_jax.training.gradients import mean_gradient
 from arena_jax.training.modules import put_together, take_apart
@@ -72,7 +73,7 @@ class Step:
         self.structures = {name: structure.graph for name, structure in self._structures.items()}
 
     def init(self, params: Mapping[str, Any] | None = None) -> TrainState:
-        """The state before the first step, on every device of the mesh.
+        """The state before the first step, where the mesh has its parameters.
 
         Args:
             params: ``{model: parameter tree}``; the models' own if not given. They are copied: a step donates its
@@ -82,20 +83,24 @@ class Step:
             A :class:`TrainState` at step 0.
         """
         source = self._initial if params is None else {name: params[name] for name in self.names}
-        copied = replicate(source, self.mesh)
-        opt_state = jax.jit(self.optimizer.init, out_shardings=replicated(self.mesh))(copied)
-        variables = replicate(self._initial_variables, self.mesh)
-        return TrainState(replicate(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state, variables)
+        copied = distribute(source, self.mesh)
+        out = shardings(jax.eval_shape(self.optimizer.init, copied), self.mesh)
+        opt_state = jax.jit(self.optimizer.init, out_shardings=out)(copied)
+        variables = distribute(self._initial_variables, self.mesh)
+        return TrainState(distribute(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state, variables)
 
     def abstract_state(self) -> TrainState:
-        """The state before the first step with shapes in place of arrays, whole on every device of the mesh."""
+        """The state before the first step with shapes in place of arrays, where :meth:`init` would have them."""
         opt_state = jax.eval_shape(self.optimizer.init, self._initial)
         count: Any = jax.ShapeDtypeStruct((), jnp.int32)
-        whole = replicated(self.mesh)
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding_of(self.mesh, leaf.shape)),
             TrainState(count, self._initial, opt_state),
         )
+
+    def out_shardings(self, state: TrainState) -> Any:
+        """Where a state lies that a program returns, and all that it returns beside it: whole on every device."""
+        return shardings(state, self.mesh), replicated(self.mesh)
 
     def new_programs(self) -> list[Program]:
         """The programs compiled since this was last asked."""
@@ -121,9 +126,10 @@ class Step:
             "count", …}`` as scalars; and the variables afterwards.
         """
         before = self._variables(name, variables)
-        gradient, sums, after = mean_gradient(
-            self._structures[name], self._objectives[name], params, before, batch, step_key(key, step)
-        )
+        with traced_over(self.mesh):
+            gradient, sums, after = mean_gradient(
+                self._structures[name], self._objectives[name], params, before, batch, step_key(key, step)
+            )
         return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}, after
 
     def measured_gradients(
@@ -263,11 +269,13 @@ class Step:
 
     def compile(self, state: TrainState, placed: Any, **extra: Any) -> Program:
         """Compile what :meth:`run` runs for arguments of these shapes; returns what was compiled, now or before."""
-        return self._program("step", self.whole, (state, placed, self._placed_keys, extra), donate=(0,))
+        out = self.out_shardings(state) if SHARD in self.mesh.shape else None
+        arguments = (state, placed, self._placed_keys, extra)
+        return self._program("step", self.whole, arguments, donate=(0,), out_shardings=out)
 
     @functools.cached_property
     def _placed_keys(self) -> dict[str, jax.Array]:
-        keys: dict[str, jax.Array] = replicate(self.keys, self.mesh)
+        keys: dict[str, jax.Array] = distribute(self.keys, self.mesh)
         return keys
 
     def evaluate(
@@ -299,8 +307,9 @@ class Step:
         placed = place_batch(batch, self.mesh)
 
         def run(p: Any, v: Any, b: Any, k: jax.Array) -> Result:
-            model, objective = put_together(self._structures[name], p, v, training=False), self._objectives[name]
-            return check_result(objective(model, jax.tree.map(lambda x: x[0], b), k, False), objective)
+            with traced_over(self.mesh):
+                model, objective = put_together(self._structures[name], p, v, training=False), self._objectives[name]
+                return check_result(objective(model, jax.tree.map(lambda x: x[0], b), k, False), objective)
 
         arguments = (params, self._variables(name, variables), placed, key)
         return self._program(f"evaluate {name}", run, arguments), arguments
@@ -311,15 +320,17 @@ class Step:
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         donate: tuple[int, ...] = (),
+        out_shardings: Any = None,
     ) -> Program:
         leaves, treedef = jax.tree.flatten(arguments[1:])
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
         cache_key = (name, treedef, shapes)
         if cache_key not in self._programs:
             # A process can read what is whole on its own devices, predictions included.
-            out = replicated(self.mesh) if jax.process_count() > 1 else None
+            if out_shardings is None and jax.process_count() > 1:
+                out_shardings = replicated(self.mesh)
             began = time.perf_counter()
-            lowered = jax.jit(function, donate_argnums=donate, out_shardings=out).lower(*arguments)
+            lowered = jax.jit(function, donate_argnums=donate, out_shardings=out_shardings).lower(*arguments)
             program = compile_lowered(lowered, began=began)._replace(name=name, shapes=shapes)
             self.programs.append(program)
             self._programs[cache_key] = program

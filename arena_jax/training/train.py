@@ -13,7 +13,9 @@ from arena_jax import data
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
-from arena_jax.runtime.devices import make_mesh, replicate
+from arena_jax.runtime.devices import distribute, make_mesh, shard_facts
+from arena_jax.runtime.peak import peak_flops
+from arena_jax.runtime.precision import computation_dtype
 from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
 from arena_jax.training.build_optimizer import schedules, warmup_steps
@@ -25,6 +27,7 @@ from arena_jax.training.model_weights import ModelWeights
 from arena_jax.training.remat import cheapest_step, with_remat
 from arena_jax.training.step import Step
 from arena_jax.training.warm_start import begin_warm
+from arena_jax.training.work import Work
 
 
 def train(config: RunConfig, output: Path | None = None, *, resume: bool = False) -> Path:
@@ -45,7 +48,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
     """
     if config.arena:
         raise ArenaError("this configuration is a competition: give it to arena_jax.arena.competition.train")
-    mesh = make_mesh(config.training.devices)
+    mesh = make_mesh(config.training.devices, shard=config.training.shard == "parameters")
     with Session(config, output, resume=resume) as session:
         config, training = session.config, session.config.training
 
@@ -56,7 +59,9 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             name: data.training_batches(rows, seed=training.seed, padding=padding, **process())
             for name, rows in parts.train.items()
         }
-        steps_per_epoch = max(stream.steps_per_epoch(training.batch_size) for stream in streams.values())
+        batch_sizes = {name: config.batch_size(name) for name in streams}
+        # An epoch is over when every model has seen all its rows.
+        steps_per_epoch = max(stream.steps_per_epoch(batch_sizes[name]) for name, stream in streams.items())
         total_steps = training.steps or int((training.epochs or 1) * steps_per_epoch)
         evaluate_every = training.evaluate_every or steps_per_epoch
 
@@ -67,11 +72,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 networks,
                 parts.objectives,
                 mesh=mesh,
-                accumulation={model.name: model.accumulation or training.accumulation for model in config.models},
+                accumulation={model.name: config.accumulation(model.name) for model in config.models},
             )
 
         step = step_of(parts.models)
-        rates = replicate(schedules(config, total_steps=total_steps), mesh)
+        rates = distribute(schedules(config, total_steps=total_steps), mesh)
 
         # ---- where to begin ----
         state, position = session.begin(step.init(), step.names)
@@ -85,6 +90,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             return {"active": session.divergence.active, "learning_rates": rates, **model_weights.arguments()}
 
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
+        derived += shard_facts((state.params, state.opt_state), mesh)
         remat, rejected = position.get("remat", training.remat), []
         if remat == "auto":
             longest = {n: padding.lengths[-1] if padding else rows.lengths[-1] for n, rows in parts.train.items()}
@@ -93,7 +99,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 parts.models,
                 state,
                 {name: rows.batch(np.zeros(1, np.int64), longest[name]) for name, rows in parts.train.items()},
-                batch_size=training.batch_size,
+                batch_sizes=batch_sizes,
                 extra=for_optimizer(),
             )
             remat, rejected = choice.policy, choice.rejected
@@ -148,6 +154,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
 
         # ---- the loop ----
         step_count = session.first_step
+        work = Work(parts.models, peak_flops(mesh, computation_dtype(training.dtype)))
         window.resume()
         while step_count < total_steps and not session.stop_requested(step_count):
             session.divergence.count(window.skipped())
@@ -155,18 +162,19 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             if session.divergence.hopeless:
                 break
             # Drawn while the last step is still being computed.
-            batches = {
-                name: stream.next(training.batch_size, step.accumulation[name]) for name, stream in streams.items()
-            }
+            batches = data.next_batches(streams, batch_sizes, step.accumulation, together=padding is not None)
             extra = for_optimizer()
             state, metrics = run_step(
-                step, state, batches, extra, batch_size=training.batch_size, steps_taken=step_count, session=session
+                step, state, batches, extra, batch_sizes=batch_sizes, steps_taken=step_count, session=session
             )
-            window.add(metrics, rows=training.batch_size, compiled=record_programs())
+            window.add(metrics, rows=batch_sizes, compiled=record_programs())
+            work.add(batches)
             step_count += 1
             session.advance(step_count)
             if step_count % training.log_every == 0 or step_count == total_steps:
-                session.record("train", step_count, epoch=step_count / steps_per_epoch, **window.summary())
+                summary = window.summary()
+                details = {**summary, **work.summary(summary["seconds"])}
+                session.record("train", step_count, epoch=step_count / steps_per_epoch, **details)
             if step_count % evaluate_every == 0 or step_count == total_steps:
                 window.pause()
                 losses = evaluate()
@@ -191,23 +199,20 @@ def _derived(
 ) -> list[tuple[str, str, str]]:
     """Every value that was not simply given, with its reason."""
     training = config.training
-    devices, kind = mesh.shape["data"], mesh.devices.flat[0].device_kind
-    rows = max(len(train) for train in parts.train.values())
-    per_device = training.batch_size // devices // training.accumulation
+    devices, kind = mesh.size, mesh.devices.flat[0].device_kind
+    rows = {name: len(train) for name, train in parts.train.items()}
+    batch_sizes = {name: config.batch_size(name) for name in rows}
+    slowest = max(rows, key=lambda name: rows[name] / batch_sizes[name])
     warmup = warmup_steps(config.optimizer, total_steps)
     return [
         ("devices", f"{devices} × {kind}", "all there are" if training.devices is None else "given"),
-        (
-            "batch",
-            f"{training.batch_size} per model",
-            f"{training.accumulation} microbatch{'es' if training.accumulation > 1 else ''} of {per_device} per device",
-        ),
+        *_derived_batches(config, devices),
         (
             "steps",
             str(total_steps),
             "given"
             if training.steps
-            else f"{training.epochs} epochs × {steps_per_epoch} ({rows:,} rows / {training.batch_size})",
+            else f"{training.epochs} epochs × {steps_per_epoch} ({rows[slowest]:,} rows / {batch_sizes[slowest]})",
         ),
         (
             "evaluation",
@@ -219,5 +224,25 @@ def _derived(
             f"{config.optimizer.learning_rate:g}",
             f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.resolved().decay}",
         ),
-        ("precision", training.dtype, "computation; parameters and optimizer state are float32"),
+        (
+            "precision",
+            computation_dtype(training.dtype),
+            f"computation{', as the device has it' if training.dtype == 'auto' else ''}; parameters and optimizer state"
+            " are float32",
+        ),
     ]
+
+
+def _derived_batches(config: RunConfig, devices: int) -> list[tuple[str, str, str]]:
+    """The models' batches and the parts that they are computed in: one line, or one for each where they differ."""
+
+    def words(name: str) -> str:
+        parts = config.accumulation(name)
+        per_device = config.batch_size(name) // devices // parts
+        return f"{parts} microbatch{'es' if parts > 1 else ''} of {per_device} per device"
+
+    batches = {model.name: (config.batch_size(model.name), words(model.name)) for model in config.models}
+    if len(set(batches.values())) == 1:
+        size, how = next(iter(batches.values()))
+        return [("batch", f"{size} per model", how)]
+    return [(f"batch of {name}", str(size), how) for name, (size, how) in batches.items()]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from arena_jax.models.shards import devices
 from arena_jax.training.token_losses import count_correct, masked_sum, negative_log_likelihood, widened
 
 # Float32 logits of one chunk. A chunk of GPT-2's vocabulary is then some 1,300 tokens: enough for a matrix product at
@@ -46,7 +47,7 @@ def token_sums(
     project = getattr(model, "vocabulary_projection", None)
     if project is not None:
         rows, positions = targets.shape
-        chunk = chunk_positions(rows, positions, model.config.vocab_size, CHUNK_BYTES)
+        chunk = chunk_positions(-(-rows // devices()), positions, model.config.vocab_size, CHUNK_BYTES)
         if chunk < positions:
             features, table, bias = project(hidden)
             return chunked_token_sums(features, table, bias, targets, weight, chunk=chunk, correct=correct)
@@ -59,7 +60,7 @@ def chunk_positions(rows: int, positions: int, vocab_size: int, chunk_bytes: int
     """Count the positions of every row whose logits are computed together.
 
     Args:
-        rows: B, examples.
+        rows: B, examples on a device.
         positions: P, scored positions of each.
         vocab_size: V.
         chunk_bytes: that B · positions · V float32 logits may take.

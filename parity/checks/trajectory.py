@@ -26,14 +26,19 @@ TOLERANCE = {"float64": 1e-8}
 STEPS, ACCUMULATION, LENGTH = 100, 2, 7
 OPTIONS: dict[str, Any] = {"lr": 0.003, "weight_decay": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}
 OPTIONS |= {"warmup": 12, "decay": 120, "window": 10, "sync_every": 10, "alpha": 0.2, "beta": 0.1}
+SAME_ROWS = dict.fromkeys(TASKS, inputs.ROWS)
+ROWS = {"bert": 2, "gpt2": 8, "roberta": 4}
 MODES = {PAPER: OPTIONS, PUBLISHED: OPTIONS | {"clip": 1.0}}
 NO_DROPOUT = dict.fromkeys(("embedding_dropout", "hidden_dropout", "attention_dropout", "classifier_dropout"), 0.0)
 
 
-def batch_of(both: Ensemble, name: str, generator: np.random.Generator) -> tuple[inputs.Arrays, inputs.Arrays]:
-    """Four examples with padding: ours, and PyTorch's with its labels."""
+def batch_of(
+    both: Ensemble, name: str, generator: np.random.Generator, rows: int = inputs.ROWS
+) -> tuple[inputs.Arrays, inputs.Arrays]:
+    """Examples with padding: ours, and PyTorch's with its labels."""
     case = both.cases[name]
-    batch = inputs.padded(case.sizes, LENGTH, generator, left=False)
+    parts = [inputs.padded(case.sizes, LENGTH, generator, left=False) for _ in range(-(-rows // inputs.ROWS))]
+    batch = {key: np.concatenate([part[key] for part in parts])[:rows] for key in parts[0]}
     extra = inputs.labels(case.task, case.sizes, batch, case.classes, generator)
     ours = {} if case.task == "causal-lm" else {key: value.astype(np.int32) for key, value in extra.items()}
     return {**batch, **ours}, {**batch, **extra}
@@ -62,8 +67,8 @@ def backward(task: str, model: torch.nn.Module, labelled: inputs.Arrays) -> floa
     return total
 
 
-def trajectory(dtype: str, mode: str, count: int = STEPS) -> Iterator[Measurement]:
-    """Every parameter of every model and every loss, after every step."""
+def trajectory(dtype: str, mode: str, count: int = STEPS, rows: Mapping[str, int] = SAME_ROWS) -> Iterator[Measurement]:
+    """Every parameter of every model and every loss, after every step; ``rows`` are the examples of each batch."""
     with precision(dtype):
         both, generator = ensemble(), np.random.default_rng(10)
         reference = reference_optimizer(mode, both.torch_models, WEIGHTS, **MODES[mode])
@@ -73,7 +78,7 @@ def trajectory(dtype: str, mode: str, count: int = STEPS) -> Iterator[Measuremen
         step = training.make_step(models, optimizer, objectives, accumulation=ACCUMULATION)
         state = step.init()
         for number in range(1, count + 1):
-            batches = {name: batch_of(both, name, generator) for name in TASKS}
+            batches = {name: batch_of(both, name, generator, rows[name]) for name in TASKS}
             reference.zero_grad()
             wanted = {name: backward(TASKS[name], both.torch_models[name], batches[name][1]) for name in TASKS}
             reference.step(losses=wanted)
@@ -86,7 +91,11 @@ def trajectory(dtype: str, mode: str, count: int = STEPS) -> Iterator[Measuremen
 def checks() -> list[Check]:
     """The layer's checks."""
     rows = [("float64", PAPER), ("float64", PUBLISHED), ("float32", PAPER)]
+    own = f"{PAPER}, batches of 2, 4 and 8"
     return [
-        Check("trajectory", ALL, mode, dtype, partial(trajectory, dtype, mode), TOLERANCE.get(dtype))
-        for dtype, mode in rows
+        *(
+            Check("trajectory", ALL, mode, dtype, partial(trajectory, dtype, mode), TOLERANCE.get(dtype))
+            for dtype, mode in rows
+        ),
+        Check("trajectory", ALL, own, "float64", partial(trajectory, "float64", PAPER, rows=ROWS), 1e-8),
     ]

@@ -159,6 +159,27 @@ PARTS = (
         GPT2,
     ),
     fault(
+        "texts that share a row see one another",
+        PATTERN,
+        "if segment_ids is not None:",
+        "if False:",
+        "packed rows/gpt2/causal-lm/float64",
+    ),
+    fault(
+        "positions go on through a row's texts",
+        "models.segments:places_in_segments",
+        "jnp.where(begins, numbers, 0)",
+        "jnp.zeros_like(numbers)",
+        "packed rows/bert/masked-lm/float64",
+    ),
+    fault(
+        "RoBERTa's offset is lost where texts share rows",
+        f"{TRANSFORMER}:default_positions",
+        "place + padding + 1",
+        "place + padding",
+        "packed rows/roberta/masked-lm/float64",
+    ),
+    fault(
         "given positions ignored", f"{TRANSFORMER}:Embeddings.__call__", "if position_ids is None:", "if True:", ROBERTA
     ),
     fault(
@@ -261,8 +282,8 @@ HEAD = (
     fault(
         "RoBERTa classifies by its last token",
         f"{HEADS}:label_logits",
-        "head.dense(dropout(hidden[:, 0], rate, first))",
-        "head.dense(dropout(hidden[:, -1], rate, first))",
+        "head.dense(dropout(hidden[:, 0], ",
+        "head.dense(dropout(hidden[:, -1], ",
         ROBERTA_CLASS,
     ),
     fault(
@@ -289,9 +310,23 @@ HEAD = (
     fault(
         "RoBERTa's head follows the blocks' activation",
         f"{HEADS}:LanguageHead.__init__",
-        'config.activation if config.family == "bert" else "gelu"',
+        "MODEL_TYPES[config.model_type].language_activation or config.activation",
         "config.activation",
         "options/roberta/hidden_act=relu/float64",
+    ),
+    fault(
+        "DistilBERT classifies through tanh, as BERT does",
+        f"{HEADS}:label_logits",
+        "activation(layer.activation)",
+        "jnp.tanh",
+        "type: forward/distilbert/sequence-classification/float64",
+    ),
+    fault(
+        "the tied bias of DistilBERT taken for its own twin",
+        f"{RULES}:_own_pairs",
+        "if first != second",
+        "if True",
+        "type: export/distilbert/masked-lm/float32",
     ),
     fault(
         "vocabulary bias left out",

@@ -68,7 +68,7 @@ MAPPED = (
         DEFAULT,
     ),
     fault("the form of the schedule forgotten", SCHEDULES, "_rate, optimizer.form", '_rate, "default"', PUBLISHED),
-    fault("the shape of the decay forgotten", SCHEDULES, "optimizer.decay)", "None)", GIVEN),
+    fault("decay's form forgotten", SCHEDULES, "optimizer.decay)", "None)", GIVEN),
     fault("every model weighs 1", ARGUMENTS, "model.name: model.weight", "model.name: 1.0", DEFAULT),
     fault(
         "weights of the models' neighbours",
@@ -96,7 +96,6 @@ MAPPED = (
     fault("AMSGrad forgotten", ARGUMENTS, '"amsgrad": optimizer.amsgrad', '"amsgrad": None', GIVEN),
     fault("weight decay forgotten", ARGUMENTS, *lost("weight_decay"), GIVEN),
     fault("clipping forgotten", ARGUMENTS, *lost("max_gradient_norm"), GIVEN),
-    fault("decay's form forgotten", ARGUMENTS, *lost("decay"), GIVEN),
     fault("sharing at every step", ARGUMENTS, *lost("share_every"), GIVEN),
     fault("synchronisation at its form's interval", ARGUMENTS, *lost("synchronize_every"), GIVEN),
     fault("synchronisation as strong as its form's", ARGUMENTS, *lost("synchronize_beta"), GIVEN),

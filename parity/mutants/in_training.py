@@ -60,10 +60,17 @@ MUTANTS = (
     ),
     fault(
         "padding counted in the loss",
-        f"{OBJECTIVES}:next_token",
+        "training.batch_sums:followed",
         "real[:, 1:] * real[:, :-1]",
         "jnp.ones_like(real[:, 1:])",
         CAUSAL,
+    ),
+    fault(
+        "a text predicts the next one's first token",
+        "training.batch_sums:followed",
+        "if segments is None",
+        "if True",
+        "packed rows/gpt2/causal-lm/float64",
     ),
     fault(
         "each token predicts itself",

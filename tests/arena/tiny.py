@@ -61,7 +61,16 @@ class SharedPrograms:
 
     def of(self, config):
         """The ``compile_program`` of one configuration."""
-        kind = repr((config.models, config.data, config.optimizer, config.training.seed, config.training.devices))
+        kind = repr(
+            (
+                config.models,
+                config.data,
+                config.optimizer,
+                config.training.seed,
+                config.training.devices,
+                config.training.shard,
+            )
+        )
 
         def compile_shared(function, *arguments):
             leaves, tree = jax.tree.flatten(arguments)
@@ -84,7 +93,7 @@ def train(config, output, **options):
 
 
 def wrapped(config, wrap):
-    """A ``compile_program`` whose gradients run through ``wrap(model, run, params, batch, step)``."""
+    """A ``compile_program`` whose gradients run through ``wrap(model, run, params, batch, key, step)``."""
 
     def compile_wrapped(function, *arguments):
         program = SHARED.of(config)(function, *arguments)

@@ -105,6 +105,10 @@ def test_presets_known_to_the_configuration_are_those_of_the_models_package():
         (lambda: TrainingConfig(steps=0), "at least 1"),
         (lambda: TrainingConfig(steps=10**5000), "must be at most"),
         (lambda: TrainingConfig(steps=1, batch_size=10, accumulation=4), "does not divide into accumulation 4"),
+        (
+            lambda: run(models=(dataclasses.replace(BERT, batch_size=6, accumulation=4),)),
+            "model 'bert': batch_size 6 does not divide into accumulation 4 equal parts",
+        ),
         (lambda: TrainingConfig(steps=1, dtype="float16"), "did you mean 'bfloat16'"),
         (lambda: run(models=()), "name at least one"),
         (lambda: run(models=(BERT, ModelConfig("Bert", preset="gpt2-tiny"))), "two models are called 'Bert'"),

@@ -85,12 +85,27 @@ def test_regression(tmp_path):
         ([[0, 2], [1]], ("0", "1", "2"), [[0, 2], [1]]),
         ([[1, 0, 1], [0, 0, 1]], ("0", "1", "2"), [[0, 2], [2]]),
         ([[1.0, 0.0], [0.0, 1.0]], ("0", "1"), [[0], [1]]),
+        (["['a', 'b']", "[]", '["b"]'], ("a", "b"), [[0, 1], [], [1]]),  # as pandas writes lists
+        (["[1, 0, 1]", "[0, 0, 1]"], ("0", "1", "2"), [[0, 2], [2]]),
+        (["1 0 1", "0 0 1"], ("0", "1", "2"), [[0, 2], [2]]),
     ],
 )
 def test_several_labels(tmp_path, values, names, classes):
     data = labelled(tmp_path, values, problem_type="multi_label_classification")
     assert (data.label_names, data.columns["label"]) == (names, classes)
     assert "any of" in data.report()[0]
+
+
+@pytest.mark.parametrize("text", ["['a' 'b']", "['a', b]", "[1 0]", "[" * 9 + "]" * 9 + "x]"])
+def test_what_is_no_list_is_refused_and_no_class(text):
+    with pytest.raises(ArenaError, match=r"no list that can be read|no record has a label|is no class|not a list"):
+        load({"text": ["x"], "label": [text]}, split="all", problem_type="multi_label_classification")
+
+
+def test_classes_that_look_alike_are_kept_apart_and_named():
+    data = load({"text": ["x", "y", "z"], "label": ["Good", "good", "bad"]}, split="all")
+    assert data.label_names == ("Good", "bad", "good")
+    assert "classes that differ in case or quotation marks alone: Good and good; are they one?" in data.notes
 
 
 def test_how_labels_are_read_is_said_once():

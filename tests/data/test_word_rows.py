@@ -35,6 +35,12 @@ def test_words_become_sentences(tmp_path, text, how, separator):
         assert load(path, split="all").columns == data.columns
 
 
+def test_lists_written_as_text_are_no_words(tmp_path):
+    rows = "\"['Anna', 'sings']\",\"['B-per', 'O']\"\n\"['he', 'ran']\",\"['O', 'O']\"\n"
+    (tmp_path / "a.csv").write_text("words,tags\n" + rows)
+    assert load(tmp_path / "a.csv", split="all", task=TASK).columns == {"words": WORDS, "labels": LABELS}
+
+
 def test_frames(tmp_path):
     pandas = pytest.importorskip("pandas")
     (tmp_path / "a.csv").write_text(KAGGLE)

@@ -276,7 +276,15 @@ def test_folders_that_cannot_be_written(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-HF_CLASSES = {"bert": transformers.BertConfig, "roberta": transformers.RobertaConfig, "gpt2": transformers.GPT2Config}
+HF_CLASSES = {
+    "bert": transformers.BertConfig,
+    "roberta": transformers.RobertaConfig,
+    "gpt2": transformers.GPT2Config,
+    "xlm-roberta": transformers.XLMRobertaConfig,
+    "camembert": transformers.CamembertConfig,
+    "distilbert": transformers.DistilBertConfig,
+    "electra": transformers.ElectraConfig,
+}
 
 
 @pytest.mark.parametrize("family", HF_CLASSES)
@@ -310,7 +318,7 @@ def test_every_option_is_accounted_for(family):
 def test_implemented_options_arrive(family):
     """Each implemented option changes our configuration, and comes back as it was."""
     odd = {"vocab_size": 99, "pad_token_id": 5, "bos_token_id": 6, "eos_token_id": [7, 8], "n_inner": 11}
-    odd |= {"hidden_act": "relu", "activation_function": "relu", "problem_type": "regression"}
+    odd |= {"hidden_act": "relu", "activation_function": "relu", "activation": "relu", "problem_type": "regression"}
     for name, field in hf_config.IMPLEMENTED[family].items():
         base = {"model_type": family}
         default = hf_config.DEFAULTS[family][name]

@@ -162,6 +162,19 @@ def test_two_processes_train_like_one(place, alone):
     assert (start["processes"], len(start["devices"])) == (2, 4)
 
 
+@pytest.mark.slow  # two processes, then one
+def test_parameters_are_dealt_out_within_each_process(place, alone):
+    """Two groups of two devices; one process reads the checkpoint of both."""
+    run = place / "shards"
+    words = ("train", "--config", place / "config.json", "--output", run, "--shard", "parameters")
+    succeeded(launch(place, 2, 2, *words))
+    assert same(run, alone)
+    facts = {fact["name"]: fact["value"] for fact in read(run)[0]["derived"]}
+    assert facts["parameters"] == "dealt out over 2 devices"
+    last = [record for record in read(alone) if record["kind"] == "evaluation"][-1]["models"]["bert"]
+    assert training.evaluate(run)["bert"]["loss"] == pytest.approx(last["loss"], abs=1e-6)
+
+
 @pytest.mark.slow  # eight processes
 def test_a_death_ends_all_and_any_number_goes_on(place, alone, broken):
     said, seconds = broken
@@ -234,7 +247,7 @@ def test_other_errors_of_several_stay_what_they_are(monkeypatch, tmp_path):
 
 def counted(run):
     """Losses, scores, shares and batch sizes of a competition."""
-    clocks = {"seconds", "examples_per_second", "waited"}
+    clocks = {"seconds", "examples_per_second", "tokens_per_second", "mfu", "peak", "waited"}
     return [
         (record["kind"], record["step"], name, key, value)
         for record in read(run)
@@ -300,6 +313,9 @@ def test_two_processes_share_a_text_that_is_not_in_memory(place, kind, compile_q
     succeeded(launch(place, 2, 2, "train", "--config", place / f"{kind}.json", "--output", place / f"{kind}-two"))
     four = dataclasses.replace(run, training=dataclasses.replace(run.training, devices=4))
     monkeypatch.setenv("ARENA_CACHE", str(place / f"cache-{kind}-alone"))
-    assert same(place / f"{kind}-two", training.train(four, place / f"{kind}-alone"))
+    ours, theirs = (numbers(one) for one in (place / f"{kind}-two", training.train(four, place / f"{kind}-alone")))
+    assert [one[:3] for one in ours] == [one[:3] for one in theirs]
+    for one, other in zip(ours, theirs, strict=True):  # perplexities are 300, so they agree relatively
+        assert one[3] == pytest.approx(other[3], rel=1e-6, abs=1e-6), one[:3]
     if kind == "store":
         assert len(list((place / "cache-store" / "data").glob("t*-*/"))) == 3  # the text, and the tokens of two splits

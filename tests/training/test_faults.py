@@ -61,8 +61,8 @@ def spoil(monkeypatch):
     """The loss of gpt2 is NaN from its fifth step on: one program for all tests."""
     original = training.Step.gradients
 
-    def gradients(self, model, params, batch, step, variables=None):
-        gradient, measured, after = original(self, model, params, batch, step, variables)
+    def gradients(self, model, params, batch, key, step, variables=None):
+        gradient, measured, after = original(self, model, params, batch, key, step, variables)
         if model == "gpt2":
             measured = measured | {"loss": jnp.where(step >= 4, jnp.nan, measured["loss"])}
         return gradient, measured, after

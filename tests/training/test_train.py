@@ -25,10 +25,14 @@ SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size"
 
 
 def tiny(**training):
-    """Two models with dropout, everything that has a state switched on, a log interval that checkpoints cut through."""
+    """Two models with dropout and batches of their own, everything that has a state switched on, a log interval that
+    checkpoints cut through."""
     return dataclasses.replace(
         presets.get("joint-synthetic"),
-        models=(ModelConfig("bert", preset="bert-tiny", **SIZES), ModelConfig("gpt2", preset="gpt2-tiny", **SIZES)),
+        models=(
+            ModelConfig("bert", preset="bert-tiny", **SIZES),
+            ModelConfig("gpt2", preset="gpt2-tiny", batch_size=4, **SIZES),
+        ),
         data=DataConfig(name="synthetic-sentiment", max_length=16, train_limit=40, validation_limit=12),
         optimizer=OptimizerConfig(convergence_window=3, synchronize_every=2, warmup_steps=2),
         training=TrainingConfig(
@@ -73,7 +77,18 @@ def stop_at(monkeypatch, number):
 
 def without_times(run: Path):
     """The records less what a clock says."""
-    clocks = {"time", "seconds", "compiling", "cached", "examples_per_second", "run", "path"}
+    clocks = {
+        "time",
+        "seconds",
+        "compiling",
+        "cached",
+        "examples_per_second",
+        "tokens_per_second",
+        "mfu",
+        "peak",
+        "run",
+        "path",
+    }
 
     def strip(value):
         if isinstance(value, dict):
@@ -97,6 +112,29 @@ def test_a_run_writes_what_it_promises(finished):
     last = [record for record in read(finished) if record["kind"] == "evaluation"][-1]
     assert set(last["models"]) == {"bert", "gpt2"}
     assert training.evaluate(finished)["bert"] == pytest.approx(last["models"]["bert"], rel=1e-6)
+
+
+def test_a_model_may_have_a_batch_size_of_its_own(finished):
+    """40 rows in batches of 8 and of 4: the epoch is over when the slower one has seen all."""
+    records = read(finished)
+    derived = {item["name"]: (item["value"], item["reason"]) for item in records[0]["derived"]}
+    assert derived["batch of bert"] == ("8", "2 microbatches of 4 per device")
+    assert derived["batch of gpt2"] == ("4", "2 microbatches of 2 per device")
+    last = [record for record in records if record["kind"] == "train"][-1]
+    assert last["epoch"] == pytest.approx(8 / 10)
+    rates = {name: metrics["examples_per_second"] for name, metrics in last["models"].items()}
+    assert rates["bert"] == pytest.approx(2 * rates["gpt2"])
+
+
+def test_models_of_different_batches_meet_each_length_once(tmp_path):
+    """One program for each length, and not one for each pair of them."""
+    run = tiny()
+    lengths = dataclasses.replace(run.data, lengths=(8,))
+    training_config = dataclasses.replace(run.training, checkpoint_every=None)
+    folder = training.train(dataclasses.replace(run, data=lengths, training=training_config), tmp_path / "run")
+    steps = [r["program"] for r in read(folder) if r["kind"] == "compile" and r["program"].startswith("step")]
+    assert sorted(steps) == sorted(set(steps))
+    assert set(steps) <= {"step, length 8", "step, length 16"}
 
 
 def test_a_configuration_that_was_edited_since_is_refused(finished, tmp_path):

@@ -9,111 +9,12 @@ from typing import Any
 
 from arena_jax.config.agreement import unnamed
 from arena_jax.config.errors import ArenaError, few, few_sentences
-from arena_jax.models.config import FAMILIES, TransformerConfig
+from arena_jax.models.config import TransformerConfig
+from arena_jax.models.model_types import MODEL_TYPES
 
-# Option of transformers → field of TransformerConfig.
-_COMMON = {
-    "vocab_size": "vocab_size",
-    "initializer_range": "initializer_range",
-    "pad_token_id": "pad_token_id",
-    "bos_token_id": "bos_token_id",
-    "eos_token_id": "eos_token_id",
-    "classifier_dropout": "classifier_dropout",
-    "tie_word_embeddings": "tie_word_embeddings",
-    "problem_type": "problem_type",
-}
-_BERT = _COMMON | {
-    "hidden_size": "hidden_size",
-    "num_hidden_layers": "num_layers",
-    "num_attention_heads": "num_heads",
-    "intermediate_size": "intermediate_size",
-    "hidden_act": "activation",
-    "hidden_dropout_prob": "hidden_dropout",
-    "attention_probs_dropout_prob": "attention_dropout",
-    "max_position_embeddings": "max_positions",
-    "type_vocab_size": "type_vocab_size",
-    "layer_norm_eps": "layer_norm_eps",
-    "is_decoder": "is_decoder",
-}
-_GPT2 = _COMMON | {
-    "n_embd": "hidden_size",
-    "n_layer": "num_layers",
-    "n_head": "num_heads",
-    "n_inner": "intermediate_size",
-    "n_positions": "max_positions",
-    "activation_function": "activation",
-    "resid_pdrop": "hidden_dropout",
-    "embd_pdrop": "embedding_dropout",
-    "attn_pdrop": "attention_dropout",
-    "layer_norm_epsilon": "layer_norm_eps",
-    "scale_attn_weights": "scale_attn_weights",
-    "scale_attn_by_inverse_layer_idx": "scale_attn_by_inverse_layer_idx",
-    "reorder_and_upcast_attn": "reorder_and_upcast_attn",
-}
-IMPLEMENTED: dict[str, dict[str, str]] = {"bert": _BERT, "roberta": _BERT, "gpt2": _GPT2}
-
-# What transformers 5 assumes when config.json leaves an option out.
-_BERT_DEFAULTS: dict[str, Any] = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "initializer_range": 0.02,
-    "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "classifier_dropout": None,
-    "is_decoder": False,
-    "tie_word_embeddings": True,
-    "problem_type": None,
-}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "bert": _BERT_DEFAULTS,
-    "roberta": _BERT_DEFAULTS | {"vocab_size": 50265, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
-    "gpt2": {
-        "vocab_size": 50257,
-        "n_positions": 1024,
-        "n_embd": 768,
-        "n_layer": 12,
-        "n_head": 12,
-        "n_inner": None,
-        "activation_function": "gelu_new",
-        "resid_pdrop": 0.1,
-        "embd_pdrop": 0.1,
-        "attn_pdrop": 0.1,
-        "layer_norm_epsilon": 1e-5,
-        "initializer_range": 0.02,
-        "scale_attn_weights": True,
-        "bos_token_id": 50256,
-        "eos_token_id": 50256,
-        "pad_token_id": None,
-        "scale_attn_by_inverse_layer_idx": False,
-        "reorder_and_upcast_attn": False,
-        "tie_word_embeddings": True,
-        "problem_type": None,
-        "classifier_dropout": None,
-    },
-}
-
-# Options of the classes that change no number of the five tasks: kept and written back.
-_SUMMARY = ("type", "use_proj", "activation", "proj_to_labels", "first_dropout")
-CARRIED: dict[str, tuple[str, ...]] = {
-    family: (
-        "use_cache",  # generation keeps keys and values; there is no generation here
-        "return_dict",  # the form of a transformers output object
-        "output_hidden_states",  # here: encode(..., return_blocks=True)
-        "chunk_size_feed_forward",  # the same numbers in pieces; here: remat
-        *(f"summary_{name}" for name in _SUMMARY if family == "gpt2"),  # of GPT2DoubleHeadsModel, not a task here
-    )
-    for family in FAMILIES
-}
+IMPLEMENTED: dict[str, Mapping[str, str]] = {name: kind.options for name, kind in MODEL_TYPES.items()}
+DEFAULTS: dict[str, Mapping[str, Any]] = {name: kind.defaults for name, kind in MODEL_TYPES.items()}
+CARRIED: dict[str, tuple[str, ...]] = {name: kind.carried for name, kind in MODEL_TYPES.items()}
 
 # Refused unless they have this value: (harmless value, what to do).
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -126,6 +27,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "pruned_heads": ({}, "heads removed by transformers 4 are not implemented: load an unpruned model"),
     "rope_scaling": (None, "these families have no rotary positions: remove it"),
     "cross_attention_hidden_size": (None, "a decoder that looks at an encoder is not implemented: remove it"),
+    "tie_weights_": (True, "DistilBERT's old name of tie_word_embeddings: use that one"),
     "tie_encoder_decoder": (False, "encoder-decoder models are not implemented: set it to false"),
 }
 
@@ -182,19 +84,14 @@ _ELSEWHERE_BEGINNINGS = (
 )
 # Refused unless they ask for nothing, or for what the model is anyway.
 _ASKS_FOR_NOTHING: tuple[Any, ...] = (None, {}, [])
-_ALIASES = {  # names GPT2Config accepts for its own
-    "hidden_size": "n_embd",
-    "max_position_embeddings": "n_positions",
-    "num_attention_heads": "n_head",
-    "num_hidden_layers": "n_layer",
-}
 
 
 def config_from_hf(config: Any, where: str = "configuration") -> TransformerConfig:
     """Our configuration from that of transformers.
 
     Args:
-        config: a ``BertConfig``, ``RobertaConfig`` or ``GPT2Config``, or the contents of a config.json.
+        config: a configuration object such as a ``BertConfig``, or the contents of a config.json, of a type that
+            :mod:`arena_jax.models.model_types` lists.
         where: named in an error message.
 
     Returns:
@@ -213,25 +110,26 @@ def config_from_hf(config: Any, where: str = "configuration") -> TransformerConf
         not implemented: set it to false
     """
     options: dict[str, Any] = dict(config if isinstance(config, Mapping) else config.to_dict())
-    family = options.get("model_type")
-    if family is None:
+    kind = options.get("model_type")
+    if kind is None:
         raise ArenaError(
             f'{where} has no model_type, as files of 2019: add "model_type": "bert" (or "roberta", "gpt2"), '
             "whichever it is"
         )
-    if family not in FAMILIES:
-        raise ArenaError(f"{where}: model_type is {family!r}; implemented are {', '.join(FAMILIES)}")
+    if not isinstance(kind, str) or kind not in MODEL_TYPES:
+        raise ArenaError(f"{where}: model_type is {kind!r}; implemented are {', '.join(MODEL_TYPES)}")
+    family = MODEL_TYPES[kind].family
+    for alias, name in MODEL_TYPES[kind].aliases.items():
+        if alias in options:
+            options.setdefault(name, options.pop(alias))
     if family == "gpt2":
-        for alias, name in _ALIASES.items():
-            if alias in options:
-                options.setdefault(name, options.pop(alias))
         options.pop("is_decoder", None)  # GPT-2 is one whatever this says
-    problems = _refusals(options, family)
+    problems = _refusals(options, kind)
     names, label_problem = _labels(options)
     if problems or label_problem:
         raise ArenaError(f"{where}: " + few_sentences(problems + label_problem, 5))
-    values = DEFAULTS[family] | {k: v for k, v in options.items() if k in IMPLEMENTED[family]}
-    fields = {IMPLEMENTED[family][name]: value for name, value in values.items()}
+    values = {**DEFAULTS[kind], **{k: v for k, v in options.items() if k in IMPLEMENTED[kind]}}
+    fields = {**MODEL_TYPES[kind].fixed, **{IMPLEMENTED[kind][name]: value for name, value in values.items()}}
     if family == "gpt2" and fields["intermediate_size"] is None:
         size = fields["hidden_size"]
         fields["intermediate_size"] = 4 * size if isinstance(size, int) else size
@@ -239,9 +137,9 @@ def config_from_hf(config: Any, where: str = "configuration") -> TransformerConf
         fields["eos_token_id"] = tuple(fields["eos_token_id"])
     if isinstance(fields["pad_token_id"], int) and fields["pad_token_id"] < 0:
         raise ArenaError(f"{where}: pad_token_id is {fields['pad_token_id']}; give it a token number or null")
-    carried = tuple((name, options[name]) for name in CARRIED[family] if name in options)
+    carried = tuple((name, options[name]) for name in CARRIED[kind] if name in options)
     try:
-        return TransformerConfig(family=family, **fields, **names, carried=carried)
+        return TransformerConfig(family=family, model_type=kind, **fields, **names, carried=carried)
     except ArenaError as error:
         raise ArenaError(f"{where}: {error}") from None
 
@@ -264,9 +162,11 @@ def config_to_hf(config: TransformerConfig, architecture: str) -> dict[str, Any]
             f"num_heads={config.num_heads} of head_width={config.head_size} in hidden_size={config.hidden_size}: in "
             "transformers heads share out the hidden size; export the masked form, whose removed heads give zero"
         )
-    options: dict[str, Any] = {"architectures": [architecture], "model_type": config.family}
-    for name, field in IMPLEMENTED[config.family].items():
+    options: dict[str, Any] = {"architectures": [architecture], "model_type": config.model_type}
+    for name, field in IMPLEMENTED[config.model_type].items():
         value = getattr(config, field)
+        if field == "embedding_size" and value is None:
+            value = config.hidden_size
         options[name] = list(value) if isinstance(value, tuple) else value
     if config.family == "gpt2":
         if config.embedding_dropout is None:
@@ -314,13 +214,13 @@ def family_from(options: Mapping[str, Any], weights: Iterable[str] = (), files: 
     return "bert" if types == 2 and options.get("pad_token_id") in (None, 0) else None
 
 
-def ignored_options(options: Mapping[str, Any], family: str) -> list[str]:
+def ignored_options(options: Mapping[str, Any], model_type: str) -> list[str]:
     """Names of the options that another framework wrote and that cannot change a number."""
-    return [name for name, value in options.items() if _kind(name, value, options, family) == "ignored"]
+    return [name for name, value in options.items() if _kind(name, value, options, model_type) == "ignored"]
 
 
-def _kind(name: str, value: Any, options: Mapping[str, Any], family: str) -> str:
-    if name in IMPLEMENTED[family] or name in CARRIED[family] or name in REFUSED:
+def _kind(name: str, value: Any, options: Mapping[str, Any], model_type: str) -> str:
+    if name in IMPLEMENTED[model_type] or name in CARRIED[model_type] or name in REFUSED:
         return "known"
     if name in _SILENT or name.startswith("_"):
         return "known"
@@ -331,17 +231,17 @@ def _kind(name: str, value: Any, options: Mapping[str, Any], family: str) -> str
     return "unknown"
 
 
-def _refusals(options: dict[str, Any], family: str) -> list[str]:
+def _refusals(options: dict[str, Any], model_type: str) -> list[str]:
     problems = []
     for name, value in options.items():
         if name in REFUSED:
             harmless, advice = REFUSED[name]
             if value != harmless and value is not None:
                 problems.append(f"{name}={_short(value)}: {advice}")
-        elif name in CARRIED[family]:
+        elif name in CARRIED[model_type]:
             if not isinstance(value, str | int | float | bool | None):
                 problems.append(f"{name}={_short(value)}: a single value is expected")
-        elif _kind(name, value, options, family) == "unknown":
+        elif _kind(name, value, options, model_type) == "unknown":
             problems.append(f"{name}={_short(value)} is not known: remove it if it changes no number")
     return problems
 

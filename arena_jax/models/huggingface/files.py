@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from safetensors import SafetensorError, safe_open
 from arena_jax.config.errors import ArenaError, few
 from arena_jax.config.git_lfs import refuse_pointer
 from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
+from arena_jax.models.model_types import MODEL_TYPES
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = {"F16", "BF16", "F32", "F64"}
-_NOT_READ = {".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _JSON_LIMIT = 100 * 2**20  # bytes; a real index of thousands of shards has a few million
 
@@ -26,7 +27,7 @@ _JSON_LIMIT = 100 * 2**20  # bytes; a real index of thousands of shards has a fe
 def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
     """The local folder of a model, downloaded from the Hub where it is an id.
 
-    Only config.json and safetensors files are ever fetched.
+    Only config.json and safetensors files are fetched, and where there are none, those of transformers' Flax models.
 
     Args:
         path_or_hub_id: a folder, or an id such as "openai-community/gpt2".
@@ -53,7 +54,10 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
 
     patterns = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
+        if not ((folder / WEIGHTS).exists() or (folder / INDEX).exists()):
+            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=["flax_model*.msgpack*"])
+        return folder
     except Exception as error:  # the Hub's client raises its own, httpx's and the system's errors
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ArenaError(
@@ -127,18 +131,26 @@ class Tensors:
             raise ArenaError(f"{path}: {name} cannot be read ({error}): fetch or save it again") from None
 
 
+def _conversion(folder: Path) -> str:
+    """The command that writes a folder's pickled weights as safetensors."""
+    names = read_json(folder / CONFIG).get("architectures") if (folder / CONFIG).is_file() else None
+    name = names[0] if isinstance(names, list) and names else None
+    kind = name if any(name in kind.tasks for kind in MODEL_TYPES.values() if isinstance(name, str)) else "AutoModel"
+    source, target = str(folder), f"{folder}-safetensors"
+    code = f"import transformers; transformers.{kind}.from_pretrained({source!r}).save_pretrained({target!r})"
+    return f"python -c {shlex.quote(code)}"
+
+
 def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
     """Each file with the names to take from it; None: all of them."""
     if (folder / WEIGHTS).exists():
         return {folder / WEIGHTS: None}
     if not (folder / INDEX).exists():
-        pickled = sorted(
-            p.name for s in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5") for p in folder.glob(s)
-        )
+        pickled = sorted(p.name for s in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5") for p in folder.glob(s))
         if pickled:
             raise ArenaError(
-                f"{folder} holds {few(pickled)} only; weights are read from safetensors alone, as other formats "
-                "can run code: load it with transformers where you trust it and save_pretrained it"
+                f"{folder} holds {few(pickled)} only; weights are read from safetensors, as reading these can run "
+                f"code. Where you trust it, convert it with PyTorch: {_conversion(folder)}"
             )
         raise ArenaError(f"{folder} holds no {WEIGHTS} and no {INDEX}: give the folder of a saved model")
     places = read_json(folder / INDEX).get("weight_map")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,20 @@ from flax import nnx
 from arena_jax.config.agreement import ModelFacts, check, unnamed
 from arena_jax.config.errors import ArenaError, few, few_sentences
 from arena_jax.models.config import TransformerConfig, check_task
-from arena_jax.models.huggingface import rules
+from arena_jax.models.huggingface import flax_files, rules
 from arena_jax.models.huggingface.config import config_from_hf, family_from, ignored_options
 from arena_jax.models.huggingface.files import CONFIG, FLOATS, INDEX, WEIGHTS, Tensors, find_folder, read_json
+from arena_jax.models.huggingface.flax_files import FlaxTensors
 from arena_jax.models.huggingface.rules import SPLIT, TRANSPOSE, Rule
 from arena_jax.models.huggingface.rules import Path as ParameterPath
 from arena_jax.models.huggingface.tokenizer_files import tokenizer_facts
 from arena_jax.models.initialize import abstract, check_precision, initialize
+from arena_jax.models.model_types import MODEL_TYPES
 from arena_jax.models.transformer import Params, Transformer, merge, split
 
 log = logging.getLogger(__name__)
 
-_TASK_OF = {name: task for (_, task), name in rules.ARCHITECTURES.items()} | {
-    "BertForPreTraining": "masked-lm",  # its second head predicts whether two sentences follow each other
-    "GPT2DoubleHeadsModel": "causal-lm",  # its second head chooses among answers
-}
+_TASK_OF = {name: task for kind in MODEL_TYPES.values() for name, task in kind.tasks.items()}
 
 
 def from_pretrained(
@@ -43,10 +43,11 @@ def from_pretrained(
 ) -> Transformer:
     """A model with the weights of a Hugging Face folder or Hub id.
 
-    Reads config.json, safetensors and, to check that they belong to the model, the tokenizer's files; runs nothing that
-    it finds there. A head is taken over only by the task it was trained for and with the classes it has: from a folder
-    of another task, with another ``num_labels``, or where ``new_head`` asks for it, the head is drawn from ``seed``.
-    The log (``arena_jax.models``) says that, and everything else that was not taken as it stands, a line each.
+    Reads config.json, safetensors (or flax_model.msgpack) and, to check that they belong to the model, the tokenizer's
+    files; runs nothing that it finds there. A head is taken over only by the task it was trained for and with the
+    classes it has: from a folder of another task, with another ``num_labels``, or where ``new_head`` asks for it, the
+    head is drawn from ``seed``. The log (``arena_jax.models``) says that, and everything else that was not taken as it
+    stands, a line each.
 
     Args:
         path_or_hub_id: a folder with config.json and model.safetensors (or an index and shards), or a Hub id.
@@ -65,12 +66,12 @@ def from_pretrained(
     folder = find_folder(path_or_hub_id, revision)
     options = _options(folder)
     config = config_from_hf(options, where=str(folder / CONFIG))
-    ignored = ignored_options(options, config.family)
+    ignored = ignored_options(options, config.model_type)
     if ignored:
         log.warning("%s: options of other frameworks, without effect: %s", folder / CONFIG, few(ignored))
     architecture = _architecture(options)
     if task is None:
-        task = _task(config.family, architecture, folder)
+        task = _task(config.model_type, architecture, folder)
     reason = _head_reason(config, architecture, task, new_head, overrides)
     names = overrides.get("label_names")
     has_classes = not reason and task not in _LANGUAGE and not unnamed(config.label_names)
@@ -165,6 +166,11 @@ def facts(config: TransformerConfig, task: str, name: str) -> ModelFacts:
     )
 
 
+def read_architecture(folder: Path) -> str | None:
+    """The class of transformers that a folder says it holds; None where it says none."""
+    return _architecture(_options(folder))
+
+
 def _options(folder: Path) -> dict[str, Any]:
     """The contents of config.json, with the family inferred where it is from before model_type."""
     options = read_json(folder / CONFIG)
@@ -207,9 +213,9 @@ def _architecture(options: dict[str, Any]) -> str | None:
     return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
 
 
-def _task(family: str, architecture: str | None, folder: Path) -> str:
-    task = _TASK_OF.get(architecture or "")
-    if task is None or (architecture or "").lower().startswith(family) is False:
+def _task(model_type: str, architecture: str | None, folder: Path) -> str:
+    task = MODEL_TYPES[model_type].tasks.get(architecture or "")
+    if task is None:
         raise ArenaError(f"{folder / CONFIG}: architectures says {architecture!r}, which names no task: give task=…")
     return task
 
@@ -237,6 +243,17 @@ def disk_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*one_layer[:-1], 3 * one_layer[-1]) if rule.operation == SPLIT else one_layer
 
 
+def open_tensors(folder: Path, config: TransformerConfig, task: str) -> Tensors | FlaxTensors:
+    """A folder's tensors: of its safetensors files, and where there are none, of those that Flax models wrote."""
+    if any((folder / name).exists() for name in (WEIGHTS, INDEX)):
+        return Tensors(folder)
+    if not any((folder / name).exists() for name in (flax_files.WEIGHTS, flax_files.INDEX)):
+        return Tensors(folder)  # which says what is there instead
+    # Each parameter and the head of another task, 8 bytes a number at most, and the names.
+    numbers = sum(math.prod(shape) for shape in shapes_of(config, task).values())
+    return FlaxTensors(folder, limit=16 * numbers + 2**20)
+
+
 class _Matcher:
     """Matches every tensor of a folder to exactly one rule and keeps what is wrong."""
 
@@ -253,12 +270,12 @@ class _Matcher:
         self._plain = {rule.source: rule for rule in self.rules if not rule.stacked}
         self._stacked = [rule for rule in self.rules if rule.stacked]
 
-    def match(self, tensors: Tensors) -> None:
-        family = self.config.family
+    def match(self, tensors: Tensors | FlaxTensors) -> None:
+        kind = self.config.model_type
         by_plain: dict[str, str] = {}
         self.wrapped = [name for name in tensors.shapes if rules.unwrapped(name) != name]
         for name in sorted(tensors.shapes):
-            plain = rules.plain_name(family, name)
+            plain = rules.plain_name(kind, name)
             if plain in by_plain:
                 self.problems.append(f"{name} and {by_plain[plain]} are the same weight")
             by_plain[plain] = name
@@ -274,10 +291,10 @@ class _Matcher:
                 rule, layer = self._rule(plain)
             if rule is not None and (self.take_head or rule.target[0] != "head"):
                 self._take(rule, layer, name, tensors)
-            elif rule is not None or plain in self.spare or rules.OTHER_HEADS[family].fullmatch(plain):
+            elif rule is not None or plain in self.spare or rules.OTHER_HEADS[kind].fullmatch(plain):
                 self.left_out.append(name)
-            elif not rules.BUFFERS[family].fullmatch(plain):
-                self.problems.append(f"{name} is not a weight of {family}")
+            elif not rules.BUFFERS[self.config.family].fullmatch(plain):
+                self.problems.append(f"{name} is not a weight of {kind}")
 
     def _rule(self, plain: str) -> tuple[Rule | None, int | None]:
         if plain in self._plain:
@@ -287,7 +304,7 @@ class _Matcher:
                 return rule, int(match[1])
         return None, None
 
-    def _take(self, rule: Rule, layer: int | None, name: str, tensors: Tensors) -> None:
+    def _take(self, rule: Rule, layer: int | None, name: str, tensors: Tensors | FlaxTensors) -> None:
         if layer is not None and layer >= self.config.num_layers:
             self.problems.append(f"{name} is beyond the {self.config.num_layers} blocks of the configuration")
             return
@@ -311,7 +328,7 @@ class _Matcher:
         return new
 
     def _absent(self, rule: Rule) -> list[str]:
-        prefix = rules.PREFIX[self.config.family] if rule.base else ""
+        prefix = MODEL_TYPES[self.config.model_type].prefix if rule.base else ""
         if not rule.stacked:
             return [] if (rule, None) in self.sources else [prefix + rule.source]
         present = {layer for filled_rule, layer in self.sources if filled_rule is rule}
@@ -325,12 +342,12 @@ def _read(
     folder: Path, config: TransformerConfig, task: str, *, head_required: bool, take_head: bool
 ) -> tuple[Params, set[ParameterPath]]:
     """Parameters as NumPy arrays, and the paths that are not in the folder and must be drawn."""
-    tensors = Tensors(folder)
+    tensors = open_tensors(folder, config, task)
     matcher = _Matcher(config, task, take_head)
     matcher.match(tensors)
     new = matcher.missing(head_required)
     if matcher.problems:
-        raise ArenaError(f"{folder} does not fit {config.family} for {task}: " + few_sentences(matcher.problems, 5))
+        raise ArenaError(f"{folder} does not fit {config.model_type} for {task}: " + few_sentences(matcher.problems, 5))
     if matcher.wrapped:
         example = f"{matcher.wrapped[0]} is read as {rules.unwrapped(matcher.wrapped[0])}"
         log.warning("%s: %d names are of a wrapped model: %s", folder, len(matcher.wrapped), example)

@@ -5,28 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+from collections.abc import Mapping
 
 from arena_jax.models.config import TransformerConfig
+from arena_jax.models.model_types import MODEL_TYPES
 
 Path = tuple[str, ...]
-
-ARCHITECTURES: dict[tuple[str, str], str] = {
-    ("bert", "causal-lm"): "BertLMHeadModel",
-    ("bert", "masked-lm"): "BertForMaskedLM",
-    ("bert", "sequence-classification"): "BertForSequenceClassification",
-    ("bert", "token-classification"): "BertForTokenClassification",
-    ("bert", "question-answering"): "BertForQuestionAnswering",
-    ("roberta", "causal-lm"): "RobertaForCausalLM",
-    ("roberta", "masked-lm"): "RobertaForMaskedLM",
-    ("roberta", "sequence-classification"): "RobertaForSequenceClassification",
-    ("roberta", "token-classification"): "RobertaForTokenClassification",
-    ("roberta", "question-answering"): "RobertaForQuestionAnswering",
-    ("gpt2", "causal-lm"): "GPT2LMHeadModel",
-    ("gpt2", "sequence-classification"): "GPT2ForSequenceClassification",
-    ("gpt2", "token-classification"): "GPT2ForTokenClassification",
-    ("gpt2", "question-answering"): "GPT2ForQuestionAnswering",
-}
-PREFIX = {"bert": "bert.", "roberta": "roberta.", "gpt2": "transformer."}
 
 COPY = "copy"  # the same array
 TRANSPOSE = "transpose"  # torch keeps Linear weights as (out, in)
@@ -140,8 +124,23 @@ def rules_for(config: TransformerConfig, task: str) -> list[Rule]:
     Returns:
         One rule per tensor name (blocks counted once).
     """
-    family = config.family
-    rules = _gpt2_base() if family == "gpt2" else _bert_base()
+    names = MODEL_TYPES[config.model_type].names
+    return [dataclasses.replace(rule, source=_own_name(rule.source, names)) for rule in _rules_of_family(config, task)]
+
+
+def _own_name(name: str, names: Mapping[str, str]) -> str:
+    """A name of the family as the model's own type has it."""
+    beginning = next((beginning for beginning in names if name.startswith(beginning)), "")
+    return names.get(beginning, "") + name.removeprefix(beginning)
+
+
+def _rules_of_family(config: TransformerConfig, task: str) -> list[Rule]:
+    kind = MODEL_TYPES[config.model_type]
+    rules = _gpt2_base() if config.family == "gpt2" else _bert_base()
+    if not config.type_vocab_size:
+        rules = [rule for rule in rules if "token_type" not in rule.target]
+    if config.table_width != config.hidden_size:
+        rules += _linear("embeddings_project", ("embeddings", "project"))
     output: Path = ("head", "output")
     if task in ("causal-lm", "masked-lm"):
         return rules + _language_head(config)
@@ -149,9 +148,9 @@ def rules_for(config: TransformerConfig, task: str) -> list[Rule]:
         return rules + _linear("qa_outputs", output, base=False)
     if task == "token-classification":
         return rules + _linear("classifier", output, base=False)
-    if family == "gpt2":
+    if kind.first_token is None:
         return rules + _linear("score", output, base=False, bias=False)
-    if family == "bert":
+    if kind.first_token.pooler:
         return rules + _linear("pooler.dense", ("pooler",)) + _linear("classifier", output, base=False)
     return [
         *rules,
@@ -170,10 +169,11 @@ def twins(config: TransformerConfig, task: str) -> dict[str, str]:
     if config.family == "gpt2":
         return {"lm_head.weight": "wte.weight"}
     outer = "cls.predictions" if config.family == "bert" else "lm_head"
-    return {
+    pairs = {
         f"{outer}.decoder.weight": "embeddings.word_embeddings.weight",
         f"{outer}.decoder.bias": f"{outer}.bias",
     }
+    return _own_pairs(config, pairs)
 
 
 def spare_biases(config: TransformerConfig, task: str) -> dict[str, str]:
@@ -184,7 +184,14 @@ def spare_biases(config: TransformerConfig, task: str) -> dict[str, str]:
     if task not in ("causal-lm", "masked-lm") or config.tie_word_embeddings or config.family == "gpt2":
         return {}
     outer = "cls.predictions" if config.family == "bert" else "lm_head"
-    return {f"{outer}.bias": f"{outer}.decoder.bias"}
+    return _own_pairs(config, {f"{outer}.bias": f"{outer}.decoder.bias"})
+
+
+def _own_pairs(config: TransformerConfig, pairs: Mapping[str, str]) -> dict[str, str]:
+    """Pairs of names as the model's own type has them, without those that are one name there."""
+    names = MODEL_TYPES[config.model_type].names
+    renamed = {_own_name(first, names): _own_name(second, names) for first, second in pairs.items()}
+    return {first: second for first, second in renamed.items() if first != second}
 
 
 # Not weights: constants that older versions stored.
@@ -194,21 +201,8 @@ BUFFERS = {
     "gpt2": re.compile(r"h\.\d+\.(attn|crossattention)\.(bias|masked_bias)"),
 }
 
-_LABELS = r"|(classifier|qa_outputs)\.(weight|bias)|pooler\.dense\.(weight|bias)"
-# Heads of the family's other classes: left out, and said so.
-OTHER_HEADS = {
-    "bert": re.compile(
-        r"cls\.predictions\.(bias|(decoder|transform\.dense|transform\.LayerNorm)\.(weight|bias))"
-        r"|cls\.seq_relationship\.(weight|bias)" + _LABELS
-    ),
-    "roberta": re.compile(
-        r"lm_head\.(bias|(decoder|dense|layer_norm)\.(weight|bias))"
-        r"|classifier\.(dense|out_proj)\.(weight|bias)" + _LABELS
-    ),
-    "gpt2": re.compile(
-        r"(lm_head|score)\.weight|(classifier|qa_outputs)\.(weight|bias)|multiple_choice_head\.summary\.(weight|bias)"
-    ),
-}
+# Heads of a type's other classes: left out, and said so.
+OTHER_HEADS = {name: re.compile(kind.other_heads) for name, kind in MODEL_TYPES.items()}
 
 
 # What training leaves before, or inside, the names of a model it has wrapped: PyTorch's data parallelism, compilation,
@@ -229,9 +223,9 @@ def unwrapped(name: str) -> str:
     return _FIELD.sub("", _WRAPPED.sub("", name))
 
 
-def plain_name(family: str, name: str) -> str:
-    """A name on disk without wrapping, without the family's prefix and with today's names of a norm's two vectors."""
-    name = unwrapped(name).removeprefix(PREFIX[family])
+def plain_name(model_type: str, name: str) -> str:
+    """A name on disk without wrapping, without the type's prefix and with today's names of a norm's two vectors."""
+    name = unwrapped(name).removeprefix(MODEL_TYPES[model_type].prefix)
     for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
         if name.endswith(old):
             name = name.removesuffix(old) + new

@@ -20,6 +20,7 @@ from arena_jax.models.huggingface.config import config_to_hf
 from arena_jax.models.huggingface.files import CONFIG, INDEX, WEIGHTS
 from arena_jax.models.huggingface.load import flatten
 from arena_jax.models.huggingface.rules import SPLIT, TRANSPOSE
+from arena_jax.models.model_types import MODEL_TYPES
 from arena_jax.models.transformer import Transformer, split
 
 _WEIGHT_FILES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
@@ -61,7 +62,7 @@ def save_pretrained(
     # A link to a folder is written through: what is swapped is the folder itself.
     folder = _real(path)
     tensors = to_tensors(model)
-    architecture = rules.ARCHITECTURES[model.config.family, model.task]
+    architecture = MODEL_TYPES[model.config.model_type].classes[model.task]
     text = json.dumps(config_to_hf(model.config, architecture), indent=2, sort_keys=True) + "\n"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ def to_tensors(model: Transformer) -> dict[str, np.ndarray]:
     """
     config, task = model.config, model.task
     values = {path: np.asarray(leaf) for path, leaf in flatten(split(model)[1])}
-    prefix = rules.PREFIX[config.family]
+    prefix = MODEL_TYPES[config.model_type].prefix
     tensors: dict[str, np.ndarray] = {}
     for rule in rules.rules_for(config, task):
         parts = [values.pop(target) for target in rule.targets()]
