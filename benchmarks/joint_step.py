@@ -97,7 +97,7 @@ def part_a(options: argparse.Namespace) -> None:
         without, plain = stepper(architectures, nothing(), batches)
         seconds = interleaved({"with": with_all, "without": without}, repeats=options.repeats)
         time_ratio, low, high = ratio(seconds["with"], seconds["without"])
-        memory = full.compilations[0].temporary_bytes / plain.compilations[0].temporary_bytes
+        memory = full.programs[0].bytes.temporaries / plain.programs[0].bytes.temporaries
         rows.append(
             (
                 f"hidden {hidden}, {layers} layers, 3 × 16 × 64 tokens",
@@ -271,7 +271,7 @@ def part_d(options: argparse.Namespace) -> None:
             jax.clear_caches()
             architectures = make_models(64, layers, 1024, 32, options.dtype, only="gpt2")
             _, step = stepper(architectures, nothing_for("gpt2"), make_batches(architectures, 4, 32))
-            seconds[layers].append(step.compilations[0].seconds)
+            seconds[layers].append(step.programs[0].seconds)
     value, low, high = ratio(seconds[24], seconds[6])
     print("\n(d) compile seconds, 24 layers / 6 layers\n")
     print(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arena_jax.cli import options, program_cache
+from arena_jax.cli import program_cache
 from arena_jax.cli.train import INTERRUPTED
 from arena_jax.config.errors import ArenaError
 
@@ -40,12 +40,6 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--power", action="store_true", help="run the baseline alone, and say how many seeds it takes")
     parser.add_argument("--null", action="store_true", help="compare the baseline with itself on other seeds")
     parser.add_argument("--keep-runs", action="store_true", help="keep each run's folder, checkpoints and all")
-    jobs = parser.add_argument_group("jobs of a scheduler, each with a share of the cells")
-    jobs.add_argument("--launcher", choices=("slurm", "local"), help="submit through submitit, and return")
-    jobs.add_argument("--jobs", metavar="N", default="8", help="shares [8]")
-    jobs.add_argument(
-        "--job-options", metavar="NAME=VALUE,…", help="submitit's, e.g. timeout_min=240,slurm_partition=short"
-    )
     parser.add_argument("--arm", metavar="FILE.py[:NAME]", help="of dispute: a function configure, or the one named")
     program_cache.add_options(parser)
     parser.set_defaults(call=run)
@@ -66,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ArenaError("nothing to compare: give one plan; `arena-jax compare --example` prints one to start from")
     if arguments.arm:
         raise ArenaError("--arm adds an arm to a result: arena-jax compare dispute RESULT --arm FILE.py")
-    only = [name for name in ("dry_run", "power", "null", "launcher") if getattr(arguments, name)]
+    only = [name for name in ("dry_run", "power", "null") if getattr(arguments, name)]
     if len(only) > 1:
         raise ArenaError(f"--{only[0].replace('_', '-')} and --{only[1]} are two questions: ask one at a time")
     plan = read_plan(words[0])
@@ -77,8 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
     ledger = Ledger(Path(arguments.output or Path("runs") / plan.name))
     if arguments.dry_run:
         return _dry_run(plan, ledger)
-    if arguments.launcher:
-        return _launch(arguments, Path(words[0]), ledger)
     if arguments.power or arguments.null:
         return _baseline(arguments, plan, ledger)
     return _study(arguments, plan, ledger)
@@ -129,23 +121,6 @@ def _dry_run(plan: Plan, ledger: Ledger) -> int:
     else:
         disk = format_bytes(expected["bytes"])
         print(f"about {expected['seconds'] / 60:.0f} minutes left in one process; {disk} on disk")
-    return 0
-
-
-def _launch(arguments: argparse.Namespace, plan: Path, ledger: Ledger) -> int:
-    """Submit the study in shares."""
-    from arena_jax.compare.launch import launch
-
-    if arguments.cells:
-        raise ArenaError("--launcher makes the shares itself: leave --cells out")
-    shares = options.parse(arguments.jobs, int, "--jobs")
-    if shares < 1:
-        raise ArenaError(f"--jobs is {shares}: give at least 1")
-    pairs = options.parse(arguments.job_options or "none", tuple[tuple[str, str], ...], "--job-options")
-    settings = {name: int(value) if value.isdecimal() else value for name, value in pairs}
-    jobs = launch(plan, ledger.folder, shares, arguments.launcher, settings)
-    print(f"{len(jobs)} jobs: {', '.join(str(job.job_id) for job in jobs)}; what they print is in {ledger.folder}-jobs")
-    print(f"when they are over: arena-jax compare {plan} --output {ledger.folder}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -16,6 +17,8 @@ from arena_jax.data.stored_documents import Documents
 from arena_jax.data.stored_rows import StoredRows
 from arena_jax.data.token_stream import RowCutter
 from arena_jax.data.tokenizer import Tokenizer
+
+_SILENCE = 20.0  # seconds between two lines about how far it is
 
 
 def stored_tokens(
@@ -50,7 +53,7 @@ def stored_tokens(
     start = time.perf_counter()
     entry, new = store.get("tokens", key, make)
     if not new:
-        return entry, f"tokens of an earlier run, kept in {entry.folder}"
+        return entry, f"tokenised before, kept in {entry.folder}"
     seconds = time.perf_counter() - start
     rate = entry.facts["stream_tokens"] / seconds
     count = worker_count()
@@ -96,6 +99,8 @@ def _write(
 ) -> dict[str, Any]:
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.int32)
     rows = tokens = size = unknown = checksum = 0
+    began = last_said = time.perf_counter()
+    all_bytes = documents.bytes
     (parts := folder / "parts").mkdir(mode=0o700)
     with (folder / "ids.bin").open("wb") as ids_file, (folder / "bytes.bin").open("wb") as bytes_file:
         for ids, sizes, more_unknown in parallel_tokens(documents, tokenizer, separator, parts):
@@ -105,6 +110,14 @@ def _write(
             bytes_file.write(row_bytes.tobytes())
             rows, tokens, size = rows + len(whole), tokens + len(ids), size + int(sizes.sum())
             unknown += more_unknown
+            if time.perf_counter() - last_said > _SILENCE:
+                last_said = time.perf_counter()
+                left = (last_said - began) * (all_bytes - size) / max(1, size)
+                print(
+                    f"tokenising for {tokenizer.name}: {size / 1e6:,.0f} of {all_bytes / 1e6:,.0f} MB, "
+                    f"{left / 60:.0f} min left",
+                    file=sys.stderr,
+                )
         last, last_bytes = cutter.finish()
         if len(last):
             checksum = zlib.crc32(last.tobytes(), checksum)

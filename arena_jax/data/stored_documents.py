@@ -10,7 +10,7 @@ import numpy as np
 
 from arena_jax.data import store
 
-BLOCK = 2**20  # bytes of text read at a time
+BLOCK = 2**20  # bytes of text read at a time; while they are tokenised they take 30 times as much
 
 
 class Documents(Sequence[str]):

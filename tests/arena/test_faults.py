@@ -23,12 +23,12 @@ def trouble(run, what):
 def test_a_model_that_runs_out_of_memory_steps_down_and_loses_no_row(tmp_path):
     config, batches = tiny(), []
 
-    def run_out_above_2(name, run, params, batch, step):
+    def run_out_above_2(name, run, params, batch, key, step):
         if name == "bert" and batch["input_ids"].shape[1] > 2:
             raise jax.errors.JaxRuntimeError(FULL)
         if name == "bert":
             batches.append(np.asarray(batch["input_ids"])[0])
-        return run(params, batch, step)
+        return run(params, batch, key, step)
 
     run = train(config, tmp_path / "run", policy=to_first, compile_program=wrapped(config, run_out_above_2))
     events = trouble(run, "out of memory")

@@ -115,7 +115,7 @@ def test_a_model_whose_search_was_overtaken_is_searched_for_first():
         config=config,
         arena=config.arena,
         names=("bert", "gpt2"),
-        mesh=types.SimpleNamespace(shape={"data": 1}),
+        mesh=types.SimpleNamespace(shape={"data": 1}, size=1),
         executables=searches,
         policy=to_first,
         observe=ignore,

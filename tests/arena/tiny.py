@@ -93,7 +93,7 @@ def train(config, output, **options):
 
 
 def wrapped(config, wrap):
-    """A ``compile_program`` whose gradients run through ``wrap(model, run, params, batch, step)``."""
+    """A ``compile_program`` whose gradients run through ``wrap(model, run, params, batch, key, step)``."""
 
     def compile_wrapped(function, *arguments):
         program = SHARED.of(config)(function, *arguments)

@@ -19,6 +19,7 @@ from arena_jax.data import (
     Dataset,
     corpus,
     encode,
+    encode_stored,
     evaluation_batches,
     load,
     parallel_tokens,
@@ -153,6 +154,15 @@ def test_rows_are_those_from_memory_to_the_bit(text, tokenizers, monkeypatch, fa
     )
 
 
+def test_how_far_it_is_is_said(text, tokenizers, monkeypatch, capsys):
+    monkeypatch.setattr(encode_stored, "_SILENCE", 0.0)
+    monkeypatch.setattr(parallel_tokens, "PART", 10_000)
+    encode(load(text, split="all"), tokenizers["gpt2"], max_length=16)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert lines[-1].endswith(" of 0 MB, 0 min left")
+
+
 def test_tokens_are_made_once_for_all_who_have_the_same_text_and_tokenizer(text, tokenizers, tmp_path, monkeypatch):
     first = encode(load(text, split="all"), tokenizers["gpt2"], max_length=16)
     copy = tmp_path / "elsewhere.txt"
@@ -161,7 +171,7 @@ def test_tokens_are_made_once_for_all_who_have_the_same_text_and_tokenizer(text,
     for path in (text, copy):
         again = encode(load(path, split="all"), tokenizers["gpt2"], max_length=16)
         assert again.fingerprint == first.fingerprint
-        assert any("tokens of an earlier run" in note for note in again.notes)
+        assert any("tokenised before" in note for note in again.notes)
     for changed in (
         lambda: encode(load(text, split="train"), tokenizers["gpt2"], max_length=16),
         lambda: encode(load(text, split="all"), tokenizers["gpt2"], max_length=24),

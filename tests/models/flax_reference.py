@@ -13,12 +13,9 @@ import sys
 from pathlib import Path
 
 import jax
-
-jax.config.update("jax_enable_x64", True)
-
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import transformers  # noqa: E402
+import jax.numpy as jnp
+import numpy as np
+import transformers
 
 ENCODER = {"vocab_size": 23, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
 ENCODER |= {"intermediate_size": 12, "max_position_embeddings": 14, "num_labels": 2}
@@ -58,6 +55,7 @@ def perturbed(params, seed):
 
 def main(target):
     """Write every folder."""
+    jax.config.update("jax_enable_x64", True)
     for seed, (name, (kind, config, options)) in enumerate(CASES.items()):
         model = getattr(transformers, kind)(getattr(transformers, config)(**options), dtype=jnp.float64)
         params = perturbed(model.params, seed)

@@ -313,6 +313,9 @@ def test_two_processes_share_a_text_that_is_not_in_memory(place, kind, compile_q
     succeeded(launch(place, 2, 2, "train", "--config", place / f"{kind}.json", "--output", place / f"{kind}-two"))
     four = dataclasses.replace(run, training=dataclasses.replace(run.training, devices=4))
     monkeypatch.setenv("ARENA_CACHE", str(place / f"cache-{kind}-alone"))
-    assert same(place / f"{kind}-two", training.train(four, place / f"{kind}-alone"))
+    ours, theirs = (numbers(one) for one in (place / f"{kind}-two", training.train(four, place / f"{kind}-alone")))
+    assert [one[:3] for one in ours] == [one[:3] for one in theirs]
+    for one, other in zip(ours, theirs, strict=True):  # perplexities are 300, so they agree relatively
+        assert one[3] == pytest.approx(other[3], rel=1e-6, abs=1e-6), one[:3]
     if kind == "store":
         assert len(list((place / "cache-store" / "data").glob("t*-*/"))) == 3  # the text, and the tokens of two splits
