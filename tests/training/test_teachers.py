@@ -19,8 +19,15 @@ from tests.training.test_train import SIZES, state_of, stop_at, tiny
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
+def alike():
+    """The models of `tiny` with one batch size: they see the same rows."""
+    return dataclasses.replace(
+        tiny(), models=tuple(dataclasses.replace(model, batch_size=None) for model in tiny().models)
+    )
+
+
 def taught(distil="best", **options):
-    return dataclasses.replace(tiny(), together=TogetherConfig(distil=distil, **options))
+    return dataclasses.replace(alike(), together=TogetherConfig(distil=distil, **options))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def test_who_teaches():
     assert teachers_now(run, {"bert": 0.5, "gpt2": float("nan")}) == ("bert",)
     assert teachers_now(taught("gpt2"), {}) == ("gpt2",)
     assert teachers_now(taught("ensemble"), {}) == ("bert", "gpt2")
-    assert teachers_now(tiny(), {"bert": 0.5, "gpt2": 0.4}) == ()
+    assert teachers_now(alike(), {"bert": 0.5, "gpt2": 0.4}) == ()
 
 
 def test_options_of_the_command_line():
@@ -76,7 +83,9 @@ def test_what_cannot_be_is_refused_with_the_reason(tmp_path):
     with pytest.raises(ArenaError, match="distil_alpha does nothing without a teacher"):
         TogetherConfig(distil_alpha=0.5)
     with pytest.raises(ArenaError, match="needs the same batch_size and accumulation for all models"):
-        dataclasses.replace(taught(), models=(tiny().models[0], dataclasses.replace(tiny().models[1], accumulation=4)))
+        dataclasses.replace(
+            taught(), models=(alike().models[0], dataclasses.replace(alike().models[1], accumulation=4))
+        )
     with pytest.raises(ArenaError, match="models of a competition cannot teach one another: each has a batch size"):
         dataclasses.replace(taught(), arena=ArenaConfig())
     (tmp_path / "texts.txt").write_text("\n\n".join(data.synthetic_sentiment().columns["text"][:60]))
@@ -92,5 +101,5 @@ def test_what_cannot_be_is_refused_with_the_reason(tmp_path):
     with pytest.raises(ArenaError, match="cannot teach one another masked-lm: their tokens differ"):
         check_rows(run, parts, None)
     both = dict.fromkeys(parts.train, parts.train["bert"])
-    alike = parts._replace(train=both, tokenizers=dict.fromkeys(both, parts.tokenizers["bert"]))
-    check_rows(run, alike, None)
+    same = parts._replace(train=both, tokenizers=dict.fromkeys(both, parts.tokenizers["bert"]))
+    check_rows(run, same, None)
