@@ -133,7 +133,8 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 for name, rows in sorted(parts.validation.items())
             }
             seconds = time.perf_counter() - start - sum(program.seconds for program in record_programs())
-            model_weights.follow({name: metrics["loss"] for name, metrics in scores.items()})
+            losses = {name: metrics["loss"] for name, metrics in scores.items()}
+            model_weights.follow(losses)
             details = {"split": "validation", "seconds": seconds, **model_weights.record()}
             session.record_evaluation(step_count, scores, epoch=step_count / steps_per_epoch, **details)
 
