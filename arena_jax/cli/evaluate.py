@@ -51,7 +51,7 @@ def add_checkpoint_option(parser: argparse.ArgumentParser, *, several: bool = Fa
         "--checkpoint",
         default="newest",
         metavar="WHICH",
-        help="newest, best (lowest mean validation loss over the models), a step, ema (running averages, where training"
+        help="newest, best (by the run's --score), a step, ema (running averages, where training"
         " kept them) or mean:K (of the last K checkpoints)"
         + (", or several: newest,ema" if several else "")
         + " [newest]",

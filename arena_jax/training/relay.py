@@ -98,7 +98,8 @@ def run_relay(session: Session, parts: Parts, total_steps: int, train: Callable[
     if leader is None:
         return Relay(config, parts, (), 0, [])
     steps, followers = leader_steps(config, total_steps), followers_config(config)
-    how = f"{steps:,} of {total_steps:,} steps alone, in {FOLDER}/; the others start from it"
+    most = "at most " if config.training.stop_after_no_gain else ""
+    how = f"{most}{steps:,} of {total_steps:,} steps alone, in {FOLDER}/; the others start from it"
     relay = Relay(followers, parts, (leader,), steps, [("relay", f"{leader} leads", how)])
     if session.checkpoints.latest is not None:  # the followers have begun: all of it is in their checkpoints
         return relay

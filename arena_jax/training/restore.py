@@ -25,7 +25,7 @@ def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[P
     Args:
         run: the run's folder.
         config: of the run, from :func:`arena_jax.runs.folder.load_run`.
-        checkpoint: ``"newest"`` that is whole, ``"best"`` (lowest mean validation loss over the models), a step,
+        checkpoint: ``"newest"`` that is whole, ``"best"`` (by the run's score), a step,
             ``"ema"`` (the newest, with the running averages in the parameters' place), or ``"mean:K"`` (the mean of the
             parameters of the last K checkpoints).
 
