@@ -11,6 +11,7 @@ from parity.checks import (
     arena,
     backward,
     component_rates,
+    distillation,
     forward,
     gates,
     generation,
@@ -47,6 +48,7 @@ def all_checks() -> list[Check]:
         *metrics.checks(),
         *tokens.checks(),
         *problem_types.checks(),
+        *distillation.checks(),
         *packing.checks(),
     ]
 

@@ -114,8 +114,8 @@ def _write(
     blocks, cache = blocks_of(model), empty_cache(model, rows, length + tokens)
     real = jnp.concatenate([real, jnp.ones((rows, tokens), bool)], axis=1)
     # As transformers counts: padding has no place of its own, and RoBERTa's begin behind its padding's.
-    offset = jnp.int32(model.config.pad_token_id or 0) + 1 if model.config.family == "roberta" else jnp.int32(0)
-    places = offset + jnp.maximum(jnp.cumsum(real[:, :length], axis=1, dtype=jnp.int32) - 1, 0)
+    numbers = jnp.maximum(jnp.cumsum(real[:, :length], axis=1, dtype=jnp.int32) - 1, 0)
+    places = numbers + jnp.int32(model.config.position_offset)
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(first_row + jnp.arange(rows))
 
     def choose(hidden: Array, i: Array) -> Array:
