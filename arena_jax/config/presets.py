@@ -84,7 +84,9 @@ def joint_qa() -> RunConfig:
 
     Command: `arena-jax train joint-qa --data FOLDER` with train.json and dev.json in SQuAD's form in it; without
     `--data`, from the hub.
-    Time and result: not yet run to its end.
+    Time: 17 minutes on 2 cores with other work on them, in two pieces.
+    Result: on 38 articles of SQuAD's development file, scored on its 10 others (seed 0): F1 9.3 % BERT, 10.0 %
+    GPT-2, 9.6 % RoBERTa; exact match 2.2, 1.8 and 2.6 %. From scratch that many questions teach little.
     """
     return RunConfig(
         preset="joint-qa",
@@ -147,7 +149,7 @@ def arena_small() -> RunConfig:
     Command: `arena-jax train arena-small`; `--policy static` is the control, `--policy modelarena` the paper's.
     Against its control a run is compared at the same seeds and the same device-seconds, which equal operations are not:
     `arena-jax train arena-small --spend 300s --seed S` and `arena-jax train arena-small --spend 300s --seed S --policy
-    static` for two seeds or more, then `arena-jax report RUN…`; `benchmarks/arena.py` does it all.
+    static` for two seeds or more, then `arena-jax report RUN…`. The plan benchmarks/arena.toml is all of it.
     Time: 11:16 on 2 idle cores, 32 s of it compiling, 12 of these beside training (2026-11-21, AMD EPYC).
     """
     sizes: dict[str, Any] = {"num_layers": 2, "num_heads": 4, "vocab_size": 2048}

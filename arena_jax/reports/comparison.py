@@ -134,7 +134,12 @@ def _by_model(plan: Plan, result: Mapping[str, Any]) -> list[Block]:
         return []
     cells = {(row["arm"], row["model"]): _of_model(row) for row in result["by_model"]}
     rows = [
-        (arm.name, plan.against(arm), *(cells.get((arm.name, model), "–") for model in models)) for arm in plan.arms
+        (
+            arm.name,
+            "" if arm.name == plan.baseline else plan.against(arm),
+            *(cells.get((arm.name, model), "–") for model in models),
+        )
+        for arm in plan.arms
     ]
     what = "difference" if plan.outcome.kind == "score" else "ratio"
     text = (
