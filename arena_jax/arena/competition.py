@@ -40,7 +40,7 @@ from arena_jax.arena.records import (
 )
 from arena_jax.arena.rounds import play_round
 from arena_jax.arena.setup import Evaluate, Observe, Setup, build_setup, check_repeatable, ignore
-from arena_jax.arena.state import State, epoch, first_state, fraction, from_position, is_over, losses, to_position
+from arena_jax.arena.state import State, epoch, first_state, fraction, from_position, is_over, to_position
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
@@ -50,6 +50,7 @@ from arena_jax.runtime.devices import zeros_like
 from arena_jax.runtime.executables import Calibrate
 from arena_jax.training import evaluation
 from arena_jax.training.build import describe_models
+from arena_jax.training.build_optimizer import component_notes
 from arena_jax.training.warm_start import begin_warm
 
 
@@ -122,13 +123,13 @@ def train(
         state.train, position = session.begin(state.train, setup.names)
         if session.ended:
             return session.folder
-        state.train, starts = begin_warm(session, setup.step, setup.parts, state.train)
+        state.train, starts = begin_warm(session, setup.config, setup.step, setup.parts, state.train)
         with setup.executables:
             session.record_start(
                 steps=setup.rounds,
                 models=describe_models(setup.parts, starts.records),
                 derived=derived_values(setup, state),
-                notes=[*setup.parts.notes, *starts.notes],
+                notes=[*setup.parts.notes, *starts.notes, *component_notes(config, state.train.params)],
             )
 
             # ---- programs and first batch sizes: lines 2 to 9 ----
@@ -150,12 +151,11 @@ def train(
             policies.decide(setup.policy, state.history)
 
             def save(*, regular: bool = True) -> None:
-                over, reached = is_over(setup, state, rounds), to_position(setup, state)
-                session.save(rounds, state.train, reached, losses=losses(state), over=over, regular=regular)
+                session.save(rounds, state.train, to_position(setup, state), over=over, regular=regular)
 
             # ---- rounds: lines 10 to 36 ----
             state.window.resume()
-            over = is_over(setup, state, rounds)
+            over = is_over(setup, state, rounds) or session.evaluations.over
             stopping = session.stop_requested(rounds)
             while not over and not stopping:
                 # A frozen model takes no more steps, and keeps its share of the memory.
@@ -174,10 +174,11 @@ def train(
                     session.record("train", rounds, epoch=epoch(state), fraction=used, **summary)
                 if rounds % (training.evaluate_every or 1) == 0 or over:
                     score_models(setup, state, session, rounds)
+                    over = over or session.evaluations.over
                 if rounds % arena.reallocate_every == 0 and not over:
                     reallocate(setup, state, session, rounds)
                 stopping = session.stop_requested(rounds)
-                if (training.checkpoint_every and rounds % training.checkpoint_every == 0) or over:
+                if session.checkpoint_due(rounds, over=over):
                     save()
 
             # ---- the end ----
@@ -189,7 +190,8 @@ def train(
             session.record(
                 "leaderboard", rounds, **leaderboard(setup.names, state.history, state.accounts, state.metrics)
             )
-            session.record_end(rounds, epoch=epoch(state), deferred=deferred)
+            early = not is_over(setup, state, rounds)
+            session.record_end(rounds, early=early, epoch=epoch(state), deferred=deferred)
     return session.folder
 
 

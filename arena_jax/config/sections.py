@@ -6,9 +6,11 @@ import copy
 from dataclasses import MISSING, dataclass
 from typing import Any
 
+from arena_jax.config.component_rates import read_component_rates, settle_component_rates
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS, default_beta
+from arena_jax.config.scores import SCORES
 from arena_jax.config.step_window import parse_steps
 from arena_jax.config.tasks import DOCUMENTS, PROBLEM_TYPES
 from arena_jax.config.units import parse_duration, parse_memory, parse_spend
@@ -158,6 +160,13 @@ class OptimizerConfig:
     momentum: float | None = option(None, "of muon and sgd", unit="per step", low=0, below=1)
     amsgrad: bool = option(False, "use the largest mean of squares so far (adamw)")
     weight_decay: float | None = option(None, "decoupled weight decay, times the learning rate", unit="per step", low=0)
+    component_rates: tuple[tuple[str, tuple[float, ...]], ...] = option(
+        (),
+        "what parts of a model multiply its learning rate by, scaled to a geometric mean of 1; parts that are not named"
+        " have 1 before: token-embedding=10,query-key=8/4 (a number per layer), a JSON file {part: number}, what"
+        " `arena-jax game learn` wrote, or blockwise (Wang et al. 2025)",
+        read=read_component_rates,
+    )
     max_gradient_norm: float | None = option(
         None, "clip each model's gradient to this norm, before sharing; 0: no clipping", unit="gradient norm", low=0
     )
@@ -212,6 +221,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check(self, "optimizer.")
+        rates = settle_component_rates(self.component_rates, "optimizer.component_rates")
+        object.__setattr__(self, "component_rates", rates)
         fields = OPTIMIZERS[self.inner]
         for name in ("b1", "b2", "epsilon", "momentum"):
             if getattr(self, name) is not None and name not in fields:
@@ -297,7 +308,19 @@ class TrainingConfig:
         None, "save the whole state every so many steps; at the end only if not given", unit="steps", low=1
     )
     keep_checkpoints: int = option(
-        3, "newest checkpoints that stay on disk, beside the best by mean validation loss", unit="checkpoints", low=1
+        3, "newest checkpoints that stay on disk, beside the best by score", unit="checkpoints", low=1
+    )
+    score: str = option(
+        "loss",
+        "what on the validation data says which checkpoint is best, and whether there is a gain: its mean over the"
+        " models",
+        choices=tuple(SCORES),
+    )
+    stop_after_no_gain: int | None = option(
+        None,
+        "end after so many evaluations in a row without a better score, and save at each better one; none: never",
+        unit="evaluations",
+        low=1,
     )
     max_nonfinite_steps: int | None = option(
         5,

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from parity import suite, tolerances
-from parity.mutants import in_arena, in_data, in_models, in_runs, in_training, in_transforms
+from parity.mutants import in_arena, in_attention, in_compare, in_data, in_models, in_runs, in_training, in_transforms
 from parity.mutants.fault import Mutant, OutdatedMutant, applied
 from parity.registry import Check
 
 ALL: tuple[Mutant, ...] = (
     *in_models.MUTANTS,
+    *in_attention.MUTANTS,
     *in_training.MUTANTS,
     *in_transforms.MUTANTS,
     *in_arena.MUTANTS,
+    *in_compare.MUTANTS,
     *in_data.MUTANTS,
     *in_runs.MUTANTS,
 )

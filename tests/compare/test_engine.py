@@ -271,6 +271,26 @@ def test_null_comparisons_of_recorded_runs_claim_at_most_three_in_twenty(values,
     assert max(claims.values()) / 400 <= 0.07
 
 
+def test_correction_can_take_a_verdict_away(plan, tmp_path):
+    ledger = Ledger(tmp_path)
+    run_cells(plan, ledger, all_cells(plan))
+    (comparison,) = results(plan, ledger)["comparisons"]
+    assert (comparison["verdict"], comparison["p"]) == ("better", 2 * 0.5**8)
+    (corrected,) = results(plan, ledger, others=[comparison["p"]] * 9)["comparisons"]
+    assert corrected["verdict"] == "not shown"
+    assert corrected["sentence"].startswith("not shown: arm fast needs")
+    assert corrected["sentence"].endswith("p = 0.078 after Holm's correction for 10 comparisons")
+
+
+def test_a_loss_arrives_at_its_target_from_above(values, tmp_path):
+    values["outcome"] = {"kind": "steps", "metric": "loss", "target": 0.3}  # planted: 1 − accuracy
+    loss = compare(values, tmp_path / "loss")["comparisons"][0]
+    values["outcome"] = {"kind": "steps", "metric": "accuracy", "target": 0.7}
+    accuracy = compare(values, tmp_path / "accuracy")["comparisons"][0]
+    assert min(accuracy["outcomes"][1]) > 10
+    assert loss["outcomes"] == accuracy["outcomes"]
+
+
 def test_scores_at_steps_and_seconds(values, tmp_path):
     outcomes = {}
     values["change"]["training"] = {"steps": 240, "evaluate_every": 2}

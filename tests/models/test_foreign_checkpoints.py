@@ -289,3 +289,20 @@ def test_gpt2_classifies_alike_whatever_its_tokenizer_pads_with(saved):
 def test_everyday_names_of_tasks(name, meant):
     with pytest.raises(ArenaError, match=f"did you mean '{meant}'"):
         models.create("bert-tiny", task=name)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", None])
+def test_a_description_from_the_hub_brings_no_weights(saved, tmp_path, monkeypatch, model_type):
+    """A plan of a model of many gigabytes must not fetch them; only a model_type that is missing is read from names."""
+    folder = copied(saved("gpt2", "causal-lm"), tmp_path / "copy", model_type=model_type)
+    asked = []
+
+    def fetch(name, revision, allow_patterns):
+        asked.extend(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert models.has_head("somebody/large", "causal-lm")
+    assert models.read_config("somebody/large").family == "gpt2"
+    assert ("model.safetensors" in asked) == (model_type is None)
+    assert "config.json" in asked

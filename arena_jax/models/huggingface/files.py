@@ -24,7 +24,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _JSON_LIMIT = 100 * 2**20  # bytes; a real index of thousands of shards has a few million
 
 
-def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
+def find_folder(path_or_hub_id: str | Path, revision: str | None = None, *, weights: bool = True) -> Path:
     """The local folder of a model, downloaded from the Hub where it is an id.
 
     Only config.json and safetensors files are fetched, and where there are none, those of transformers' Flax models.
@@ -32,6 +32,7 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
     Args:
         path_or_hub_id: a folder, or an id such as "openai-community/gpt2".
         revision: branch, tag or commit on the Hub; None: the newest.
+        weights: False fetches config.json alone; a folder that was fetched before may have them all the same.
 
     Returns:
         A folder that exists.
@@ -52,10 +53,10 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
     stay_offline_if_unreachable()
     import huggingface_hub
 
-    patterns = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
+    patterns = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors"] if weights else [CONFIG]
     try:
         folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
-        if not ((folder / WEIGHTS).exists() or (folder / INDEX).exists()):
+        if weights and not ((folder / WEIGHTS).exists() or (folder / INDEX).exists()):
             huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=["flax_model*.msgpack*"])
         return folder
     except Exception as error:  # the Hub's client raises its own, httpx's and the system's errors

@@ -110,7 +110,7 @@ def from_pretrained(
 
 
 def read_config(path_or_hub_id: str | Path, revision: str | None = None) -> TransformerConfig:
-    """The configuration of a Hugging Face folder or Hub id; no weights are read.
+    """The configuration of a Hugging Face folder or Hub id; no weights are read, or fetched if it has a model_type.
 
     Args:
         path_or_hub_id: a folder with config.json, or a Hub id.
@@ -122,7 +122,9 @@ def read_config(path_or_hub_id: str | Path, revision: str | None = None) -> Tran
     Raises:
         ArenaError: there is none, or it asks for what is not implemented.
     """
-    folder = find_folder(path_or_hub_id, revision)
+    folder = find_folder(path_or_hub_id, revision, weights=False)
+    if read_json(folder / CONFIG).get("model_type") is None:  # then the names of the weights say it
+        folder = find_folder(path_or_hub_id, revision)
     return config_from_hf(_options(folder), where=str(folder / CONFIG))
 
 
@@ -134,7 +136,7 @@ def has_head(path_or_hub_id: str | Path, task: str, revision: str | None = None)
         task: one of the five.
         revision: branch, tag or commit on the Hub.
     """
-    options = _options(find_folder(path_or_hub_id, revision))
+    options = read_json(find_folder(path_or_hub_id, revision, weights=False) / CONFIG)
     return _same_head(_TASK_OF.get(_architecture(options) or ""), task)
 
 
