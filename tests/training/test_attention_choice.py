@@ -75,7 +75,7 @@ def test_widths_types_and_lengths_that_cudnn_does_not_have():
 
 def test_texts_that_share_rows_go_as_a_mask_and_that_is_said():
     device = SimpleNamespace(**A100)
-    config = presets.arena_wikitext2()
+    config = presets.get("arena-small")
     for length, obstacle in (
         (128, None),
         (127, "with texts that share rows it needs an even length, and this is 127"),
