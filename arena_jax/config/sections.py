@@ -22,6 +22,7 @@ POLICIES = (
     "proportional-share-auction",
     "second-price-auction",
     "fisher-market",
+    "rising-bandit",
     "static",
 )
 
