@@ -40,7 +40,7 @@ from arena_jax.arena.records import (
 )
 from arena_jax.arena.rounds import play_round
 from arena_jax.arena.setup import Evaluate, Observe, Setup, build_setup, check_repeatable, ignore
-from arena_jax.arena.state import State, epoch, first_state, fraction, from_position, is_over, losses, to_position
+from arena_jax.arena.state import State, epoch, first_state, fraction, from_position, is_over, to_position
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
@@ -150,12 +150,11 @@ def train(
             policies.decide(setup.policy, state.history)
 
             def save(*, regular: bool = True) -> None:
-                over, reached = is_over(setup, state, rounds), to_position(setup, state)
-                session.save(rounds, state.train, reached, losses=losses(state), over=over, regular=regular)
+                session.save(rounds, state.train, to_position(setup, state), over=over, regular=regular)
 
             # ---- rounds: lines 10 to 36 ----
             state.window.resume()
-            over = is_over(setup, state, rounds)
+            over = is_over(setup, state, rounds) or session.evaluations.over
             stopping = session.stop_requested(rounds)
             while not over and not stopping:
                 # A frozen model takes no more steps, and keeps its share of the memory.
@@ -174,10 +173,11 @@ def train(
                     session.record("train", rounds, epoch=epoch(state), fraction=used, **summary)
                 if rounds % (training.evaluate_every or 1) == 0 or over:
                     score_models(setup, state, session, rounds)
+                    over = over or session.evaluations.over
                 if rounds % arena.reallocate_every == 0 and not over:
                     reallocate(setup, state, session, rounds)
                 stopping = session.stop_requested(rounds)
-                if (training.checkpoint_every and rounds % training.checkpoint_every == 0) or over:
+                if session.checkpoint_due(rounds, over=over):
                     save()
 
             # ---- the end ----
@@ -189,7 +189,8 @@ def train(
             session.record(
                 "leaderboard", rounds, **leaderboard(setup.names, state.history, state.accounts, state.metrics)
             )
-            session.record_end(rounds, epoch=epoch(state), deferred=deferred)
+            early = not is_over(setup, state, rounds)
+            session.record_end(rounds, early=early, epoch=epoch(state), deferred=deferred)
     return session.folder
 
 

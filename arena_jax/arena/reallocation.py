@@ -45,13 +45,12 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
         steps=np.array([state.accounts[name].steps for name in setup.names]),
         fraction=used,
     )
-    session.record(
-        "evaluation",
+    session.record_evaluation(
         rounds,
+        state.metrics,
         epoch=epoch(state),
         split="validation",
         seconds=seconds,
-        models=state.metrics,
         accounts={name: account.to_json() for name, account in state.accounts.items()},
         shares=dict(zip(setup.names, state.shares.tolist(), strict=True)),
         fraction=used,

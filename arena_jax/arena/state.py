@@ -170,11 +170,6 @@ def price(setup: Setup, state: State, name: str) -> float:
     return account.seconds if setup.arena.price == "seconds" else account.flops / 1e12
 
 
-def losses(state: State) -> dict[str, float]:
-    """The models' validation losses, as last evaluated."""
-    return {name: metrics["loss"] for name, metrics in state.metrics.items()}
-
-
 def epoch(state: State) -> float:
     """Passes over the data of the model that has seen the most."""
     return max(stream.examples_seen / len(stream.rows) for stream in state.streams.values())

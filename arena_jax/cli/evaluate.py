@@ -51,7 +51,7 @@ def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         default="newest",
         metavar="WHICH",
-        help="newest, best (lowest mean validation loss over the models) or a step [newest]",
+        help="newest, best (by the run's --score) or a step [newest]",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.compare.plan import Outcome
-from arena_jax.compare.scores import SCORES, of_models
+from arena_jax.config.scores import SCORES, of_models
 
 Point = Mapping[str, Any]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from arena_jax.compare import functions
 from arena_jax.compare.paired import INTERVALS, fewest_pairs
-from arena_jax.compare.scores import SCORES
 from arena_jax.config import RunConfig, to_dict
 from arena_jax.config.change import change, flat, resolved
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import check, error_text, option
+from arena_jax.config.scores import SCORES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LARGEST_SEED = 2**32 - 1

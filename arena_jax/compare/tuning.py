@@ -8,7 +8,7 @@ from typing import Any
 
 from arena_jax.compare.cells import Cell, tuning_cells
 from arena_jax.compare.plan import Plan
-from arena_jax.compare.scores import SCORES
+from arena_jax.config.scores import SCORES
 
 Read = Callable[[Cell], Mapping[str, Any] | None]
 

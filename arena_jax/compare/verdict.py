@@ -9,7 +9,7 @@ from typing import Any
 from arena_jax.compare.confidence import CONFIDENCE
 from arena_jax.compare.paired import Paired, difference, holm, ratio
 from arena_jax.compare.plan import Outcome, Plan
-from arena_jax.compare.scores import SCORES
+from arena_jax.config.scores import SCORES
 
 Records = Mapping[str, Sequence[Mapping[str, Any]]]
 

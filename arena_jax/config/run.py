@@ -15,6 +15,7 @@ from typing import Any
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import build, check, error_text, plain
 from arena_jax.config.model import ModelConfig
+from arena_jax.config.scores import SCORES
 from arena_jax.config.sections import ArenaConfig, DataConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
@@ -69,6 +70,9 @@ class RunConfig:
             if name in names[:i]:
                 raise ArenaError(f"two models are called '{self.models[i].name}': give each a name of its own")
         self._check_starts()
+        if self.task not in SCORES[self.training.score].tasks:
+            metrics = ", ".join(name for name, score in SCORES.items() if self.task in score.tasks)
+            raise ArenaError(f"training.score: {self.task} has no {self.training.score}; it has {metrics}")
         if self.arena:
             self._check_competition(self.arena)
             return

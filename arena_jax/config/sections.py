@@ -9,6 +9,7 @@ from typing import Any
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS, default_beta
+from arena_jax.config.scores import SCORES
 from arena_jax.config.step_window import parse_steps
 from arena_jax.config.tasks import DOCUMENTS, PROBLEM_TYPES
 from arena_jax.config.units import parse_duration, parse_memory, parse_spend
@@ -298,7 +299,19 @@ class TrainingConfig:
         None, "save the whole state every so many steps; at the end only if not given", unit="steps", low=1
     )
     keep_checkpoints: int = option(
-        3, "newest checkpoints that stay on disk, beside the best by mean validation loss", unit="checkpoints", low=1
+        3, "newest checkpoints that stay on disk, beside the best by score", unit="checkpoints", low=1
+    )
+    score: str = option(
+        "loss",
+        "what on the validation data says which checkpoint is best, and whether there is a gain: its mean over the"
+        " models",
+        choices=tuple(SCORES),
+    )
+    stop_after_no_gain: int | None = option(
+        None,
+        "end after so many evaluations in a row without a better score, and save at each better one; none: never",
+        unit="evaluations",
+        low=1,
     )
     max_nonfinite_steps: int | None = option(
         5,

@@ -11,9 +11,9 @@ from typing import Any
 
 from arena_jax.compare.paired import Paired
 from arena_jax.compare.plan import Plan
-from arena_jax.compare.scores import SCORES
 from arena_jax.compare.verdict import at, cost_unit, goal, interval, of_which
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.scores import SCORES
 from arena_jax.reports import comparison_figures, document
 from arena_jax.reports.document import Block, Heading, Items, Listing, Paragraph, Table
 from arena_jax.runs.records import encode

@@ -11,8 +11,8 @@ import numpy as np
 
 from arena_jax.compare.curve import seconds, values
 from arena_jax.compare.plan import Plan
-from arena_jax.compare.scores import SCORES
 from arena_jax.compare.verdict import at, cost_unit, goal, of_which
+from arena_jax.config.scores import SCORES
 from arena_jax.reports.document import Picture
 from arena_jax.reports.figures import COLOURS, STYLE
 

@@ -8,20 +8,14 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from arena_jax.config.scores import SCORES
 from arena_jax.runs import competition_lines, divergence_lines
 from arena_jax.runs.columns import columns
 from arena_jax.runs.speed_lines import speed_lines
 
 WIDTH = 100
-# The first that a model reports is its score; True: more is better.
-SCORES = {
-    "f1": True,
-    "entity_f1": True,
-    "perplexity": False,
-    "bits_per_byte": False,
-    "accuracy": True,
-    "loss": False,
-}
+# The first of these that a model reports stands in the score column.
+SCORE_COLUMN = ("f1", "entity_f1", "perplexity", "bits_per_byte", "accuracy", "loss")
 _HEADINGS = {
     "f1": "F1 %",
     "entity_f1": "F1 %",
@@ -30,7 +24,6 @@ _HEADINGS = {
     "bits_per_byte": "bits/B",
     "loss": "",
 }
-_SHARES = ("accuracy", "f1", "exact_match", "entity_f1", "entity_precision", "entity_recall")
 # What stands beside the loss, in training and evaluation lines alike.
 _EXTRA_METRIC = {"language-model": "perplexity"}
 # A column heading is repeated after so many lines, about a screen.
@@ -103,6 +96,12 @@ class Narrator:
         # A new terminal has not seen the heading.
         self._reckon_from(record)
         self._since_heading = _HEADING_EVERY
+        end = next((r for r in self.records if r["kind"] == "end"), {})
+        if end.get("reason") == "no gain":
+            return [
+                f"nothing is left to do: it ended after step {end['step']:,} without a gain",
+                *summary(self.records),
+            ]
         if record["step"] >= (self.start.get("steps") or math.inf) or self._fraction >= 1:
             return [f"nothing is left to do: all {record['step']:,} steps were taken", *summary(self.records)]
         return [f"resumed at step {record['step']:,} from {record.get('checkpoint', 'the last checkpoint')}"]
@@ -166,7 +165,7 @@ class Narrator:
     def _improved(self, name: str, value: Any, score: str) -> bool:
         if not isinstance(value, int | float) or math.isnan(value):
             return False
-        signed = value if SCORES.get(score) else -value
+        signed = SCORES[score].sign * value
         if signed <= self._best.get(name, -math.inf):
             return False
         self._best[name] = signed
@@ -178,7 +177,7 @@ class Narrator:
         if self.start.get("task") in _EXTRA_METRIC:
             return _EXTRA_METRIC[self.start["task"]]
         column = self._layout[-1] if self._layout else ""
-        return column if column in reported else next((score for score in SCORES if score in reported), "loss")
+        return column if column in reported else next((score for score in SCORE_COLUMN if score in reported), "loss")
 
     def _time_left(self, record: Record) -> str:
         origin, steps = self._origin, self.start.get("steps")
@@ -251,7 +250,11 @@ def summary(records: Sequence[Record]) -> list[str]:
     evaluating = sum(r.get("seconds", 0) for r in evaluations)
     if end:
         seconds = end.get("seconds", 0)
-        lines += ["", f"{end.get('reason', 'finished')} after {end['step']:,} steps in {duration(seconds)}:"]
+        reason = end.get("reason", "finished")
+        how = (
+            f"ended without a gain in {evaluations[-1]['without_gain']} evaluations," if reason == "no gain" else reason
+        )
+        lines += ["", f"{how} after {end['step']:,} steps in {duration(seconds)}:"]
         new_sizes = [r for r in records if r["kind"] == "compile" and r["program"].startswith("gradients of ")]
         beside = sum(r["seconds"] for r in new_sizes if r["step"] > 0)
         lines[-1] += f" compiling {compiling:.1f} s" + (f" ({beside:.1f} s of it beside training)" if beside else "")
@@ -259,7 +262,7 @@ def summary(records: Sequence[Record]) -> list[str]:
         lines[-1] += f", training and the rest {max(0, seconds - (compiling - beside) - evaluating):.1f} s"
         lines += speed_lines(trains)
     run = start.get("run")
-    if run and end.get("reason", "finished") == "finished":
+    if run and end.get("reason", "finished") in ("finished", "no gain"):
         lines.append(f"all of it is in {run}; take a model out: arena-jax export {run} {[*names, 'MODEL'][0]} FOLDER")
     elif run:
         lines.append(f"all of it is in {run}; go on where it stopped: arena-jax resume {run}")
@@ -288,7 +291,7 @@ def _summary_row(name: str, evaluations: Sequence[Record], trains: Sequence[Reco
     if not scored:
         return (loss, "", "", "", "", speed)
     score = score_of(scored[-1][1])
-    sign = 1 if SCORES[score] else -1
+    sign = SCORES[score].sign
     finite = [(step, m) for step, m in scored if isinstance(m.get(score), int | float) and not math.isnan(m[score])]
     best: tuple[int, Record] = max(finite, key=lambda pair: sign * pair[1][score], default=(0, {}))
     last = scored[-1][1]
@@ -297,8 +300,8 @@ def _summary_row(name: str, evaluations: Sequence[Record], trains: Sequence[Reco
 
 
 def score_of(metrics: Mapping[str, Any]) -> str:
-    """Name the metric by which a model is judged: the first of `SCORES` that it reports."""
-    return next((score for score in SCORES if score in metrics), "loss")
+    """Name the metric by which a model is judged: the first of `SCORE_COLUMN` that it reports."""
+    return next((score for score in SCORE_COLUMN if score in metrics), "loss")
 
 
 def short(name: str) -> str:
@@ -323,7 +326,7 @@ def score_text(metrics: Mapping[str, Any], score: str, width: int = 0) -> str:
         value = math.exp(min(metrics["loss"], 700.0))
     if not isinstance(value, int | float):
         return ""
-    if score in _SHARES and math.isfinite(value):
+    if score in SCORES and SCORES[score].percent and math.isfinite(value):
         return f"{100 * value:.1f}" + ("" if width else " %")
     return number(value, width or 5)
 

@@ -14,7 +14,9 @@ train       epoch, seconds (of training, since the last), steps (in them), model
             "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out)}}; of
             joint training also tokens_per_second (of all models, without padding), mfu (part of the devices' peak that
             matrix products took, forward and backward) and peak (operations per second), where that is known
-evaluation  epoch, split, seconds, models {name: {metric: value}}; weights {name: weight} where they follow validation
+evaluation  epoch, split, seconds, models {name: {metric: value}}, score (the models' mean of training.score),
+            without_gain (evaluations in a row, up to this, without a better one); weights {name: weight} where they
+            follow validation
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
 trouble     what ("checkpoint", "damaged", "records", "non-finite", "out of memory"), text, and what belongs to it
             (model, action, checkpoint, …): something went wrong, and the run goes on
@@ -32,8 +34,9 @@ calibration of a competition on a GPU (none has run one yet), a batch size's fir
 leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",
             "bits_per_byte", and the account}}, the best first
 end         epoch, seconds (of all sessions), compiling (of these, what a resumed run had to make again at once
-            included, which has no compile record), reason ("finished"); of a competition also
-            deferred (batch sizes that came later than planned, or not at all, as programs were still compiled)
+            included, which has no compile record), reason ("finished"; "no gain" where evaluations ended it); of a
+            competition also deferred (batch sizes that came later than planned, or not at all, as programs were still
+            compiled)
 =========== =========================================================================================================
 """
 

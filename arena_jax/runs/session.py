@@ -13,8 +13,10 @@ A loop says what its method does; how the run is kept is here, for joint trainin
             ...                                          # one step
             session.advance(step)
             session.record("train", step, ...)
-            session.save(step, state, position, losses=losses, over=step == steps)
-        session.finish(step, steps, over=step == steps)
+            session.record_evaluation(step, scores, ...)
+            over = step == steps or session.evaluations.over
+            session.save(step, state, position, over=over)
+        session.finish(step, steps, over=over)
         session.record_end(step, ...)
 """
 
@@ -36,6 +38,7 @@ from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runs.console import Console
 from arena_jax.runs.divergence import Divergence
 from arena_jax.runs.environment import environment
+from arena_jax.runs.evaluations import Evaluations
 from arena_jax.runs.folder import open_folder
 from arena_jax.runs.lock import Lock
 from arena_jax.runs.paths import with_absolute_paths
@@ -66,6 +69,7 @@ class Session:
         first_step: steps taken before this session.
         ended: whether the run had come to its end before.
         divergence: counts skipped steps, and knows which models are frozen.
+        evaluations: the last and the best, and whether they end the run.
         checkpoints: of the run.
         saved: the step of the last checkpoint that was begun and has not failed, or None.
 
@@ -86,6 +90,7 @@ class Session:
         self.folder: Path
         self.checkpoints: Checkpoints
         self.divergence: Divergence
+        self.evaluations: Evaluations
         self._records: Records | Silence
         self._console: Console
         self._stop: Stop
@@ -142,6 +147,7 @@ class Session:
             models, training.max_nonfinite_steps, training.on_nonfinite, metadata.get("divergence")
         )
         self.checkpoints.protected = self.divergence.sources
+        self.evaluations = Evaluations(training.score, training.stop_after_no_gain, metadata.get("evaluations"))
         size = metadata.get("records", 0) if self._resume else None
         self._records = open_records(self.folder, size, tensorboard=training.tensorboard)
         self._stack.callback(self._records.close)
@@ -208,6 +214,21 @@ class Session:
         for note in notes:
             self.record("note", 0, text=note)
 
+    def record_evaluation(self, step: int, scores: Mapping[str, Mapping[str, float]], **fields: Any) -> None:
+        """Record an evaluation, and whether it is the best so far.
+
+        Args:
+            step: steps (of a competition: rounds) taken.
+            scores: ``{model: {metric: value}}``.
+            **fields: what else belongs to the record.
+
+        Raises:
+            ArenaError: a model has no metric of the name that the run is judged by.
+        """
+        score = self.evaluations.add(step, scores)
+        gain = {"score": score, "without_gain": self.evaluations.without_gain}
+        self.record("evaluation", step, **fields, models=scores, **gain)
+
     def record_trouble(self, step: int, what: str, text: str, **fields: Any) -> None:
         """Record that something went wrong, and show it."""
         self.record("trouble", step, what=what, text=text, **fields)
@@ -235,9 +256,15 @@ class Session:
             return
         self.record("compile", step, **fields)
 
-    def record_end(self, step: int, **fields: Any) -> None:
-        """Write the last record of a run."""
-        self.record("end", step, **fields, **self.clock(), reason="finished")
+    def record_end(self, step: int, *, early: bool = False, **fields: Any) -> None:
+        """Write the last record of a run.
+
+        Args:
+            step: steps (of a competition: rounds) taken.
+            early: whether it ends before its length, as evaluations bring no better score.
+            **fields: what else belongs to the record.
+        """
+        self.record("end", step, **fields, **self.clock(), reason="no gain" if early else "finished")
 
     def _record_damaged(self) -> None:
         used = self._path(self.first_step)
@@ -307,13 +334,23 @@ class Session:
 
     # ---- checkpoints ----
 
+    def checkpoint_due(self, step: int, *, over: bool) -> bool:
+        """Whether to save after this step: at the end, as often as is asked for, and what evaluations call the best.
+
+        Args:
+            step: steps (of a competition: rounds) taken.
+            over: whether the run has come to its end.
+        """
+        every = self.config.training.checkpoint_every
+        best = self.config.training.stop_after_no_gain is not None and self.evaluations.best_step == step
+        return over or best or (every is not None and step % every == 0)
+
     def save(
         self,
         step: int,
         state: Any,
         position: Mapping[str, Any],
         *,
-        losses: Mapping[str, float],
         over: bool = False,
         regular: bool = True,
     ) -> None:
@@ -323,12 +360,11 @@ class Session:
             step: steps (of a competition: rounds) taken.
             state: arrays; copied before this returns.
             position: everything else that a resumed run needs, as JSON.
-            losses: ``{model: validation loss}`` as last evaluated; empty before the first evaluation. The best
-                checkpoint is that with the lowest mean.
             over: whether the run has come to its end.
             regular: whether it would also be saved if nobody had interrupted the run.
         """
         if regular:
+            losses = {name: metrics["loss"] for name, metrics in self.evaluations.last.items()}
             self.divergence.mark_finite(step, losses)
             self.checkpoints.protected = self.divergence.sources
         snapshot = self.checkpoints.take(state)
@@ -350,11 +386,12 @@ class Session:
             "over": over,
             "position": dict(position),
             "divergence": self.divergence.state(),
+            "evaluations": self.evaluations.state(),
             "config": configuration.to_dict(self.config),
             "records": self._records.position,
             **self.clock(),
         }
-        self.checkpoints.write(step, snapshot, metadata, score=mean_loss(losses))
+        self.checkpoints.write(step, snapshot, metadata, score=self.evaluations.cost)
 
     def finish(self, step: int, steps: int | None, *, over: bool) -> None:
         """Wait for the disk.
@@ -390,13 +427,3 @@ class Session:
             with a killed session is not in them.
         """
         return {"seconds": time.perf_counter() - self._began, "compiling": self._compiling}
-
-
-def mean_loss(losses: Mapping[str, float]) -> float | None:
-    """The mean of the models' validation losses, in nats: what a run's best checkpoint is chosen by. None of nothing.
-
-    Example:
-        >>> mean_loss({"bert": 1.0, "gpt2": 3.0})
-        2.0
-    """
-    return sum(losses.values()) / len(losses) if losses else None

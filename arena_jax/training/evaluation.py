@@ -60,7 +60,7 @@ def evaluate(
         run: the run's folder.
         dataset: another data set than the run's (name, file, folder or id); the run's own if not given.
         split: which split of it.
-        checkpoint: ``"newest"``, ``"best"`` (lowest mean validation loss over the models) or a step.
+        checkpoint: ``"newest"``, ``"best"`` (by the run's score) or a step.
         columns: which column of the data plays which part, where that is not as in the run.
         label_names: names of class 0, 1, … of the data, where that is not as in the run.
 

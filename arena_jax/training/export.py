@@ -17,7 +17,7 @@ def export(run: Path, model: str, directory: Path, checkpoint: str = "newest") -
         run: the run's folder.
         model: the model's name in the run.
         directory: made if it is not there.
-        checkpoint: ``"newest"``, ``"best"`` (lowest mean validation loss over the models) or a step.
+        checkpoint: ``"newest"``, ``"best"`` (by the run's score) or a step.
 
     Raises:
         ArenaError: no such run or model, or a folder that cannot be written or must not be: it holds a run, or is the

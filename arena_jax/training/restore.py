@@ -20,7 +20,7 @@ def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[P
     Args:
         run: the run's folder.
         config: of the run, from :func:`arena_jax.runs.folder.load_run`.
-        checkpoint: ``"newest"`` that is whole, ``"best"`` (lowest mean validation loss over the models) or a step.
+        checkpoint: ``"newest"`` that is whole, ``"best"`` (by the run's score) or a step.
 
     Returns:
         The parts of the run, its step, and the state.

@@ -83,7 +83,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         if session.ended:
             return session.folder
         state, starts = begin_warm(session, step, parts, state)
-        window, losses = MetricWindow(position.get("window")), position.get("losses", {})
+        window = MetricWindow(position.get("window"))
         model_weights = ModelWeights(config, position.get("model_weights"))
 
         def for_optimizer() -> dict[str, Any]:
@@ -126,7 +126,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 session.record_program(step_count, name, program.seconds, program.bytes.total, program.cached)
             return programs
 
-        def evaluate() -> dict[str, float]:
+        def evaluate() -> None:
             start = time.perf_counter()
             scores = {
                 name: score(step, state.params[name], name, rows, training.evaluation_batch_size)
@@ -135,9 +135,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             seconds = time.perf_counter() - start - sum(program.seconds for program in record_programs())
             losses = {name: metrics["loss"] for name, metrics in scores.items()}
             model_weights.follow(losses)
-            details = {"split": "validation", "seconds": seconds, "models": scores, **model_weights.record()}
-            session.record("evaluation", step_count, epoch=step_count / steps_per_epoch, **details)
-            return losses
+            details = {"split": "validation", "seconds": seconds, **model_weights.record()}
+            session.record_evaluation(step_count, scores, epoch=step_count / steps_per_epoch, **details)
+
+        def is_over() -> bool:
+            return step_count == total_steps or session.evaluations.over
 
         def save(*, regular: bool = True) -> None:
             window.flush()
@@ -145,18 +147,17 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             reached = {
                 "streams": {name: stream.state() for name, stream in streams.items()},
                 "window": window.state(),
-                "losses": losses,
                 "model_weights": model_weights.state(),
                 "accumulation": step.accumulation,
                 "remat": remat,
             }
-            session.save(step_count, state, reached, losses=losses, over=step_count == total_steps, regular=regular)
+            session.save(step_count, state, reached, over=is_over(), regular=regular)
 
         # ---- the loop ----
         step_count = session.first_step
         work = Work(parts.models, peak_flops(mesh, computation_dtype(training.dtype)))
         window.resume()
-        while step_count < total_steps and not session.stop_requested(step_count):
+        while not is_over() and not session.stop_requested(step_count):
             session.divergence.count(window.skipped())
             state = session.handle_divergence(step_count, state, before=step_count)
             if session.divergence.hopeless:
@@ -177,14 +178,14 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 session.record("train", step_count, epoch=step_count / steps_per_epoch, **details)
             if step_count % evaluate_every == 0 or step_count == total_steps:
                 window.pause()
-                losses = evaluate()
+                evaluate()
                 window.resume()
-            if (training.checkpoint_every and step_count % training.checkpoint_every == 0) or step_count == total_steps:
+            if session.checkpoint_due(step_count, over=is_over()):
                 save()
         if session.saved != step_count:  # asked to stop, or a model diverged
             save(regular=False)
-        session.finish(step_count, total_steps, over=step_count == total_steps)
-        session.record_end(step_count, epoch=step_count / steps_per_epoch)
+        session.finish(step_count, total_steps, over=is_over())
+        session.record_end(step_count, early=step_count < total_steps, epoch=step_count / steps_per_epoch)
     return session.folder
 
 

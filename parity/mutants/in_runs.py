@@ -26,6 +26,7 @@ RESUMED = f"{RUN}test_a_run_that_died_goes_on_with_the_same_weights_and_rates_to
 FOLLOWED = f"{RUN}test_weights_follow_validation_by_the_equation"
 SCHEDULED = f"{RUN}test_the_rates_are_a_warm_up_and_half_a_cosine_to_the_runs_end"
 EVALUATED = f"{RUN}test_an_evaluation_is_without_dropout_and_of_the_validation_split"
+SCORED = "tests/runs/test_evaluations.py::"
 BEST = f"{RUN}test_the_best_checkpoint_is_that_of_the_lowest_mean_validation_loss"
 FROZEN = f"{RUN}test_frozen_parts_are_what_they_were_at_the_start_and_nothing_else_is"
 
@@ -262,6 +263,27 @@ EXECUTED = (
         "-min(finite)[1]",
         "-max(finite)[1]",
         BEST,
+    ),
+    fault(
+        "the best by accuracy is the worst",
+        "runs.evaluations:Evaluations.cost",
+        "-SCORES[self._metric].sign *",
+        "",
+        f"{SCORED}test_the_best_checkpoint_is_the_best_by_the_score_and_is_kept",
+    ),
+    fault(
+        "a gain is what is worse",
+        "runs.evaluations:Evaluations.add",
+        "(score - self._best) > 0",
+        "(score - self._best) < 0",
+        f"{SCORED}test_the_best_and_the_count_are_those_of_numpy_wherever_the_run_was_interrupted",
+    ),
+    fault(
+        "a resumed run has forgotten its best score",
+        "runs.evaluations:Evaluations.state",
+        '"best": self._best',
+        '"best": None',
+        f"{SCORED}test_the_best_and_the_count_are_those_of_numpy_wherever_the_run_was_interrupted",
     ),
     fault("nothing is frozen", f"{BUILD}:build_optimizer", "if config.optimizer.freeze:", "if False:", FROZEN),
 )

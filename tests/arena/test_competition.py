@@ -161,6 +161,24 @@ def test_a_run_of_device_seconds_ends_when_they_are_spent(tmp_path):
     assert fractions(run) == sorted(fractions(run))
 
 
+def test_a_competition_without_gain_ends_at_the_same_round_when_resumed(tmp_path):
+    """From the baseline, of round 0, on nothing is better: the second evaluation after it ends the run."""
+
+    def level(step, parameters, model, rows, size):
+        return {"loss": 1.0, "accuracy": 0.5}
+
+    run = whole(score="accuracy", stop_after_no_gain=2)
+    first = train(run, tmp_path / "whole", evaluate=level)
+    assert [(r["step"], r["without_gain"]) for r in records(first, "evaluation")] == [(0, 0), (2, 1), (4, 2)]
+    assert (records(first, "end")[0]["step"], records(first, "end")[0]["reason"]) == (4, "no gain")
+    assert len(records(first, "leaderboard")) == 1
+    with pytest.raises(signals.Stopped):
+        train(run, tmp_path / "run", evaluate=level, observe=stop_at(2))
+    resumed = train(run, tmp_path / "run", evaluate=level, resume=True)
+    assert_same_arrays(final_state(first), final_state(resumed))
+    assert without_times(first) == without_times(resumed)
+
+
 def test_refusals(tmp_path):
     with pytest.raises(ArenaError, match=r"the budget of 100 kB does not hold what is always there"):
         train(whole({"memory_budget": "100kB"}), tmp_path / "a")

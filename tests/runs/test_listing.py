@@ -36,12 +36,10 @@ def count(folder, *, resume=False, interrupt=None, **training):
             taken += 1
             session.advance(taken)
             loss = 1.0 + abs(taken - 3)
-            session.record(
-                "evaluation", taken, epoch=0.0, split="validation", seconds=0.0, models={"a": {"loss": loss}}
-            )
-            session.save(taken, state, {}, losses={"a": loss}, over=taken == STEPS)
+            session.record_evaluation(taken, {"a": {"loss": loss}}, epoch=0.0, split="validation", seconds=0.0)
+            session.save(taken, state, {}, over=taken == STEPS)
         if session.saved != taken:
-            session.save(taken, state, {}, losses={}, regular=False)
+            session.save(taken, state, {}, regular=False)
         session.finish(taken, STEPS, over=taken == STEPS)
         session.record_end(taken)
     return float(state["a"][0])

@@ -41,9 +41,10 @@ def add(folder, *, resume=False, interrupt=None, fail=None, nonfinite=()):
             session.advance(taken)
             session.record("train", taken, models={"a": {"sum": float(state["model"]["a"][0])}})
             if taken % 2 == 0:
-                session.save(taken, state, {"number": number}, losses={"a": 1 / taken}, over=taken == STEPS)
+                session.record_evaluation(taken, {"a": {"loss": 1 / taken}}, epoch=0.0)
+                session.save(taken, state, {"number": number}, over=taken == STEPS)
         if session.saved != taken:
-            session.save(taken, state, {"number": number}, losses={}, regular=False)
+            session.save(taken, state, {"number": number}, regular=False)
         session.finish(taken, STEPS, over=taken == STEPS)
         session.record_end(taken)
     return session.folder, float(state["model"]["a"][0])

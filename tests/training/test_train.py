@@ -202,6 +202,34 @@ def test_a_killed_run_repeats_what_its_checkpoint_did_not_see(finished, tmp_path
     assert without_times(run) == without_times(finished)
 
 
+def test_a_run_without_gain_ends_and_does_so_at_the_same_step_when_resumed(tmp_path, monkeypatch, capsys):
+    """Nothing is learnt: the first evaluation, of step 2, stays the best; the second without gain is of step 6."""
+    run = tiny(score="accuracy", stop_after_no_gain=2)
+    still = dataclasses.replace(run.optimizer, learning_rate=1e-30, synchronize_beta=0.0)
+    often = dataclasses.replace(run.training, evaluate_every=2, checkpoint_every=None)
+    run = dataclasses.replace(run, optimizer=still, training=often)
+    whole = training.train(run, tmp_path / "whole")
+    records = read(whole)
+    gains = [(r["step"], r["without_gain"]) for r in records if r["kind"] == "evaluation"]
+    assert gains == [(2, 0), (4, 1), (6, 2)]
+    assert [r["step"] for r in records if r["kind"] == "checkpoint"] == [2, 6], "the best, and the end"
+    assert (records[-1]["kind"], records[-1]["step"], records[-1]["reason"]) == ("end", 6, "no gain")
+    assert "ended without a gain in 2 evaluations, after 6 steps" in narrate(records)
+
+    stop_at(monkeypatch, 4)
+    with pytest.raises(Stopped, match="stopped after step 4 of 8"):
+        training.train(run, tmp_path / "run")
+    monkeypatch.undo()
+    resumed = training.train(run, tmp_path / "run", resume=True)
+    for a, b in zip(jax.tree.leaves(state_of(whole)), jax.tree.leaves(state_of(resumed)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    saved = [r for r in without_times(resumed) if r["kind"] != "checkpoint"]
+    assert saved == [r for r in without_times(whole) if r["kind"] != "checkpoint"]
+    capsys.readouterr()
+    assert training.train(run, resumed, resume=True) == resumed
+    assert "nothing is left to do: it ended after step 6 without a gain" in capsys.readouterr().out
+
+
 def test_export_gives_the_trained_model(finished, tmp_path):
     training.export(finished, "gpt2", tmp_path / "out")
     loaded = models.from_pretrained(tmp_path / "out")

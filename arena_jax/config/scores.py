@@ -1,4 +1,4 @@
-"""The scores that a comparison can judge by: which task has them, and which way is better."""
+"""The scores that runs and comparisons are judged by: which task has them, and which way is better."""
 
 from __future__ import annotations
 
