@@ -12,7 +12,7 @@ BERT_WEIGHTS, GPT2_WEIGHTS = "weights/bert/masked-lm/float32", "weights/gpt2/cau
 GPT2_SHARDS = "weights/gpt2/causal-lm, in several files/float32"
 RULES, SAVE, LAYERS, HEADS = "models.huggingface.rules", "models.huggingface.save", "models.layers", "models.heads"
 TRANSFORMER, PATTERN = "models.transformer", "models.transformer:attention_pattern"
-BLOCK, ATTENTION, SCALE = "models.block:Block", "models.attention:Attention.mix", "models.attention:Attention.scale"
+BLOCK, ATTENTION, SCALE = "models.block:Block", "models.attention:Attention.weigh", "models.attention:Attention.scale"
 
 
 WEIGHTS = (
@@ -361,4 +361,53 @@ GATES = (
     ),
 )
 
-MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD, *GATES)
+WRITE = "models.generate:_write"
+GREEDY, LIKELY = "generation/gpt2/greedy, left-padded/float64", "generation/gpt2/likely logits/float64"
+GENERATION = (
+    fault("padding on the left is seen", "models.decode:decode", "real[:, None, None, :] & ", "", GREEDY),
+    fault(
+        "padding on the left has positions",
+        WRITE,
+        "jnp.cumsum(real[:, :length]",
+        "jnp.cumsum(jnp.ones_like(real[:, :length])",
+        GREEDY,
+    ),
+    fault("a new token lands a place too late", WRITE, "length + i - 1", "length + i", GREEDY),
+    fault("new tokens all have one position", WRITE, "places[:, -1:] + i", "places[:, -1:] + 1", GREEDY),
+    fault(
+        "the nucleus keeps a token too many", "models.generate:likely_logits", "(below > 1 -", "(below > 0.9 -", LIKELY
+    ),
+)
+HAND_DOWN = "tests/models/test_hand_down.py"
+WARM_STARTS = (
+    fault(
+        "the order of units taken the wrong way round",
+        "models.crossover:align",
+        "heads=(heads, np.ones(heads.shape))",
+        "heads=(np.argsort(heads, axis=1), np.ones(heads.shape))",
+        "tests/models/test_crossover.py::test_a_shuffled_copy_is_found_again_to_the_bit",
+    ),
+    fault(
+        "positions handed down without RoBERTa's offset",
+        "models.hand_down:hand_down",
+        "at = target.config.position_offset + np.arange(count)",
+        "at = np.arange(count)",
+        f"{HAND_DOWN}::test_positions_are_counted_from_each_familys_first",
+    ),
+    fault(
+        "a table handed down in its own scale",
+        "models.hand_down:_rows",
+        "return wide * scale, scale",
+        "return wide, scale",
+        f"{HAND_DOWN}::test_tables_arrive_in_the_scale_of_the_targets_initialiser",
+    ),
+    fault(
+        "a piece inside a word matched with a word",
+        "models.token_spelling:read_token",
+        "begins = not inside and",
+        "begins = True and",
+        f"{HAND_DOWN}::test_tokens_are_matched_by_their_text",
+    ),
+)
+
+MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD, *GATES, *GENERATION, *WARM_STARTS)
