@@ -33,6 +33,7 @@ from arena_jax.cli import (
     report,
     resume,
     runs,
+    show,
     train,
 )
 from arena_jax.config import RunConfig
@@ -57,6 +58,7 @@ COMMANDS = (
     "doctor",
     "runs",
     "clean",
+    "show",
     "completion",
 )
 
@@ -115,6 +117,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         doctor.add_parser(commands),
         runs.add_parser(commands),
         clean.add_parser(commands),
+        show.add_parser(commands),
         completion.add_parser(commands),
     ]
     for command in parsers:

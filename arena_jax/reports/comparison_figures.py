@@ -13,8 +13,9 @@ from arena_jax.compare.curve import seconds, values
 from arena_jax.compare.plan import Plan
 from arena_jax.compare.verdict import at, cost_unit, goal, of_which
 from arena_jax.config.scores import SCORES
-from arena_jax.reports.document import Picture
-from arena_jax.reports.figures import COLOURS, STYLE
+from arena_jax.reports.figures import STYLE
+from arena_jax.runs.curves import COLOURS
+from arena_jax.runs.document import Picture
 
 _GRID = 200  # points of a curve over seconds, which no two runs share
 
