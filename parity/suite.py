@@ -10,6 +10,7 @@ from parity.case import Case, given_case
 from parity.checks import (
     arena,
     backward,
+    distillation,
     forward,
     gates,
     metrics,
@@ -43,6 +44,7 @@ def all_checks() -> list[Check]:
         *metrics.checks(),
         *tokens.checks(),
         *problem_types.checks(),
+        *distillation.checks(),
         *packing.checks(),
     ]
 

@@ -81,6 +81,8 @@ def test_every_field_has_an_option_that_sets_it(loop):
         "accumulation": "2",
         "memory_budget": "1GB",
         "spend": "9s",
+        "distil": "best",
+        "relay": "gpt2",
         "stop_after": "2h",
         "profile": "10:20",
     }
@@ -95,6 +97,8 @@ def test_every_field_has_an_option_that_sets_it(loop):
         words = [flag.replace("--", "--no-", 1) if before else flag] if inner is bool else [flag, text]
         if field.name.startswith("convergence_") and field.name != "convergence_window":
             words += ["--convergence-window", "9"]  # without it they would do nothing, and are refused
+        if field.name in ("distil_alpha", "distil_temperature", "relay_part"):
+            words += ["--distil", "best", "--relay", "gpt2"]  # without which they would do nothing
         if field.name == "momentum":
             words += ["--optimizer", "sgd"]
         after = getattr(getattr(trained(loop, preset, *words), section), field.name)

@@ -122,7 +122,7 @@ def train(
         state.train, position = session.begin(state.train, setup.names)
         if session.ended:
             return session.folder
-        state.train, starts = begin_warm(session, setup.step, setup.parts, state.train)
+        state.train, starts = begin_warm(session, setup.config, setup.step, setup.parts, state.train)
         with setup.executables:
             session.record_start(
                 steps=setup.rounds,

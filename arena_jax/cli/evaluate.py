@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "evaluate", help="score a run's models, or a Hugging Face folder's, on a data set"
     )
     add_run(parser)
-    add_checkpoint_option(parser)
+    add_checkpoint_option(parser, several=True)
     parser.add_argument("--data", metavar="DATA", help="another data set: name, file, folder or hub id")
     parser.add_argument("--split", default="validation", help="which part of it [validation]")
     parser.add_argument(
@@ -45,13 +45,16 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that chooses one of a run's checkpoints."""
+def add_checkpoint_option(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add the option that chooses one of a run's checkpoints, or several, to be compared."""
     parser.add_argument(
         "--checkpoint",
         default="newest",
         metavar="WHICH",
-        help="newest, best (by the run's --score) or a step [newest]",
+        help="newest, best (by the run's --score), a step, ema (running averages, where training"
+        " kept them) or mean:K (of the last K checkpoints)"
+        + (", or several: newest,ema" if several else "")
+        + " [newest]",
     )
 
 
@@ -73,14 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
         for note in notes:
             print(note, file=sys.stderr)
     else:
-        scores = training.evaluate(
-            folder,
-            arguments.data,
-            arguments.split,
-            arguments.checkpoint,
-            columns=columns,
-            label_names=label_names,
-        )
+        checkpoints = options.parse(arguments.checkpoint, tuple[str, ...], "--checkpoint")
+        scores = {}
+        for checkpoint in checkpoints:
+            of_one = training.evaluate(
+                folder, arguments.data, arguments.split, checkpoint, columns=columns, label_names=label_names
+            )
+            mark = f" {checkpoint}" if len(checkpoints) > 1 else ""
+            scores |= {name + mark: metrics for name, metrics in of_one.items()}
     if arguments.json:
         print(json.dumps(scores, indent=2))
     else:

@@ -23,6 +23,7 @@ _TITLES = {
     "data": "what is learnt from",
     "optimizer": "how the models are updated, alone and together",
     "training": "how long, in what pieces, and what is written",
+    "together": "what the models learn from one another",
     "arena": "models compete for memory; any of these makes a run a competition",
 }
 

@@ -11,11 +11,13 @@ from arena_jax.config.fields import error_text, hints, optional, plain, unknown
 from arena_jax.config.model import SIZES, ModelConfig
 from arena_jax.config.run import RunConfig, from_dict, to_dict
 from arena_jax.config.sections import ArenaConfig, DataConfig, OptimizerConfig, TrainingConfig
+from arena_jax.config.together import TogetherConfig
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,
     "optimizer": OptimizerConfig,
     "training": TrainingConfig,
+    "together": TogetherConfig,
     "arena": ArenaConfig,
 }
 

@@ -17,6 +17,7 @@ from arena_jax.config.fields import build, check, error_text, plain
 from arena_jax.config.model import ModelConfig
 from arena_jax.config.scores import SCORES
 from arena_jax.config.sections import ArenaConfig, DataConfig, OptimizerConfig, TrainingConfig
+from arena_jax.config.together import TogetherConfig
 
 __all__ = [
     "RunConfig",
@@ -25,6 +26,7 @@ __all__ = [
     "OptimizerConfig",
     "TrainingConfig",
     "ArenaConfig",
+    "TogetherConfig",
     "TASKS",
     "load",
     "save",
@@ -58,6 +60,9 @@ class RunConfig:
     data: DataConfig = field(metadata={"help": "what is learnt from"})
     optimizer: OptimizerConfig = field(metadata={"help": "how all of them are updated"})
     training: TrainingConfig = field(metadata={"help": "how long, and what is written"})
+    together: TogetherConfig = field(
+        default=TogetherConfig(), metadata={"help": "what the models learn from one another"}
+    )
     arena: ArenaConfig | None = field(default=None, metadata={"help": "how models compete; none: they train together"})
 
     def __post_init__(self) -> None:
@@ -70,6 +75,12 @@ class RunConfig:
             if name in names[:i]:
                 raise ArenaError(f"two models are called '{self.models[i].name}': give each a name of its own")
         self._check_starts()
+        self.together.check_models(
+            [model.name for model in self.models],
+            [(self.batch_size(model.name), self.accumulation(model.name)) for model in self.models],
+            competition=self.arena is not None,
+            sharded=self.training.shard == "parameters",
+        )
         if self.task not in SCORES[self.training.score].tasks:
             metrics = ", ".join(name for name, score in SCORES.items() if self.task in score.tasks)
             raise ArenaError(f"training.score: {self.task} has no {self.training.score}; it has {metrics}")
@@ -90,6 +101,11 @@ class RunConfig:
     def _check_starts(self) -> None:
         by_name = {model.name: model for model in self.models}
         for model in self.models:
+            if self.together.relay not in (None, model.name) and model.checkpoint is not None:
+                raise ArenaError(
+                    f"model '{model.name}' has a checkpoint, so that it cannot start from '{self.together.relay}':"
+                    " give it a preset, or leave it out of the relay"
+                )
             path, source = [model.name], by_name.get(model.start or "")
             while source is not None:
                 if source.name in path:
@@ -97,7 +113,7 @@ class RunConfig:
                         f"model '{model.name}': start {model.start} leads in a circle; let one of them start elsewhere"
                     )
                 path.append(source.name)
-                if source.checkpoint is None and source.start is None:
+                if source.checkpoint is None and source.start is None and source.name != self.together.relay:
                     raise ArenaError(
                         f"model '{path[-2]}': start {source.name} names a model that begins at random and has nothing"
                         f" to hand down: give '{source.name}' a checkpoint or a start"

@@ -144,6 +144,12 @@ class Narrator:
                     others.setdefault(metric, []).append(f"{name} {mark}{score_text(metrics, metric)}")
         rows = self._rows(record, cells, "", record.get("split", "validation"))
         rows += [f"{'':16}{words(metric)}: {' · '.join(scores)}" for metric, scores in others.items()]
+        if "averages" in record:
+            averages = [
+                f"{name} {number(metrics.get('loss'), 6)} {score_text(metrics, main_metric)}"
+                for name, metrics in record["averages"].items()
+            ]
+            rows.append(f"{'':16}of averages: {' · '.join(averages)}")
         return rows
 
     def _end(self, record: Record) -> list[str]:

@@ -11,12 +11,14 @@ resume      checkpoint; printed, not recorded: the records are those of a run th
 note        text: something a person should know, e.g. how many examples were cut
 compile     program, seconds, bytes (of the program, per device), cached (on disk, by an earlier run)
 train       epoch, seconds (of training, since the last), steps (in them), models {name: {"loss", "accuracy" or
-            "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out)}}; of
-            joint training also tokens_per_second (of all models, without padding), mfu (part of the devices' peak that
-            matrix products took, forward and backward) and peak (operations per second), where that is known
+            "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out), and of
+            students "divergence" (from their teachers, T² KL)}};
+            of joint training also tokens_per_second (of all models, without padding), mfu (part of the devices' peak
+            that matrix products took, forward and backward) and peak (operations per second), where that is known
 evaluation  epoch, split, seconds, models {name: {metric: value}}, score (the models' mean of training.score),
             without_gain (evaluations in a row, up to this, without a better one); weights {name: weight} where they
-            follow validation
+            follow validation; teachers [name] from now on, where models teach;
+            averages {name: {metric: value}} of parameters over steps, where they are kept
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
 trouble     what ("checkpoint", "damaged", "records", "page", "non-finite", "out of memory"), text, and what belongs to
             it (model, action, checkpoint, …): something went wrong, and the run goes on

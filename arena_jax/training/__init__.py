@@ -1,7 +1,10 @@
 """Training: objectives, the jitted multi-model step, its state, the joint loop, and scores."""
 
+from arena_jax.training.distillation import Distillation
+from arena_jax.training.ensemble import ensemble
 from arena_jax.training.evaluation import evaluate
 from arena_jax.training.export import export
+from arena_jax.training.make_step import make_step
 from arena_jax.training.objectives import (
     MaskedBatch,
     Objective,
@@ -18,12 +21,14 @@ from arena_jax.training.objectives import (
 from arena_jax.training.replace_model import replace_model
 from arena_jax.training.restore import restore
 from arena_jax.training.state import TrainState, model_key
-from arena_jax.training.step import Step, make_step
+from arena_jax.training.step import Step
 from arena_jax.training.train import train
 
 __all__ = [
     "train",
     "evaluate",
+    "ensemble",
+    "Distillation",
     "export",
     "restore",
     "make_step",

@@ -17,7 +17,9 @@ class Result(NamedTuple):
     Attributes:
         sums: scalars summed over the examples, in float32 at least; always ``loss_sum`` (nats) and ``count`` (what the
             loss is averaged over), and by task ``correct`` and ``bytes``.
-        outputs: predictions per example, for metrics that are computed on the host; empty while training.
+        outputs: predictions per example, for metrics that are computed on the host. While training: ``logits``, or of
+            language models the ``hidden`` states at the tokens they predict and those ``targets``, and the ``weight``
+            of each; students are taught by them, and where nobody asks for them they cost nothing.
     """
 
     sums: dict[str, jax.Array]

@@ -9,8 +9,10 @@ from jax.sharding import Mesh
 
 from arena_jax.config import RunConfig
 from arena_jax.training.build_optimizer import build_optimizer, learning_rate_metrics
+from arena_jax.training.make_step import make_step
 from arena_jax.training.objectives import Objective
-from arena_jax.training.step import Step, make_step
+from arena_jax.training.step import Step
+from arena_jax.training.teachers import distillation_of
 
 
 def build_step(
@@ -45,4 +47,6 @@ def build_step(
         gradient_norms=True,
         skip_nonfinite=True,
         report=learning_rate_metrics,
+        ema=config.together.ema,
+        **distillation_of(config),
     )

@@ -19,8 +19,8 @@ from arena_jax.runs.environment import environment
 from arena_jax.runtime.devices import make_mesh
 from arena_jax.runtime.memory import device_limit, format_bytes
 from arena_jax.runtime.program_cache import default_folder
+from arena_jax.training.make_step import make_step
 from arena_jax.training.objectives import objective_for
-from arena_jax.training.step import make_step
 
 _ROWS, _LENGTH = 8, 16
 

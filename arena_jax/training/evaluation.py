@@ -60,7 +60,8 @@ def evaluate(
         run: the run's folder.
         dataset: another data set than the run's (name, file, folder or id); the run's own if not given.
         split: which split of it.
-        checkpoint: ``"newest"``, ``"best"`` (by the run's score) or a step.
+        checkpoint: ``"newest"``, ``"best"`` (by the run's score), a step, ``"ema"`` or ``"mean:K"``; see
+            :func:`restore`.
         columns: which column of the data plays which part, where that is not as in the run.
         label_names: names of class 0, 1, … of the data, where that is not as in the run.
 

@@ -17,7 +17,8 @@ def export(run: Path, model: str, directory: Path, checkpoint: str = "newest") -
         run: the run's folder.
         model: the model's name in the run.
         directory: made if it is not there.
-        checkpoint: ``"newest"``, ``"best"`` (by the run's score) or a step.
+        checkpoint: ``"newest"``, ``"best"`` (by the run's score), a step, ``"ema"`` or ``"mean:K"``; see
+            :func:`restore`.
 
     Raises:
         ArenaError: no such run or model, or a folder that cannot be written or must not be: it holds a run, or is the

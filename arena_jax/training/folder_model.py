@@ -14,8 +14,8 @@ from arena_jax import data, models
 from arena_jax.config import DataConfig
 from arena_jax.training.build import encode, load_split
 from arena_jax.training.evaluation import score
+from arena_jax.training.make_step import make_step
 from arena_jax.training.objectives import Objective, objective_for
-from arena_jax.training.step import make_step
 
 
 class FolderModel(NamedTuple):

@@ -8,6 +8,9 @@ from typing import Any
 
 import jax
 
+# What a step that was skipped must not spoil.
+_OF_THE_STEP = ("loss_sum", "count", "correct", "gradient_norm", "divergence_sum", "divergence_count")
+
 
 class MetricWindow:
     """Sums of steps' metrics until the next line.
@@ -81,6 +84,7 @@ class MetricWindow:
             models[name] = {
                 "loss": sums["loss_sum"] / count,
                 **({"accuracy": sums["correct"] / count} if "correct" in sums else {}),
+                **_divergence(sums),
                 "learning_rate": sums["learning_rate"] / steps,
                 "gradient_norm": sums["gradient_norm"] / steps,
                 "examples_per_second": self._rows.get(name, 0) / max(self._seconds, 1e-9),
@@ -102,7 +106,14 @@ class MetricWindow:
             skipped = bool(values["skipped"])
             sums["steps"] = sums.get("steps", 0.0) + 1
             for key, value in values.items():
-                counted = 0.0 if skipped and key in ("loss_sum", "count", "correct", "gradient_norm") else float(value)
+                counted = 0.0 if skipped and key in _OF_THE_STEP else float(value)
                 sums[key] = sums.get(key, 0.0) + counted
         self._steps += 1
         self._waiting = None
+
+
+def _divergence(sums: Mapping[str, float]) -> dict[str, float]:
+    """How far a student was from its teachers, over the steps in which it had some."""
+    if "divergence_sum" not in sums:
+        return {}
+    return {"divergence": sums["divergence_sum"] / max(sums["divergence_count"], 1.0)}

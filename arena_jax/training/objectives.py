@@ -51,7 +51,7 @@ def next_token(model: Any, batch: Batch, key: jax.Array, training: bool) -> Resu
     sums = {"loss_sum": tokens.loss, "count": count_of(weight), "bytes": _bytes(batch)}
     if tokens.correct is not None:
         sums["correct"] = tokens.correct
-    return Result(sums, {})
+    return Result(sums, {"hidden": hidden[:, :-1], "targets": targets, "weight": weight} if training else {})
 
 
 def _bytes(batch: Batch) -> jax.Array:
@@ -197,7 +197,8 @@ def masked_token(mask_token_id: int, *, vocab_size: int | None = None, rate: flo
         }
         if tokens.correct is not None:
             sums["correct"] = tokens.correct
-        return Result(sums, {})
+        outputs = {"hidden": hidden_tokens, "targets": masked.targets, "weight": masked.weight}
+        return Result(sums, outputs if training else {})
 
     return objective
 
@@ -222,7 +223,9 @@ def classification(model: Any, batch: Batch, key: jax.Array, training: bool) -> 
         "count": count_of(weight),
         "correct": count_correct(logits, labels, weight),
     }
-    return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
+    if training:
+        return Result(sums, {"logits": logits, "weight": weight})
+    return Result(sums, {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
 
 
 def tagging(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
@@ -245,7 +248,9 @@ def tagging(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
         "count": count_of(weight),
         "correct": count_correct(logits, labels, weight),
     }
-    return Result(sums, {} if training else {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
+    if training:
+        return Result(sums, {"logits": logits, "weight": weight})
+    return Result(sums, {"predictions": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
 
 
 def span(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:

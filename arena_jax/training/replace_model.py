@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.runs.divergence import owner
 from arena_jax.runtime.devices import distribute
+from arena_jax.training.averages import first_average
 from arena_jax.training.modules import take_apart
 from arena_jax.training.state import TrainState
 
@@ -67,6 +68,7 @@ def replace_model(state: TrainState, name: str, model: Any, optimizer_state: Any
         params={**state.params, name: distribute(params, mesh)},
         opt_state=opt_state,
         variables={**state.variables, name: distribute(variables, mesh)},
+        averages=state.averages and {**state.averages, name: distribute(first_average(params), mesh)},
     )
 
 

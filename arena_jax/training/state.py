@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arena_jax.training.averages import Average
+
 
 class TrainState(NamedTuple):
     """Everything that a step reads and writes.
@@ -19,12 +21,14 @@ class TrainState(NamedTuple):
         opt_state: the optimizer's state over all models.
         variables: ``{model name: tree}`` of all that a module holds beside its parameters, such as batch statistics and
             random streams; empty for the models of :mod:`arena_jax.models`.
+        averages: ``{model name: average of its parameters}``; empty where none is asked for.
     """
 
     step: jax.Array
     params: dict[str, Any]
     opt_state: Any
     variables: dict[str, Any] = {}  # noqa: RUF012 - never changed, and a pytree
+    averages: dict[str, Average] = {}  # noqa: RUF012 - the same
 
 
 def model_key(seed: int, name: str, step: jax.Array | int) -> jax.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,12 +14,14 @@ from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.models.shards import SHARD, sharding_of, traced_over
-from arena_jax.runtime.devices import distribute, make_mesh, place_batch, replicated, shardings
+from arena_jax.runtime.devices import distribute, place_batch, replicated, shardings
 from arena_jax.runtime.program import Program, compile_lowered
+from arena_jax.training.averages import first_average, next_averages
+from arena_jax.training.distillation import Distillation, Lesson, Teaching
 from arena_jax.training.gradients import mean_gradient
 from arena_jax.training.modules import put_together, take_apart
-from arena_jax.training.objective_signature import SIGNATURE, check_objective, check_result
-from arena_jax.training.objectives import Objective, Result, objective_for
+from arena_jax.training.objective_signature import check_result
+from arena_jax.training.objectives import Objective, Result
 from arena_jax.training.state import TrainState, model_key, model_key_data, step_key
 
 Batches = Mapping[str, Mapping[str, Any]]
@@ -30,7 +32,7 @@ _EVALUATION = 0x45564C
 
 
 class Step:
-    """The jitted multi-model step; made by :func:`make_step`.
+    """The jitted multi-model step; made by :func:`arena_jax.training.make_step`.
 
     Attributes:
         names: the models' names, in order.
@@ -38,6 +40,10 @@ class Step:
             with other variables: ``nnx.merge``, beside ``params`` and ``variables``).
         keys: ``{model: key data, uint32}``, from which dropout and masking of all steps are folded.
         programs: every program compiled so far, with seconds and bytes.
+        teachers: in distillation, who teaches from the next step on. The others learn from them; of several teachers
+            each learns from all. A program is compiled for each choice. Empty: nobody.
+        resting: models that take no step and need no batch, unless they teach; they are in the state, the optimizer
+            holds them for inactive, and no gradient of theirs is computed.
     """
 
     def __init__(
@@ -52,11 +58,13 @@ class Step:
         gradient_norms: bool,
         skip_nonfinite: bool,
         report: Report | None,
+        distillation: Distillation | None = None,
+        teachers: Sequence[str] = (),
+        ema: float | None = None,
     ) -> None:
         self.names = tuple(sorted(models))
         self.mesh = mesh
         self.seed = seed
-        self.keys = {name: model_key_data(seed, name) for name in self.names}
         self.accumulation = dict(accumulation)
         self.optimizer = optax.with_extra_args_support(optimizer)
         self.programs: list[Program] = []
@@ -65,6 +73,12 @@ class Step:
         self._gradient_norms = gradient_norms
         self._skip_nonfinite = skip_nonfinite
         self._report = report
+        self.teachers = tuple(teachers)
+        self._ema = ema
+        self.resting: tuple[str, ...] = ()
+        self._teaching = None if distillation is None else Teaching(models, objectives, distillation)
+        common = None if self._teaching is None else self._teaching.key_name
+        self.keys = {name: model_key_data(seed, common or name) for name in self.names}
         self._programs: dict[Any, Program] = {}
         parts = {name: take_apart(name, models[name]) for name in self.names}
         self._structures = {name: structure for name, (structure, _, _) in parts.items()}
@@ -87,15 +101,27 @@ class Step:
         out = shardings(jax.eval_shape(self.optimizer.init, copied), self.mesh)
         opt_state = jax.jit(self.optimizer.init, out_shardings=out)(copied)
         variables = distribute(self._initial_variables, self.mesh)
-        return TrainState(distribute(jnp.zeros((), jnp.int32), self.mesh), copied, opt_state, variables)
+        count = distribute(jnp.zeros((), jnp.int32), self.mesh)
+        averages = {name: distribute(first_average(source[name]), self.mesh) for name in self._averages_of}
+        return TrainState(count, copied, opt_state, variables, averages)
+
+    @property
+    def batch_names(self) -> tuple[str, ...]:
+        """The models that a step needs a batch of."""
+        return tuple(name for name in self.names if name not in self.resting or name in self.teachers)
+
+    @property
+    def _averages_of(self) -> tuple[str, ...]:
+        return () if self._ema is None else self.names
 
     def abstract_state(self) -> TrainState:
         """The state before the first step with shapes in place of arrays, where :meth:`init` would have them."""
         opt_state = jax.eval_shape(self.optimizer.init, self._initial)
         count: Any = jax.ShapeDtypeStruct((), jnp.int32)
+        averages = {name: jax.eval_shape(first_average, self._initial[name]) for name in self._averages_of}
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding_of(self.mesh, leaf.shape)),
-            TrainState(count, self._initial, opt_state),
+            TrainState(count, self._initial, opt_state, {}, averages),
         )
 
     def out_shardings(self, state: TrainState) -> Any:
@@ -109,7 +135,14 @@ class Step:
         return new
 
     def gradients(
-        self, name: str, params: Any, batch: Mapping[str, jax.Array], key: Any, step: jax.Array, variables: Any = None
+        self,
+        name: str,
+        params: Any,
+        batch: Mapping[str, jax.Array],
+        key: Any,
+        step: jax.Array,
+        variables: Any = None,
+        lesson: Lesson | None = None,
     ) -> tuple[Any, dict[str, jax.Array], Any]:
         """The first of the step's two pieces, which depends on the batch's shape; pure, for use inside ``jit``.
 
@@ -120,16 +153,23 @@ class Step:
             key: the model's, of ``keys``; as an argument of the program, which then serves every seed.
             step: int32 scalar; dropout and masking are folded from both.
             variables: of the model's module, where it has any.
+            lesson: what teachers say of the batch; None: the model learns from its labels alone.
 
         Returns:
             The gradient (a tree like ``params``) of ``loss_sum / count`` over all k·b examples; ``{"loss", "loss_sum",
             "count", …}`` as scalars; and the variables afterwards.
         """
         before = self._variables(name, variables)
+        objective = self._objectives[name]
+        if lesson is not None:
+            assert self._teaching is not None
+            objective, batch = self._teaching.objective(name, lesson), self._teaching.batch(batch, lesson)
         with traced_over(self.mesh):
             gradient, sums, after = mean_gradient(
-                self._structures[name], self._objectives[name], params, before, batch, step_key(key, step)
+                self._structures[name], objective, params, before, batch, step_key(key, step)
             )
+        # What is reported is the task's own loss, whatever was minimised.
+        sums["loss_sum"] = sums.pop("task_loss_sum", sums["loss_sum"])
         return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}, after
 
     def measured_gradients(
@@ -161,7 +201,7 @@ class Step:
         """
         updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params, value=losses, **extra)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, state.variables)
+        return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
 
     def finish(
         self,
@@ -201,7 +241,10 @@ class Step:
                 )
                 for name, new in variables.items()
             }
-            after = after._replace(variables=updated)
+            after = after._replace(variables={**state.variables, **updated})
+        if self._ema is not None:
+            active = extra.get("active") or dict.fromkeys(self.names, True)
+            after = after._replace(averages=next_averages(state.averages, after.params, self._ema, active))
         if self._report is not None:
             for name, reported in self._report(state.step, after.opt_state).items():
                 metrics[name].update(reported)
@@ -217,13 +260,32 @@ class Step:
         gradients: dict[str, Any] = {}
         metrics: Metrics = {}
         variables: dict[str, Any] = {}
-        for name in self.names:
+        lesson = None
+        if self._teaching is not None and self.teachers:
+            step_keys = {name: step_key(keys[name], state.step) for name in self.teachers}
+            with traced_over(self.mesh):
+                lesson = self._teaching.lesson(self.teachers, state.params, batches, step_keys)
+        for name in self.resting:
+            gradients[name] = jax.tree.map(jnp.zeros_like, state.params[name])
+            metrics[name] = {"loss": jnp.zeros((), jnp.float32)}
+        if self.resting:
+            taking_part = extra.get("active") or dict.fromkeys(self.names, True)
+            extra = {**extra, "active": {n: taking_part[n] & (n not in self.resting) for n in self.names}}
+        for name in (name for name in self.names if name not in self.resting):
+            taught = {} if lesson is None or self.teachers == (name,) else {"lesson": lesson}
             gradients[name], metrics[name], after = self.gradients(
-                name, state.params[name], batches[name], keys[name], state.step, state.variables.get(name, {})
+                name,
+                state.params[name],
+                batches[name],
+                keys[name],
+                state.step,
+                state.variables.get(name, {}),
+                **taught,
             )
             if name in state.variables:
                 variables[name] = after
-        return self.finish(state, gradients, metrics, extra, variables)
+        after, metrics = self.finish(state, gradients, metrics, extra, variables)
+        return after, {name: measured for name, measured in metrics.items() if name not in self.resting}
 
     def _leave_out_nonfinite(
         self, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
@@ -243,12 +305,12 @@ class Step:
 
     def place(self, batches: Batches) -> dict[str, dict[str, jax.Array]]:
         """Move ``{model: batch}`` to the devices as (microbatches, examples, …), spread over the data axis."""
-        missing = [name for name in self.names if name not in batches]
+        missing = [name for name in self.batch_names if name not in batches]
         if missing:
             raise ArenaError(
                 f"no batch for model '{missing[0]}'; a step takes one batch for each of {', '.join(self.names)}"
             )
-        return {name: place_batch(batches[name], self.mesh, self.accumulation[name]) for name in self.names}
+        return {name: place_batch(batches[name], self.mesh, self.accumulation[name]) for name in self.batch_names}
 
     def __call__(self, state: TrainState, batches: Batches, **extra: Any) -> tuple[TrainState, Metrics]:
         """Take one step. The state is donated: go on with the one that is returned.
@@ -324,7 +386,8 @@ class Step:
     ) -> Program:
         leaves, treedef = jax.tree.flatten(arguments[1:])
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-        cache_key = (name, treedef, shapes)
+        choices = (self.teachers, self.resting) if name == "step" else ()
+        cache_key = (name, choices, treedef, shapes)
         if cache_key not in self._programs:
             # A process can read what is whole on its own devices, predictions included.
             if out_shardings is None and jax.process_count() > 1:
@@ -335,89 +398,3 @@ class Step:
             self.programs.append(program)
             self._programs[cache_key] = program
         return self._programs[cache_key]
-
-
-def make_step(
-    models: Mapping[str, Any],
-    optimizer: optax.GradientTransformation,
-    objectives: Mapping[str, Objective] | None = None,
-    *,
-    accumulation: int | Mapping[str, int] = 1,
-    mesh: Mesh | None = None,
-    seed: int = 0,
-    gradient_norms: bool = False,
-    skip_nonfinite: bool = False,
-    report: Report | None = None,
-) -> Step:
-    """Compile the training of several models into one program.
-
-    Args:
-        models: ``{name: model}`` from :mod:`arena_jax.models`, or any ``nnx.Module`` of your own; they are read, never
-            changed. What is no ``nnx.Param`` of a module (dropout's random streams, batch statistics) is in the state's
-            ``variables``; ``model.train()`` and ``model.eval()`` are called.
-        optimizer: an Optax transformation over ``{name: parameter tree}``, such as
-            :func:`arena_jax.transforms.multi_model_adamw`. It is given ``value={name: loss}``.
-        objectives: ``{name: objective}``; those of the models' tasks if not given (``masked-lm`` needs
-            :func:`arena_jax.training.masked_token`, for the tokenizer's mask token). One of your own is a function
-            ``objective(model, batch, key, training) -> Result``: ``batch`` is ``{name: array (B, …)}``, ``key`` the
-            microbatch's, ``training`` a bool; ``Result.sums`` holds scalars summed over the examples, ``loss_sum`` and
-            ``count`` at least, so that a loss over microbatches of different fill is exact.
-        accumulation: microbatches per step, for all models or ``{name: count}``. The gradient is that of the whole
-            batch; memory is that of one microbatch.
-        mesh: from :func:`arena_jax.runtime.make_mesh`; one device if not given.
-        seed: dropout and masking are folded from it.
-        gradient_norms: also report each model's ``gradient_norm`` (before sharing and clipping).
-        skip_nonfinite: a model whose loss or gradient is not finite sits this update out: nothing moves, its optimizer
-            state stays, and it is in no pool and no average. Its metrics say ``skipped`` 1. The others' parameters are
-            those of a step in which it was not ``active``, to the bit.
-        report: ``report(step, opt_state) -> {name: {metric: scalar}}``, computed inside the program from the new state
-            of the optimizer and added to the metrics: how effective learning rates get out.
-
-    Returns:
-        A :class:`Step`: ``state = step.init()``, then ``state, metrics = step(state, batches)``.
-
-    Raises:
-        ArenaError: no model, or names that differ between the arguments.
-
-    Example:
-        >>> import numpy as np, optax
-        >>> from arena_jax import models, training
-        >>> bert = models.create(models.preset("bert-tiny"), task="sequence-classification", seed=0)
-        >>> step = training.make_step({"bert": bert}, optax.adamw(1e-3))
-        >>> batch = {"input_ids": np.ones((4, 8), np.int32), "labels": np.zeros(4, np.int32)}
-        >>> state, metrics = step(step.init(), {"bert": batch})
-        >>> int(state.step), int(metrics["bert"]["count"])
-        (1, 4)
-    """
-    if not models:
-        raise ArenaError("no model to train; give {name: model}")
-    if objectives is None:
-        foreign = [name for name, model in models.items() if not hasattr(model, "task")]
-        if foreign:
-            raise ArenaError(
-                f"model '{foreign[0]}' is a {type(models[foreign[0]]).__name__}, which has no task: give objectives="
-                f"{{'{foreign[0]}': objective, …}}; write {SIGNATURE}"
-            )
-        objectives = {name: objective_for(model.task) for name, model in models.items()}
-    counts = dict(accumulation) if isinstance(accumulation, Mapping) else dict.fromkeys(models, accumulation)
-    for what, by_name in (("objectives", objectives), ("accumulation", counts)):
-        if set(by_name) != set(models):
-            raise ArenaError(
-                f"{what} are given for {sorted(by_name)}, models are {sorted(models)}; the names must be the same"
-            )
-    for name, objective in objectives.items():
-        check_objective(name, objective)
-    bad = [name for name, count in counts.items() if count < 1]
-    if bad:
-        raise ArenaError(f"accumulation of model '{bad[0]}' is {counts[bad[0]]}; give 1 or more microbatches")
-    return Step(
-        models,
-        optimizer,
-        objectives,
-        accumulation=counts,
-        mesh=make_mesh(1) if mesh is None else mesh,
-        seed=seed,
-        gradient_norms=gradient_norms,
-        skip_nonfinite=skip_nonfinite,
-        report=report,
-    )

@@ -24,8 +24,11 @@ from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.microbatches import run_step
 from arena_jax.training.model_weights import ModelWeights
+from arena_jax.training.relay import run_relay
 from arena_jax.training.remat import cheapest_step, with_remat
 from arena_jax.training.step import Step
+from arena_jax.training.teachers import check_rows, teachers_now
+from arena_jax.training.teachers import record as teachers_record
 from arena_jax.training.warm_start import begin_warm
 from arena_jax.training.work import Work
 
@@ -56,6 +59,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         # ---- data and models ----
         parts = build_parts(config, session.folder)
         padding = data.common_padding(parts.train)
+        check_rows(config, parts, padding)
         streams = {
             name: data.training_batches(rows, seed=training.seed, padding=padding, **process())
             for name, rows in parts.train.items()
@@ -65,6 +69,10 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         steps_per_epoch = max(stream.steps_per_epoch(batch_sizes[name]) for name, stream in streams.items())
         total_steps = training.steps or int((training.epochs or 1) * steps_per_epoch)
         evaluate_every = training.evaluate_every or steps_per_epoch
+
+        # ---- the leader of a relay ----
+        relay = run_relay(session, parts, total_steps, train)
+        parts, total_steps = relay.parts, total_steps - relay.steps
 
         # ---- optimizer and step ----
         def step_of(networks: Mapping[str, Any]) -> Step:
@@ -83,7 +91,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         state, position = session.begin(step.init(), step.names)
         if session.ended:
             return session.folder
-        state, starts = begin_warm(session, step, parts, state)
+        state, starts = begin_warm(session, relay.config, step, parts, state)
         window = MetricWindow(position.get("window"))
         model_weights = ModelWeights(config, position.get("model_weights"))
 
@@ -91,6 +99,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             return {"active": session.divergence.active, "learning_rates": rates, **model_weights.arguments()}
 
         derived = _derived(config, parts, mesh, steps_per_epoch, total_steps, evaluate_every)
+        derived += relay.derived
         derived += shard_facts((state.params, state.opt_state), mesh)
         remat, rejected = position.get("remat", training.remat), []
         if remat == "auto":
@@ -107,6 +116,8 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             derived.append(("remat", remat, choice.reason))
         elif training.remat == "auto":  # as it was chosen when the run began
             step = step_of(with_remat(parts.models, remat))
+        losses = {name: metrics["loss"] for name, metrics in session.evaluations.last.items()}
+        step.teachers, step.resting = teachers_now(config, losses), relay.resting
         step.accumulation = position.get("accumulation", step.accumulation)
         for name, stream in streams.items():
             if position:
@@ -133,10 +144,17 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 name: score(step, state.params[name], name, rows, training.evaluation_batch_size)
                 for name, rows in sorted(parts.validation.items())
             }
+            averages = {
+                name: score(step, average.params, name, parts.validation[name], training.evaluation_batch_size)
+                for name, average in sorted(state.averages.items())
+            }
             seconds = time.perf_counter() - start - sum(program.seconds for program in record_programs())
             losses = {name: metrics["loss"] for name, metrics in scores.items()}
             model_weights.follow(losses)
+            step.teachers = teachers_now(config, losses)
             details = {"split": "validation", "seconds": seconds, **model_weights.record()}
+            details |= {"averages": averages} if averages else {}
+            details |= teachers_record(config, step.teachers)
             session.record_evaluation(step_count, scores, epoch=step_count / steps_per_epoch, **details)
 
         def is_over() -> bool:
@@ -164,13 +182,14 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             if session.divergence.hopeless:
                 break
             # Drawn while the last step is still being computed.
-            batches = data.next_batches(streams, batch_sizes, step.accumulation, together=padding is not None)
+            drawn = {name: streams[name] for name in step.batch_names}
+            batches = data.next_batches(drawn, batch_sizes, step.accumulation, together=padding is not None)
             extra = for_optimizer()
             state, metrics = run_step(
                 step, state, batches, extra, batch_sizes=batch_sizes, steps_taken=step_count, session=session
             )
             window.add(metrics, rows=batch_sizes, compiled=record_programs())
-            work.add(batches)
+            work.add({name: batches[name] for name in batches if name not in step.resting})
             step_count += 1
             session.advance(step_count)
             if step_count % training.log_every == 0 or step_count == total_steps:
@@ -206,6 +225,10 @@ def _derived(
     batch_sizes = {name: config.batch_size(name) for name in rows}
     slowest = max(rows, key=lambda name: rows[name] / batch_sizes[name])
     warmup = warmup_steps(config.optimizer, total_steps)
+    together, distillation = config.together, []
+    if together.distil is not None:
+        how = f"{1 - together.alpha:g} of a student's loss, temperature {together.temperature:g}"
+        distillation.append(("teacher", together.distil, how))
     return [
         ("devices", f"{devices} × {kind}", "all there are" if training.devices is None else "given"),
         *_derived_batches(config, devices),
@@ -226,6 +249,7 @@ def _derived(
             f"{config.optimizer.learning_rate:g}",
             f"{config.optimizer.form} form: {warmup} steps of warm-up, then {config.optimizer.resolved().decay}",
         ),
+        *distillation,
         (
             "precision",
             computation_dtype(training.dtype),

@@ -112,17 +112,31 @@ def chunked_token_sums(
         >>> print(f"{chunked_token_sums(hidden, table, None, targets, weight, chunk=2).loss:.3f}")  # 10 · log 4
         13.863
     """
-    rows, positions, _ = hidden.shape
-    count = -(-positions // chunk)
-
-    def split(array: jax.Array) -> jax.Array:
-        """(B, P, …) → (chunks, B, chunk, …), filled with zeros: their weight is 0."""
-        widths = [(0, 0), (0, count * chunk - positions), *[(0, 0)] * (array.ndim - 2)]
-        padded = jnp.pad(array, widths).reshape(rows, count, chunk, *array.shape[2:])
-        return jnp.moveaxis(padded, 1, 0)
-
-    loss, hits = _sums(correct, split(hidden), table, bias, split(targets), split(weight))
+    parts = [split_positions(array, chunk) for array in (hidden, targets, weight)]
+    loss, hits = _sums(correct, parts[0], table, bias, *parts[1:])
     return TokenSums(loss, hits if correct else None)
+
+
+def split_positions(array: jax.Array, chunk: int) -> jax.Array:
+    """(B, P, …) → (chunks, B, chunk, …), filled with zeros: as weights, they do not count.
+
+    Example:
+        >>> split_positions(jnp.ones((2, 5)), 2).shape
+        (3, 2, 2)
+    """
+    rows, positions = array.shape[:2]
+    count = -(-positions // chunk)
+    widths = [(0, 0), (0, count * chunk - positions), *[(0, 0)] * (array.ndim - 2)]
+    padded = jnp.pad(array, widths).reshape(rows, count, chunk, *array.shape[2:])
+    return jnp.moveaxis(padded, 1, 0)
+
+
+def chunk_logits(features: jax.Array, table: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """features (B, P, D) · table (V, D)ᵀ + bias (V,): (B, P, V), computed in the features' type, float32 at least."""
+    narrow = jax.lax.dot_general(features, table.astype(features.dtype), (((2,), (1,)), ((), ())))
+    if bias is not None:
+        narrow = narrow + bias.astype(features.dtype)[None, None, :]
+    return widened(narrow)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -194,10 +208,7 @@ class _Chunk(NamedTuple):
     def of(
         cls, x: jax.Array, table: jax.Array, bias: jax.Array | None, targets: jax.Array, weight: jax.Array
     ) -> _Chunk:
-        narrow = jax.lax.dot_general(x, table.astype(x.dtype), (((2,), (1,)), ((), ())))
-        if bias is not None:
-            narrow = narrow + bias.astype(x.dtype)[None, None, :]
-        logits = widened(narrow)
+        logits = chunk_logits(x, table, bias)
         normaliser = jax.nn.logsumexp(logits, axis=-1)
         losses = normaliser - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
         return cls(logits, jnp.exp(logits - normaliser[..., None]), masked_sum(losses, weight))

@@ -111,6 +111,8 @@ def _source(
 def corpus_source(name: str, config: RunConfig, parts: Parts) -> tuple[Any, str]:
     """A table (V, D) of the training texts: what a bag of embeddings learns of classes, else what tokens stand near."""
     rows, tokenizer = parts.train[name], parts.tokenizers[name]
+    if rows.stream is not None:
+        raise ArenaError("a text that is read as it is trained on has no table before: give a folder or a model")
     size, width = tokenizer.vocab_size, parts.models[name].config.hidden_size
     if rows.task == "sequence-classification" and rows.source.problem_type is None:
         seed = config.training.seed ^ zlib.crc32(name.encode())
@@ -122,11 +124,14 @@ def corpus_source(name: str, config: RunConfig, parts: Parts) -> tuple[Any, str]
     return table, "the corpus' table (PPMI, singular vectors)"
 
 
-def begin_warm(session: Session, step: Step, parts: Parts, state: TrainState) -> tuple[TrainState, WarmStarts]:
+def begin_warm(
+    session: Session, config: RunConfig, step: Step, parts: Parts, state: TrainState
+) -> tuple[TrainState, WarmStarts]:
     """The state that a run begins with, its models started from others; a resumed run's is as it was saved.
 
     Args:
         session: of the run, after :meth:`Session.begin`.
+        config: of the run; it says who starts from what.
         step: over all models.
         parts: of the run.
         state: from :meth:`Session.begin`.
@@ -134,7 +139,7 @@ def begin_warm(session: Session, step: Step, parts: Parts, state: TrainState) ->
     Returns:
         The state, and what was handed down.
     """
-    if session.resumed or not starting_order(session.config):
+    if session.resumed or not starting_order(config):
         return state, WarmStarts(dict(parts.models), {}, [])
-    starts = warm_starts(session.config, parts)
+    starts = warm_starts(config, parts)
     return step.init({name: models.split(model)[1] for name, model in starts.models.items()}), starts

@@ -361,4 +361,36 @@ GATES = (
     ),
 )
 
-MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD, *GATES)
+HAND_DOWN = "tests/models/test_hand_down.py"
+WARM_STARTS = (
+    fault(
+        "the order of units taken the wrong way round",
+        "models.crossover:align",
+        "heads=(heads, np.ones(heads.shape))",
+        "heads=(np.argsort(heads, axis=1), np.ones(heads.shape))",
+        "tests/models/test_crossover.py::test_a_shuffled_copy_is_found_again_to_the_bit",
+    ),
+    fault(
+        "positions handed down without RoBERTa's offset",
+        "models.hand_down:hand_down",
+        "at = target.config.position_offset + np.arange(count)",
+        "at = np.arange(count)",
+        f"{HAND_DOWN}::test_positions_are_counted_from_each_familys_first",
+    ),
+    fault(
+        "a table handed down in its own scale",
+        "models.hand_down:_rows",
+        "return wide * scale, scale",
+        "return wide, scale",
+        f"{HAND_DOWN}::test_tables_arrive_in_the_scale_of_the_targets_initialiser",
+    ),
+    fault(
+        "a piece inside a word matched with a word",
+        "models.token_spelling:read_token",
+        "begins = not inside and",
+        "begins = True and",
+        f"{HAND_DOWN}::test_tokens_are_matched_by_their_text",
+    ),
+)
+
+MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD, *GATES, *WARM_STARTS)

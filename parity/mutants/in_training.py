@@ -15,7 +15,62 @@ VOCABULARY = "training.vocabulary_loss"
 CHUNKS_TIED = "vocabulary in chunks/gpt2/causal-lm, tied/float64"
 CHUNKS_BIAS = "vocabulary in chunks/bert/masked-lm, untied/float64"
 
+DISTILLATION = "training.distillation"
+TAUGHT = "distillation/bert/sequence-classification, one teacher/float64"
+TAUGHT_BY_SEVERAL = "distillation/gpt2/sequence-classification, ensemble/float64"
+TAUGHT_TOKENS = "distillation/gpt2/causal-lm, one teacher, in chunks/float64"
+TAUGHT_HIDDEN_TOKENS = "distillation/bert/masked-lm, one teacher/float64"
+
 MUTANTS = (
+    fault(
+        "the divergence the wrong way round",
+        f"{DISTILLATION}:divergence_sum",
+        "jnp.exp(teacher_log_probs) * (teacher_log_probs - student)",
+        "jnp.exp(student) * (student - teacher_log_probs)",
+        TAUGHT,
+    ),
+    fault(
+        "the divergence without the square of the temperature",
+        f"{DISTILLATION}:divergence_sum",
+        "temperature**2 * masked_sum",
+        "masked_sum",
+        TAUGHT,
+    ),
+    fault(
+        "the student is not tempered",
+        f"{DISTILLATION}:divergence_sum",
+        "widened(logits) / temperature",
+        "widened(logits)",
+        TAUGHT,
+    ),
+    fault(
+        "several teachers by the mean of their logits",
+        f"{DISTILLATION}:teacher_log_probabilities",
+        "jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))",
+        "jax.nn.log_softmax(jnp.mean(jnp.stack(each), axis=0))",
+        TAUGHT_BY_SEVERAL,
+    ),
+    fault(
+        "tokens that fill the last chunk are taught",
+        f"{DISTILLATION}:divergence_sum",
+        "masked_sum(divergence, weight)",
+        "jnp.sum(divergence)",
+        TAUGHT_TOKENS,
+    ),
+    fault(
+        "a teacher's vocabulary without its bias",
+        f"{DISTILLATION}:token_divergence_sum",
+        "chunk_logits(t, *vocabulary)",
+        "chunk_logits(t, vocabulary.table, None)",
+        TAUGHT_HIDDEN_TOKENS,
+    ),
+    fault(
+        "teacher and student guess other tokens",
+        "training.step:Step.__init__",
+        "common or name",
+        "name",
+        TAUGHT_HIDDEN_TOKENS,
+    ),
     fault(
         "the target's logit has no gradient",
         f"{VOCABULARY}:_forward",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arena_jax import data, models, training
-from arena_jax.config import DataConfig, ModelConfig
+from arena_jax.config import DataConfig, ModelConfig, TogetherConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs import Stopped
 from arena_jax.runs.log_lines import narrate
@@ -57,6 +57,10 @@ def test_a_language_models_corpus_gives_the_counted_table(tmp_path):
     config = with_starts(dataclasses.replace(tiny(), task="language-model", data=source), gpt2="corpus")
     starts = warm_starts(config, build(config))
     assert "gpt2 starts from the corpus' table (PPMI, singular vectors): embeddings:" in starts.notes[0]
+    parts = build(config)
+    streamed = dataclasses.replace(parts.train["gpt2"], stream=object())
+    with pytest.raises(ArenaError, match="a text that is read as it is trained on has no table before"):
+        warm_starts(config, parts._replace(train={**parts.train, "gpt2": streamed}))
 
 
 def test_a_model_starts_from_any_folder(tmp_path):
@@ -106,3 +110,20 @@ def test_starts_that_make_no_sense_are_refused():
         ModelConfig("bert", preset="bert-tiny", **SIZES, start="x", start_parts=("block",))
     with pytest.raises(ArenaError, match="a corpus has token rows alone"):
         ModelConfig("bert", preset="bert-tiny", start="corpus", start_parts=("blocks",))
+
+
+@pytest.mark.slow
+def test_a_competition_starts_warm_and_keeps_averages(tmp_path):
+    """Its models take other numbers of steps, and so do their averages."""
+    from tests.arena import tiny as arena
+
+    config = with_starts(arena.tiny(), gpt2="corpus", bert="gpt2")
+    config = dataclasses.replace(config, together=TogetherConfig(ema=0.9))
+    run = arena.train(config, tmp_path / "run")
+    assert read(run)[0]["models"]["bert"]["start"]["from"] == "gpt2"
+    state = arena.final_state(run)
+    last = [record for record in read(run) if record["kind"] == "train"][-1]["models"]
+    assert {name: int(average.steps) for name, average in state.averages.items()} == {
+        name: metrics["steps"] for name, metrics in last.items()
+    }
+    assert set(training.evaluate(run, checkpoint="ema")) == {"bert", "gpt2"}

@@ -1,0 +1,121 @@
+"""What the models of a run learn from one another beside gradients and weights, and averages of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.fields import check, option
+
+BEST, ENSEMBLE = "best", "ensemble"  # as the teacher
+ALPHA, TEMPERATURE, PART = 0.5, 2.0, 0.5
+
+
+@dataclass(frozen=True)
+class TogetherConfig:
+    """Teachers among the models, and averages of them.
+
+    Example:
+        >>> TogetherConfig(distil="best").alpha
+        0.5
+    """
+
+    distil: str | None = option(
+        None,
+        "who teaches the others: a model of the run, best (the lowest validation loss at the last evaluation) or"
+        " ensemble (all, by the mean of what they say); none: nobody",
+    )
+    distil_alpha: float | None = option(
+        None, f"part of a student's loss that is the task's own; {ALPHA} if not given", unit="fraction", low=0, high=1
+    )
+    distil_temperature: float | None = option(
+        None, f"what logits are divided by before they are compared; {TEMPERATURE} if not given", unit="logits", above=0
+    )
+
+    relay: str | None = option(
+        None,
+        "the model that trains first, alone; all others then start from it, and train together; none: all at once",
+    )
+    relay_part: float | None = option(
+        None, f"part of the steps that it trains for; {PART} if not given", unit="fraction", above=0, below=1
+    )
+    ema: float | None = option(
+        None,
+        "decay of a running average of each model's parameters, e.g. 0.999; it is scored beside the model, and taken"
+        " out with --checkpoint ema; none: no average",
+        unit="per step",
+        low=0,
+        below=1,
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "together.")
+        for name in ("distil_alpha", "distil_temperature"):
+            if getattr(self, name) is not None and self.distil is None:
+                raise ArenaError(f"together.{name} does nothing without a teacher; give distil, e.g. best")
+
+        if self.relay_part is not None and self.relay is None:
+            raise ArenaError("together.relay_part does nothing without a leader; give relay, e.g. gpt2")
+
+    @property
+    def part(self) -> float:
+        """The part of the steps that the leader trains for."""
+        return PART if self.relay_part is None else self.relay_part
+
+    @property
+    def alpha(self) -> float:
+        """The part of a student's loss that is the task's own."""
+        return ALPHA if self.distil_alpha is None else self.distil_alpha
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they are compared."""
+        return TEMPERATURE if self.distil_temperature is None else self.distil_temperature
+
+    def check_models(
+        self, names: Sequence[str], batches: Sequence[tuple[int, int]], *, competition: bool, sharded: bool
+    ) -> None:
+        """Refuse what does not fit a run's models.
+
+        Args:
+            names: of the models.
+            batches: batch size and microbatches of each.
+            competition: whether they compete.
+            sharded: whether parameters are dealt out over devices.
+
+        Raises:
+            ArenaError: with the reason.
+        """
+        if self.relay is not None:
+            if self.relay not in names:
+                raise ArenaError(
+                    f"together.relay names '{self.relay}', which is no model of this run; {nearest(self.relay, names)}"
+                )
+            if competition:
+                raise ArenaError(
+                    "a competition has no relay: all its models train in every round; train the leader first, and give"
+                    " its exported folder as the others' start"
+                )
+            if len(names) < 2:
+                raise ArenaError("together.relay needs two models at least: one that leads, and one that follows")
+        if self.distil is None:
+            return
+        if self.distil not in (BEST, ENSEMBLE, *names):
+            raise ArenaError(
+                f"together.distil names '{self.distil}', which is no model of this run; "
+                f"{nearest(self.distil, [BEST, ENSEMBLE, *names])}"
+            )
+        if competition:
+            raise ArenaError(
+                "models of a competition cannot teach one another: each has a batch size of its own, so that no two see"
+                " the same rows; remove distil"
+            )
+        if len(names) < 2:
+            raise ArenaError("together.distil needs two models at least: one that teaches, and one that learns")
+        if len(set(batches)) > 1:
+            raise ArenaError(
+                "together.distil needs the same batch_size and accumulation for all models: they see the same rows"
+            )
+        if sharded:
+            raise ArenaError("together.distil has not been tried with parameters in shards: remove one of the two")
