@@ -9,7 +9,6 @@ import pytest
 
 from parity import mutants
 
-
 CHECKOUT = (Path(__file__).parent.parent / "tests").is_dir()
 
 

@@ -115,8 +115,8 @@ def _compose(
         Heading("Parity"),
         Paragraph(
             "arena-jax compares its layers with PyTorch and transformers; what was measured is in its"
-            " docs/reference/parity.md. In a checkout of it, `python -m parity --model FOLDER` compares this folder; for"
-            " this card that was not done."
+            " docs/reference/parity.md. In a checkout of it, `python -m parity --model FOLDER` compares this folder;"
+            " for this card that was not done."
         ),
         Heading("Licence"),
         Paragraph("None is given here: it is for whoever publishes the model to choose."),
