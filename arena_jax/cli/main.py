@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import arena_jax
 from arena_jax.cli import (
+    arena,
     clean,
     compare,
     completion,
@@ -59,6 +60,7 @@ COMMANDS = (
     "presets",
     "data",
     "game",
+    "arena",
     "predict",
     "generate",
     "doctor",
@@ -121,6 +123,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         presets.add_parser(commands),
         data.add_parser(commands),
         *game.add_parser(commands),
+        *arena.add_parser(commands),
         predict.add_parser(commands),
         generate.add_parser(commands),
         doctor.add_parser(commands),

@@ -24,6 +24,7 @@ POLICIES = (
     "proportional-share-auction",
     "second-price-auction",
     "fisher-market",
+    "rising-bandit",
     "static",
 )
 
