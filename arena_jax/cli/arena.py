@@ -62,7 +62,8 @@ def simulate(arguments: argparse.Namespace) -> int:
     """`arena-jax arena simulate`."""
     _check(arguments)
     from arena_jax.arena import planted, policies
-    from arena_jax.reports import document, simulation
+    from arena_jax.reports import simulation
+    from arena_jax.runs import document
 
     names = dict.fromkeys([*(arguments.policy or POLICIES), simulation.CONTROL])
     tried = {name: policies.policy(name) for name in names}

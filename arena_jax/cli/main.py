@@ -37,6 +37,7 @@ from arena_jax.cli import (
     reproduce,
     resume,
     runs,
+    show,
     train,
 )
 from arena_jax.config import RunConfig
@@ -65,6 +66,7 @@ COMMANDS = (
     "doctor",
     "runs",
     "clean",
+    "show",
     "completion",
 )
 
@@ -127,6 +129,7 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         doctor.add_parser(commands),
         runs.add_parser(commands),
         clean.add_parser(commands),
+        show.add_parser(commands),
         completion.add_parser(commands),
     ]
     for command in parsers:

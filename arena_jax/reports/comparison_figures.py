@@ -13,8 +13,9 @@ from arena_jax.compare.curve import seconds
 from arena_jax.compare.plan import Outcome, Plan
 from arena_jax.compare.verdict import at, cost_unit, goal, of_which
 from arena_jax.config.scores import SCORES, of_models
-from arena_jax.reports.document import Picture
-from arena_jax.reports.figures import COLOURS, STYLE
+from arena_jax.reports.figures import STYLE
+from arena_jax.runs.curves import COLOURS
+from arena_jax.runs.document import Picture
 
 _BAND = "line: median over seeds; band: from the lowest to the highest"
 _GRID = 200  # points of a curve over seconds, which no two runs share

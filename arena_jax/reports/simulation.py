@@ -13,7 +13,7 @@ from arena_jax.arena.simulate import Curves, Spending, best_fixed, simulate
 from arena_jax.compare.confidence import ConfidenceInterval, confidence_interval
 from arena_jax.config.errors import ArenaError
 from arena_jax.reports.arms import CONTROL
-from arena_jax.reports.document import Block, Paragraph, Table
+from arena_jax.runs.document import Block, Paragraph, Table
 
 OBJECTIVES = {"mean": "mean score of the models", "best": "score of the model put first"}
 _MOST_MODELS = 6  # the best fixed shares are searched on a grid that grows with their number
