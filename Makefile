@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The versions that were tried: constraints-jax0.12.txt is for Python 3.13.
+# The versions that were tried; those in constraints-jax0.12.txt wait for parity on Python 3.13.
 CONSTRAINTS ?= constraints.txt
 
 .PHONY: demo test test-all parity plan-test lint clean
