@@ -126,6 +126,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             models=describe_models(parts, starts.records),
             derived=derived,
             notes=[*parts.notes, *starts.notes],
+            relay=relay.spent,
         )
         for program in rejected:
             session.record_program(0, program.name, program.seconds, program.bytes.total, program.cached)
