@@ -70,9 +70,9 @@ def relay(records: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
         >>> relay([{"kind": "start", "step": 0}])
         {'steps': 0, 'seconds': 0.0, 'compile_seconds': 0.0}
     """
-    nothing = {"steps": 0, "seconds": 0.0, "compile_seconds": 0.0}
+    no_leader = {"steps": 0, "seconds": 0.0, "compile_seconds": 0.0}
     start = next((record for record in records if record["kind"] == "start"), {})
-    spent: Mapping[str, float] = start.get("relay", nothing)
+    spent: Mapping[str, float] = start.get("relay", no_leader)
     return spent
 
 
