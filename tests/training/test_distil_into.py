@@ -67,7 +67,9 @@ def test_it_goes_on_to_the_bit(run, distilled, tmp_path, monkeypatch):
 
 def test_who_teaches_and_who_rests(tmp_path):
     folders = {name: tmp_path / name for name in ("bert", "gpt2")}
-    config = distillation_config(alike(), alike().model("bert"), folders)
+    new_heads = dataclasses.replace(alike(), data=dataclasses.replace(alike().data, new_head=True))
+    config = distillation_config(new_heads, alike().model("bert"), folders)
+    assert not config.data.new_head
     assert [model.name for model in config.models] == ["bert", "bert-teacher", "gpt2"]
     assert {model.checkpoint for model in config.models} == {str(folder) for folder in folders.values()}
     assert teachers_now(config, {}) == teachers_at_rest(config) == ("bert-teacher", "gpt2")
