@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from arena_jax.config import ModelConfig, RunConfig, TogetherConfig
 from arena_jax.config.errors import ArenaError
@@ -60,11 +61,17 @@ def distillation_config(config: RunConfig, student: ModelConfig, folders: dict[s
     """
 
     def trained(model: ModelConfig, name: str) -> ModelConfig:
-        fields = {"preset": None, "start": None, "start_parts": (), "tokenizer": None, **dict.fromkeys(SIZES)}
+        fields: dict[str, Any] = {
+            "preset": None,
+            "start": None,
+            "start_parts": (),
+            "tokenizer": None,
+            **dict.fromkeys(SIZES),
+        }
         return dataclasses.replace(model, name=name, checkpoint=str(folders[model.name]), **fields)
 
     copy = f"{student.name}-teacher"
-    teachers = [trained(model, copy if model is student else model.name) for model in config.models]
+    teachers = [trained(model, copy if model.name == student.name else model.name) for model in config.models]
     together = config.together
     return dataclasses.replace(
         config,
