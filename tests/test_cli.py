@@ -86,6 +86,7 @@ def test_every_field_has_an_option_that_sets_it(loop):
         "relay": "gpt2",
         "stop_after": "2h",
         "profile": "10:20",
+        "component_rates": "embeddings=10,query-key=8/4",
     }
     changed = set()
     for flag, (section, field) in options.flags().items():
@@ -281,7 +282,7 @@ def test_help_says_what_a_form_means_for_a_field_that_is_left_open(capsys):
     assert "from the pool of all models; 0: no sharing (fraction) [0.2]" in told
     optimizer = told.split("optimizer: how")[1].split("training: ")[0]
     assert "[depends on the optimizer: muon 0.95, sgd 0.9]" in told
-    assert optimizer.count("[none]") == 2, "weights follow nothing, and nothing is frozen"
+    assert optimizer.count("[none]") == 3, "weights follow nothing, nothing is frozen, parts have one rate"
     assert "before sharing; 0: no clipping (gradient norm) [1]" in page("train", "joint-sst2")
 
 

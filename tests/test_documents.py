@@ -142,7 +142,7 @@ def test_each_name_exists(page):
 
 @pytest.mark.parametrize("page", OF_TODAY)
 def test_each_file_exists(page):
-    folders = "benchmarks|examples|parity|tests|docs|arena_jax"
+    folders = "benchmarks|deploy|examples|parity|studies|tests|docs|arena_jax"
     paths = on(page, rf"`(?:python )?((?:{folders})/[\w/.-]+\.\w+)[^`]*`")
     assert not [path for path in paths if not (ROOT / path).exists()]
 

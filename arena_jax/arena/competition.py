@@ -50,6 +50,7 @@ from arena_jax.runtime.devices import zeros_like
 from arena_jax.runtime.executables import Calibrate
 from arena_jax.training import evaluation
 from arena_jax.training.build import describe_models
+from arena_jax.training.build_optimizer import component_notes
 from arena_jax.training.warm_start import begin_warm
 
 
@@ -128,7 +129,7 @@ def train(
                 steps=setup.rounds,
                 models=describe_models(setup.parts, starts.records),
                 derived=derived_values(setup, state),
-                notes=[*setup.parts.notes, *starts.notes],
+                notes=[*setup.parts.notes, *starts.notes, *component_notes(config, state.train.params)],
             )
 
             # ---- programs and first batch sizes: lines 2 to 9 ----

@@ -70,10 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     ledger = Ledger(Path(arguments.output or Path("runs") / plan.name))
     if arguments.dry_run:
-        return _dry_run(plan, ledger)
+        return dry_run(plan, ledger)
     if arguments.power or arguments.null:
         return _baseline(arguments, plan, ledger)
-    return _study(arguments, plan, ledger)
+    return study(arguments, plan, ledger)
 
 
 def _run_cells(arguments: argparse.Namespace, plan: Plan, ledger: Ledger, cells: Any) -> Any:
@@ -93,7 +93,18 @@ def _show(line: str) -> None:
     print(f"… {line}", file=sys.stderr, flush=True)
 
 
-def _study(arguments: argparse.Namespace, plan: Plan, ledger: Ledger, **about: Any) -> int:
+def study(arguments: argparse.Namespace, plan: Plan, ledger: Ledger, **about: Any) -> int:
+    """Run what is not over of a study, and print its page where all is.
+
+    Args:
+        arguments: ``cells`` and ``keep_runs``.
+        plan: of the study.
+        ledger: its folder.
+        **about: what else `arena_jax.compare.results` is given.
+
+    Returns:
+        0, or that it was stopped.
+    """
     from arena_jax.compare import all_cells, results
 
     progress = _run_cells(arguments, plan, ledger, all_cells(plan))
@@ -109,7 +120,8 @@ def _study(arguments: argparse.Namespace, plan: Plan, ledger: Ledger, **about: A
     return 0
 
 
-def _dry_run(plan: Plan, ledger: Ledger) -> int:
+def dry_run(plan: Plan, ledger: Ledger) -> int:
+    """Say how many runs a study has, and what time and disk they take."""
     from arena_jax.compare import estimate
     from arena_jax.runtime.memory import format_bytes
 
@@ -159,7 +171,7 @@ def _dispute(arguments: argparse.Namespace, words: list[str]) -> int:
     if different:
         _show(f"the baseline runs again: {' and '.join(different)} changed")
     others = [comparison["p"] for comparison in result["comparisons"]]
-    code = _study(arguments, plan, ledger, others=others, disputes=result["identity"])
+    code = study(arguments, plan, ledger, others=others, disputes=result["identity"])
     if different and code == 0:
         print(agreement(result, ledger))
     for comparison in result["comparisons"]:

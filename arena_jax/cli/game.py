@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from arena_jax.cli import game_scale, game_surgery, program_cache
+from arena_jax.cli import game_learn, game_scale, game_surgery, program_cache
 from arena_jax.config.errors import ArenaError
 
 MEASURES = ("banzhaf", "leave-one-out", "shapley", "sensitivity", "second-order", "aumann-shapley")  # of all players
@@ -73,7 +73,7 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     evaluate.add_argument("--summaries", metavar="FILE", help="JSON lines with source and target, such as SciTLDR's")
     number(evaluate, "--papers", 100, "how many of them")
     evaluate.set_defaults(call=_evaluate)
-    parsers = [analyze, prune, grow, evaluate, game_scale.add_parser(actions)]
+    parsers = [analyze, prune, grow, evaluate, game_learn.add_parser(actions), game_scale.add_parser(actions)]
     for parser in parsers:
         program_cache.add_options(parser)
     return parsers

@@ -13,6 +13,7 @@ from typing import Any
 
 from arena_jax.config import ModelConfig, OptimizerConfig, RunConfig
 from arena_jax.config.change import SECTIONS, replace_fields, replace_length
+from arena_jax.config.component_rates import Rates
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import hints, optional
 from arena_jax.config.forms import FORMS
@@ -141,6 +142,7 @@ _METAVARS = {
     str: "TEXT",
     tuple[str, ...]: "PATTERN,…",
     tuple[tuple[str, str], ...]: "NAME=COLUMN,…",
+    Rates: "FILE|PART=X,…",
 }
 
 
@@ -191,8 +193,12 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
-        return ",".join("=".join(member) if isinstance(member, tuple) else str(member) for member in value)
+        return ",".join(_pair_text(*member) if isinstance(member, tuple) else str(member) for member in value)
     return str(value)
+
+
+def _pair_text(name: str, value: Any) -> str:
+    return f"{name}={'/'.join(map(_text, value)) if isinstance(value, tuple) else value}"
 
 
 def parse(text: str, hint: Any, where: str) -> Any:
@@ -239,6 +245,11 @@ def parse(text: str, hint: Any, where: str) -> Any:
     return value
 
 
+def _parse_field(field: dataclasses.Field[Any], text: str, hint: Any, where: str) -> Any:
+    read = field.metadata["read"]
+    return parse(text, hint, where) if read is None else read(text, where)
+
+
 _WORDS = {int: "a whole number", float: "a number"}
 
 
@@ -267,7 +278,7 @@ def apply(run: RunConfig, words: Mapping[str, Any]) -> RunConfig:
         text = words.get(f"{section}.{field.name}")
         if text is not None:
             hint = hints(SECTIONS[section])[field.name]
-            value = text if isinstance(text, bool) else parse(text, hint, flag)
+            value = text if isinstance(text, bool) else _parse_field(field, text, hint, flag)
             changes.setdefault(section, {})[field.name] = value
     changes = replace_length(changes, competes=run.arena is not None)
     sections = {
@@ -307,7 +318,7 @@ def _choose(models: Sequence[ModelConfig], text: str) -> tuple[ModelConfig, ...]
 
 def _change(models: Sequence[ModelConfig], changes: Sequence[str]) -> tuple[ModelConfig, ...]:
     values: dict[str, dict[str, Any]] = {model.name: {} for model in models}
-    kinds = hints(ModelConfig)
+    kinds, fields = hints(ModelConfig), {field.name: field for field in dataclasses.fields(ModelConfig)}
     for text in changes:
         where, equals, value = text.partition("=")
         name, dot, field = where.partition(".")
@@ -317,5 +328,5 @@ def _change(models: Sequence[ModelConfig], changes: Sequence[str]) -> tuple[Mode
             raise ArenaError(f"--model {where}: this run has no model '{name}'; {nearest(name, values)}")
         if field not in kinds:
             raise ArenaError(f"--model {where}: a model has no field '{field}'; {nearest(field, kinds)}")
-        values[name][field] = parse(value, kinds[field], f"--model {where}")
+        values[name][field] = _parse_field(fields[field], value, kinds[field], f"--model {where}")
     return tuple(replace_fields(model, values[model.name]) for model in models)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from arena_jax import config
-from arena_jax.cli import options, plan_file, processes, program_cache
+from arena_jax.cli import game_learn, options, plan_file, processes, program_cache
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
 
@@ -50,6 +51,8 @@ def add_parser(commands: Any, defaults: config.RunConfig | None) -> argparse.Arg
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     run = options.apply(base(arguments.preset, arguments.config), vars(arguments))
+    for note in game_learn.notes(run, vars(arguments)):
+        print(note, file=sys.stderr)
     plan = plan_file.read(arguments.plan) if arguments.plan else None
     if plan:
         run = plan_file.take(plan, run, vars(arguments))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shutil
 import socket
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.compare import functions
-from arena_jax.compare.curve import curve, measure, relay
+from arena_jax.compare.curve import curve, outcome_of, relay
 from arena_jax.compare.plan import Arm, Outcome
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
@@ -67,7 +66,7 @@ def run_cell(arm: Arm, config: RunConfig, outcome: Outcome, folder: Path) -> dic
     return {
         "status": status,
         "error": error,
-        "outcome": _outcome(status, points, outcome),
+        "outcome": outcome_of(status, points, outcome),
         "steps": max((record["step"] for record in records), default=0) + int(before["steps"]),
         "seconds": points[-1]["seconds"] if points else 0.0,
         "compile_seconds": (before["compile_seconds"] + sum(r["seconds"] for r in records if r["kind"] == "compile"))
@@ -78,14 +77,6 @@ def run_cell(arm: Arm, config: RunConfig, outcome: Outcome, folder: Path) -> dic
         "device": next(iter(start.get("devices", ())), None),
         "curve": points,
     }
-
-
-def _outcome(status: str, points: list[dict[str, Any]], outcome: Outcome) -> float | None:
-    if status == "failed":
-        return None
-    if status == "diverged" and outcome.kind == "score":
-        return math.nan  # what it scored before it diverged is no score of the run
-    return measure(points, outcome)
 
 
 def _train(arm: Arm, config: RunConfig, run: Path, *, resume: bool) -> Path:

@@ -123,3 +123,26 @@ def measure(points: Sequence[Point], outcome: Outcome) -> float:
         if sign * score >= sign * outcome.target:
             return float(point["step"]) if outcome.kind == "steps" else cost
     return math.inf
+
+
+def outcome_of(status: str, points: Sequence[Point], outcome: Outcome) -> float | None:
+    """The outcome of a run by how it ended.
+
+    Args:
+        status: "finished", "diverged" or "failed".
+        points: of its curve.
+        outcome: of the plan.
+
+    Returns:
+        None for a run that failed; NaN for the score of one that diverged, as what it scored before is no score of the
+        run; else `measure`.
+
+    Example:
+        >>> outcome_of("diverged", [], Outcome("steps", "accuracy", target=0.9))
+        inf
+    """
+    if status == "failed":
+        return None
+    if status == "diverged" and outcome.kind == "score":
+        return math.nan
+    return measure(points, outcome)

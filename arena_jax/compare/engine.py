@@ -186,7 +186,7 @@ def final_records(plan: Plan, ledger: Ledger) -> dict[str, list[dict[str, Any]]]
 
 
 def results(plan: Plan, ledger: Ledger, **about: Any) -> dict[str, Any]:
-    """What ``result.json`` holds: the study, what was chosen, every cell, and the verdicts.
+    """What ``result.json`` holds: the study, what was chosen, every cell, the verdicts, and each model by itself.
 
     Args:
         plan: of the study.
@@ -196,6 +196,7 @@ def results(plan: Plan, ledger: Ledger, **about: Any) -> dict[str, Any]:
     Raises:
         ArenaError: a run is not over.
     """
+    from arena_jax.compare.by_model import by_model
     from arena_jax.compare.verdict import judge
 
     records, study = final_records(plan, ledger), ledger.study()
@@ -206,5 +207,6 @@ def results(plan: Plan, ledger: Ledger, **about: Any) -> dict[str, Any]:
         "cells": records,
         "trials": [ledger.read(cell) for cell in tuning_cells(plan)],
         "comparisons": judge(plan, records, about.get("others", ())),
+        "by_model": by_model(plan, records),
         **about,
     }

@@ -136,7 +136,7 @@ def nest(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(changes: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Turn dictionaries in dictionaries into names with dots; ``data.columns``, names themselves, stay as they are.
+    """Turn dictionaries in dictionaries into names with dots; ``columns`` and ``component_rates``, names too, stay.
 
     Example:
         >>> flat({"optimizer": {"b1": 0.8, "decay": "linear"}})
@@ -145,7 +145,8 @@ def flat(changes: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     names: dict[str, Any] = {}
     for name, value in changes.items():
         path = f"{where}{name}"
-        items = flat(value, f"{path}.") if isinstance(value, Mapping) and path != "data.columns" else {path: value}
+        whole = path == "data.columns" or path.endswith("component_rates")
+        items = flat(value, f"{path}.") if isinstance(value, Mapping) and not whole else {path: value}
         for inner, item in items.items():
             if inner in names:
                 raise ArenaError(f"the field '{inner}' stands twice; keep one")

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, nearest
@@ -30,6 +30,7 @@ def option(
     choices: Sequence[str] = (),
     flag: str = "",
     older: Mapping[bool, str] | None = None,
+    read: Callable[[str, str], Any] | None = None,
 ) -> Any:
     """Declare a field of a configuration.
 
@@ -44,6 +45,7 @@ def option(
         choices: the words allowed.
         flag: the option's name on the command line, where it differs from the field's.
         older: what yes and no mean in files of versions that knew only these two.
+        read: turns a text, and where it stands, into a value; for a field that is no text, and may be given as one.
 
     Returns:
         A dataclass field whose metadata holds all of this.
@@ -63,6 +65,7 @@ def option(
         "choices": tuple(choices),
         "flag": flag,
         "older": older or {},
+        "read": read,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -97,7 +100,7 @@ def check(instance: Any, where: str) -> None:
     """
     kinds = hints(type(instance))
     for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
+        value = _read(field, getattr(instance, field.name), where + field.name)
         converted = _settle(value, kinds[field.name], where + field.name)
         _bounds(converted, field.metadata, where + field.name)
         object.__setattr__(instance, field.name, converted)
@@ -109,6 +112,11 @@ def unknown(fields: Sequence[str], kind: type, where: str) -> None:
     for name in fields:
         if name not in names:
             raise ArenaError(f"unknown field {error_text(where + name)}; {nearest(name, names)}")
+
+
+def _read(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
+    read = field.metadata.get("read")
+    return read(value, where) if read is not None and isinstance(value, str) else value
 
 
 def _settle(value: Any, hint: Any, where: str) -> Any:
@@ -151,11 +159,15 @@ def _tuple(value: Any, hint: Any, where: str) -> tuple[Any, ...]:
         raise ArenaError(f"{where} is {error_text(value)}: it must be {_words(hint)}")
     if typing.get_origin(member) is not tuple:
         return tuple(_settle(item, member, f"{where}[{i}]") for i, item in enumerate(value))
-    pairs = []
+    pairs: list[tuple[str, Any]] = []
     for pair in value:
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
             raise ArenaError(f"{where} holds {error_text(pair)}: it must be {_words(hint)}")
-        pairs.append(tuple(_settle(item, str, where) for item in pair))
+        name, item = pair
+        kind = member.__args__[1]
+        if typing.get_origin(kind) is tuple and isinstance(item, int | float):
+            item = (item,)
+        pairs.append((_settle(name, str, where), _settle(item, kind, f"{where} of {error_text(name)}")))
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise ArenaError(f"{where} is {error_text(value)}: a name stands twice; keep one")
@@ -183,6 +195,7 @@ def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
         if field.name in values:
             value, older = values[field.name], field.metadata.get("older", {})
             value = older.get(value, value) if isinstance(value, bool) else value
+            value = _read(field, value, where + field.name)
             arguments[field.name] = _settle(value, kinds[field.name], where + field.name)
         elif field.default is dataclasses.MISSING:
             raise ArenaError(f"{where}{field.name} is missing: it must be {_words(optional(kinds[field.name])[0])}")
@@ -233,6 +246,10 @@ def _bounds(value: Any, limits: Mapping[str, Any], where: str) -> None:
 def _words(hint: Any) -> str:
     if hint == tuple[int, ...]:
         return "a list of whole numbers"
+    if hint == tuple[float, ...]:
+        return "a number, or a list of numbers"
+    if hint == tuple[tuple[str, tuple[float, ...]], ...]:
+        return "an object of names and numbers"
     if hint == tuple[str, ...]:
         return "a list of texts"
     if typing.get_origin(hint) is tuple:

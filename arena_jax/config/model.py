@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import MISSING, dataclass
 
+from arena_jax.config.component_rates import read_component_rates, settle_component_rates
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import check, error_text, option
 
@@ -83,6 +84,12 @@ class ModelConfig:
     learning_rate: float | None = option(
         None, "peak learning rate of this model; the run's if not given", unit="per step", above=0
     )
+    component_rates: tuple[tuple[str, tuple[float, ...]], ...] = option(
+        (),
+        "what parts of this model multiply its learning rate by, as in optimizer.component_rates; the run's if not"
+        " given",
+        read=read_component_rates,
+    )
     tokenizer: str | None = option(
         None, "Hugging Face tokenizer (folder or hub id); one is trained on the data if not given"
     )
@@ -109,6 +116,8 @@ class ModelConfig:
             raise ArenaError(f"{where}a name has 1 to 40 letters, digits, - or _, e.g. 'bert-small'")
         if (self.preset is None) == (self.checkpoint is None):
             raise ArenaError(f"{where}give either a preset (e.g. bert-tiny) or a checkpoint, one of the two")
+        rates = settle_component_rates(self.component_rates, f"{where}component_rates")
+        object.__setattr__(self, "component_rates", rates)
         self._check_start(where)
         sizes_set = [size for size in SIZES if getattr(self, size) is not None]
         if self.checkpoint is not None and sizes_set:

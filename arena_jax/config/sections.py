@@ -6,6 +6,7 @@ import copy
 from dataclasses import MISSING, dataclass
 from typing import Any
 
+from arena_jax.config.component_rates import read_component_rates, settle_component_rates
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.forms import FORMS, default_beta
@@ -159,6 +160,13 @@ class OptimizerConfig:
     momentum: float | None = option(None, "of muon and sgd", unit="per step", low=0, below=1)
     amsgrad: bool = option(False, "use the largest mean of squares so far (adamw)")
     weight_decay: float | None = option(None, "decoupled weight decay, times the learning rate", unit="per step", low=0)
+    component_rates: tuple[tuple[str, tuple[float, ...]], ...] = option(
+        (),
+        "what parts of a model multiply its learning rate by, scaled to a geometric mean of 1; parts that are not named"
+        " have 1 before: token-embedding=10,query-key=8/4 (a number per layer), a JSON file {part: number}, what"
+        " `arena-jax game learn` wrote, or blockwise (Wang et al. 2025)",
+        read=read_component_rates,
+    )
     max_gradient_norm: float | None = option(
         None, "clip each model's gradient to this norm, before sharing; 0: no clipping", unit="gradient norm", low=0
     )
@@ -213,6 +221,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check(self, "optimizer.")
+        rates = settle_component_rates(self.component_rates, "optimizer.component_rates")
+        object.__setattr__(self, "component_rates", rates)
         fields = OPTIMIZERS[self.inner]
         for name in ("b1", "b2", "epsilon", "momentum"):
             if getattr(self, name) is not None and name not in fields:

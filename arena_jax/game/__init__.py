@@ -30,6 +30,7 @@ from arena_jax.game.budget import BudgetEquilibrium, budget_equilibrium
 from arena_jax.game.coalitions import Values, coalitions, with_names
 from arena_jax.game.flops import player_flops
 from arena_jax.game.gradients import attention_entropy, aumann_shapley, second_order, sensitivity
+from arena_jax.game.learn import learn_rates
 from arena_jax.game.noise import Bootstrap, bootstrap, select_equilibrium
 from arena_jax.game.observe import Observed, observe
 from arena_jax.game.payoffs import (
@@ -100,6 +101,7 @@ __all__ = [
     # what is learned from them
     "Protocol",
     "learn_protocol",
+    "learn_rates",
     "Population",
     "train_population",
     # equilibria

@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arena_jax.config.component_rates import TYPES
 from arena_jax.config.errors import ArenaError
 from arena_jax.equilibria.arguments import Array
 from arena_jax.models import Gates, TransformerConfig
+from arena_jax.models.components import component_of, path_names
 
 Path = tuple[str, ...]
 
 HEAD, NEURONS = "head", "neurons"  # the kinds of the fine players
-TYPES = ("token embedding", "position embedding", "norms", "query/key", "value/output", "feed-forward", "task head")
 
 
 @dataclass(frozen=True)
@@ -204,44 +205,9 @@ def type_players(config: TransformerConfig, params: Any) -> PlayerTable:
     """
     owned: dict[str, list[Part]] = collections.defaultdict(list)
     for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]:
-        owned[component_of(path)].append(Part(_names(path)))
+        owned[component_of(path)].append(Part(path_names(path)))
     players = [Player(kind, kind, None, None, tuple(owned[kind])) for kind in TYPES if kind in owned]
     return PlayerTable(config, tuple(players))
-
-
-def component_of(path: Any) -> str:
-    """The type that a parameter belongs to, by its path; a leading model name does no harm.
-
-    Args:
-        path: names from the root, as strings or as JAX's path entries.
-
-    Returns:
-        One of ``TYPES``: also what ``transforms.scale_by_component(component_of, {type: multiplier})`` asks.
-
-    Raises:
-        ArenaError: no parameter of our models.
-
-    Example:
-        >>> component_of(("bert", "blocks", "attention", "output", "bias"))
-        'value/output'
-    """
-    names = _names(path)
-    owner = names[-2] if len(names) > 1 else ""
-    if owner.endswith("norm") and names[-1] in ("scale", "bias"):
-        return "norms"
-    if "attention" in names:
-        return "query/key" if owner in ("query", "key") else "value/output"
-    if "feed_forward" in names:
-        return "feed-forward"
-    if "embeddings" in names:
-        return "position embedding" if owner == "position" else "token embedding"
-    if "head" in names or "pooler" in names:
-        return "task head"
-    raise ArenaError(f"'{'/'.join(names)}' is no parameter of a transformer of this package")
-
-
-def _names(path: Any) -> Path:
-    return tuple(entry if isinstance(entry, str) else str(getattr(entry, "key", entry)) for entry in path)
 
 
 def _at(params: Any, path: Path) -> Any:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from arena_jax import data, models
@@ -126,31 +124,9 @@ def summarize(
     length = model.config.max_length
     if tokens >= length // 2:
         raise ArenaError(f"summaries of {tokens} tokens leave no room for abstracts in {length}; give fewer")
-    structure, params = models.split(model)
-
-    @jax.jit
-    def write(params: Any, ids: jax.Array, ends: jax.Array) -> jax.Array:
-        merged = models.merge(structure, params)
-        rows = jnp.arange(ids.shape[0])
-
-        def append_token(i: jax.Array, ids: jax.Array) -> jax.Array:
-            hidden = merged.encode(ids)[rows, ends + i - 1]  # what stands behind is not seen
-            return ids.at[rows, ends + i].set(jnp.argmax(merged.predict_tokens(hidden), axis=-1).astype(ids.dtype))
-
-        return jax.lax.fori_loop(0, tokens, append_token, ids)
-
     prompts = [tokenizer.encode(" ".join(s) + PROMPT).ids[-(length - tokens) :] for s in papers.sentences]
-    summaries = []
-    for start in range(0, len(prompts), batch_size):
-        part = prompts[start : start + batch_size]
-        ids = np.zeros((batch_size, length), np.int32)
-        for row, prompt in enumerate(part):
-            ids[row, : len(prompt)] = prompt
-        ends = np.array([len(p) for p in part] + [1] * (batch_size - len(part)), np.int32)
-        out = np.asarray(write(params, ids, ends))
-        texts = [tokenizer.decode(out[row, ends[row] : ends[row] + tokens].tolist()) for row in range(len(part))]
-        summaries += [text.strip().split("\n")[0].strip() for text in texts]
-    return summaries
+    written = models.generate(model, prompts, tokens=tokens, batch_size=min(batch_size, len(prompts)))
+    return [tokenizer.decode(text).strip().split("\n")[0].strip() for text in written]
 
 
 def evaluate_summaries(

@@ -5,6 +5,7 @@ from arena_jax.models.create import create
 from arena_jax.models.flops import forward_flops, row_flops, training_flops
 from arena_jax.models.gated import Gated
 from arena_jax.models.gates import Gates
+from arena_jax.models.generate import generate
 from arena_jax.models.hand_down import hand_down
 from arena_jax.models.huggingface.config import config_from_hf, config_to_hf
 from arena_jax.models.huggingface.load import facts, from_pretrained, has_head, read_config
@@ -34,6 +35,7 @@ __all__ = [
     "save_pretrained",
     "config_from_hf",
     "config_to_hf",
+    "generate",
     "forward_flops",
     "row_flops",
     "training_flops",

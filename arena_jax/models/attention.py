@@ -58,8 +58,6 @@ class Attention(nnx.Module):
         heads = (*x.shape[:-1], config.num_heads, config.head_size)
         joined = (*x.shape[:-1], config.num_heads * config.head_size)
         query, keys, values = (part(x).reshape(heads) for part in (self.query, self.key, self.value))
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        scale = self.scale(layer, wide)
         dropping = drops_weights(config, key)
         if dropping and config.attention == "cudnn":
             raise ArenaError(
@@ -67,10 +65,55 @@ class Attention(nnx.Module):
                 " set it to 0, or use attention='xla'"
             )
         if config.attention != "xla" and not dropping:
+            scale = self.scale(layer, jnp.promote_types(x.dtype, jnp.float32))
             mixed = _library_attention(config, (query * scale).astype(x.dtype), keys, values, mask)
             return mixed.reshape(joined)
         # (B, heads, L, d): said outright, XLA's CPU backend saves the copies that it makes when an einsum hides it.
         query, keys, values = (part.transpose(0, 2, 1, 3) for part in (query, keys, values))
+        return self.weigh(query, keys, values, mask, layer, key)
+
+    def mix_cached(
+        self, x: Array, cache: tuple[Array, Array], place: Array, mask: Array, layer: Array
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """What the heads find for new tokens, in themselves and in those whose keys and values are kept.
+
+        Args:
+            x: (B, L, D), the new tokens alone.
+            cache: keys and values of M places, (B, heads, M, d) each.
+            place: int32 scalar, the place of the first new token.
+            mask: bool, broadcastable to (B, heads, L, M).
+            layer: int32 scalar, the number of this block from 0.
+
+        Returns:
+            (B, L, heads · d), and the cache with the new tokens in it.
+        """
+        heads = (*x.shape[:-1], self.config.num_heads, self.config.head_size)
+        query, *new = (part(x).reshape(heads).transpose(0, 2, 1, 3) for part in (self.query, self.key, self.value))
+        keys, values = (
+            jax.lax.dynamic_update_slice_in_dim(array, part.astype(array.dtype), place, axis=2)
+            for array, part in zip(cache, new, strict=True)
+        )
+        return self.weigh(query, keys, values, mask, layer, None), (keys, values)
+
+    def weigh(
+        self, query: Array, keys: Array, values: Array, mask: Array | None, layer: Array, key: Array | None
+    ) -> Array:
+        """Softmax of the scores times the values, heads side by side: the attention written out.
+
+        Args:
+            query: (B, heads, L, d).
+            keys: (B, heads, M, d).
+            values: (B, heads, M, d).
+            mask: bool, broadcastable to (B, heads, L, M), or None.
+            layer: int32 scalar, the number of this block from 0.
+            key: random key of the dropout on attention weights, or None.
+
+        Returns:
+            (B, L, heads · d).
+        """
+        config, dtype = self.config, query.dtype
+        wide = jnp.promote_types(dtype, jnp.float32)
+        scale = self.scale(layer, wide)
         sums = wide if config.reorder_and_upcast_attn else None
         scores = jnp.einsum("bhld,bhmd->bhlm", query, keys, preferred_element_type=sums).astype(wide) * scale
         if mask is not None:
@@ -79,9 +122,10 @@ class Attention(nnx.Module):
         # Softmax with the division moved behind the product with V, where it has head_size/L as much to divide.
         weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
         total = weights.sum(-1, keepdims=True)
-        weights = dropout(weights.astype(x.dtype), config.attention_dropout, key)
+        weights = dropout(weights.astype(dtype), config.attention_dropout, key)
         mixed = jnp.einsum("bhlm,bhmd->bhld", weights, values).astype(wide) / total
-        return mixed.astype(x.dtype).transpose(0, 2, 1, 3).reshape(joined)
+        mixed = mixed.astype(dtype).transpose(0, 2, 1, 3)
+        return mixed.reshape(*mixed.shape[:2], config.num_heads * config.head_size)
 
     def scale(self, layer: Array, dtype: DTypeLike) -> Array:
         """What the scores q·k of block ``layer`` (int32 scalar, from 0) are multiplied by: a scalar of the dtype."""

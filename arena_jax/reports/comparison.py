@@ -58,6 +58,7 @@ def describe(plan: Plan, result: Mapping[str, Any]) -> list[Block]:
         _comparisons(result),
         Heading("Arms"),
         _arms(plan, result),
+        *_by_model(plan, result),
         Heading("Pairs"),
         _pairs(plan, result),
     ]
@@ -124,6 +125,36 @@ def _arms(plan: Plan, result: Mapping[str, Any]) -> Table:
         )
     seconds = ("training, device-s", "compiling, device-s")
     return Table(("arm", "differs in", "outcome, median", "finished", "diverged", "failed", *seconds), rows, 2)
+
+
+def _by_model(plan: Plan, result: Mapping[str, Any]) -> list[Block]:
+    """Each arm's models side by side: the median over seeds, and how far it is from the arm it is compared with."""
+    models = list(dict.fromkeys(row["model"] for row in result["by_model"]))
+    if not models:
+        return []
+    cells = {(row["arm"], row["model"]): _of_model(row) for row in result["by_model"]}
+    rows = [
+        (
+            arm.name,
+            "" if arm.name == plan.baseline else plan.against(arm),
+            *(cells.get((arm.name, model), "–") for model in models),
+        )
+        for arm in plan.arms
+    ]
+    what = "difference" if plan.outcome.kind == "score" else "ratio"
+    text = (
+        f"The same outcome of each model alone: median over seeds; {what} of the pairs, with its interval. Beside what "
+        "the plan judges by: no correction, no verdict."
+    )
+    return [Heading("Each model"), Paragraph(text), Table(("arm", "compared with", *models), rows, 2)]
+
+
+def _of_model(row: Mapping[str, Any]) -> str:
+    numbers = [value for value in row["outcomes"] if not math.isnan(value)]
+    middle = f"{statistics.median(numbers):.4g}".replace("inf", "∞") if numbers else "–"
+    if "against" not in row:
+        return middle
+    return f"{middle}; {interval(Paired(*(row[name] for name in Paired._fields)), '.3g')}"
 
 
 def _pairs(plan: Plan, result: Mapping[str, Any]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,8 +14,11 @@ from jax.tree_util import Partial
 
 from arena_jax import transforms
 from arena_jax.config import OptimizerConfig, RunConfig
+from arena_jax.config.component_rates import TYPES, Rates
 from arena_jax.config.sections import ARGUMENTS
+from arena_jax.models.components import component_of
 from arena_jax.transforms.correspondence import CORRESPONDENCES
+from arena_jax.transforms.freeze import without_frozen
 
 # What stands in Adam's place, by the name of `--optimizer`; the configuration's names for the arguments.
 _INNER: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -81,11 +84,69 @@ def optimizer_arguments(config: RunConfig) -> dict[str, Any]:
     arguments |= {"form": optimizer.form, "weights": {model.name: model.weight for model in config.models}}
     if optimizer.correspondence is not None:
         arguments["correspondence"] = CORRESPONDENCES[optimizer.correspondence]
+    rates = rates_by_component(config)
+    if rates is not None:
+        arguments |= {"component_rates": rates, "components": component_of}
     if optimizer.inner == "adamw":
         arguments |= {"b1": optimizer.b1, "b2": optimizer.b2, "eps": optimizer.epsilon, "amsgrad": optimizer.amsgrad}
     else:
         arguments["inner"] = _INNER[optimizer.inner](**optimizer.inner_arguments())
     return arguments | {"learning_rate": None, "warmup_steps": None, "decay_steps": None, "decay": None}
+
+
+def rates_by_component(config: RunConfig) -> dict[str, Any] | None:
+    """What the parts of each model multiply its learning rate by, before scaling, as the optimizer takes it.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        ``{part: number or (layers,)}`` for all models; ``{model: …}`` where one has its own; None where rates are one
+        per model.
+
+    Example:
+        >>> from arena_jax.config.change import change
+        >>> from arena_jax.config import presets
+        >>> rates_by_component(change(presets.joint_synthetic(), {"optimizer.component_rates": "query-key=8/4"}))
+        {'query/key': [8.0, 4.0]}
+    """
+
+    def numbers(rates: Rates) -> dict[str, float | list[float]]:
+        return {part: values[0] if len(values) == 1 else list(values) for part, values in rates}
+
+    shared = config.optimizer.component_rates
+    if any(model.component_rates for model in config.models):
+        by_model = {model.name: numbers(model.component_rates or shared) for model in config.models}
+        return {name: rates for name, rates in by_model.items() if rates}
+    return numbers(shared) or None
+
+
+def component_notes(config: RunConfig, params: Mapping[str, Any]) -> list[str]:
+    """The rates by part for a run's head: a line for all models, or one for each where they differ.
+
+    Args:
+        config: of the run.
+        params: ``{model: parameters}``, or anything of their shapes.
+
+    Returns:
+        A line each; none where rates are one per model.
+    """
+    rates = rates_by_component(config)
+    if rates is None:
+        return []
+    trained = without_frozen(config.optimizer.freeze, params)
+    multipliers = transforms.component_multipliers(component_of, rates, trained)
+    texts = {
+        str(name): ", ".join(
+            f"{part} ×{'/'.join(f'{number:.3g}' for number in np.ravel(by_part[part]))}"
+            for part in TYPES
+            if part in by_part
+        )
+        for name, by_part in multipliers.items()
+    }
+    if len(texts) == len(params) and len(set(texts.values())) == 1:
+        texts = {"all models": next(iter(texts.values()))}
+    return [f"learning rate by part of {name}, scaled to a geometric mean of 1: {text}" for name, text in texts.items()]
 
 
 def schedules(config: RunConfig, total_steps: int) -> dict[str, Partial]:

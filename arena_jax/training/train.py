@@ -18,7 +18,7 @@ from arena_jax.runtime.peak import peak_flops
 from arena_jax.runtime.precision import computation_dtype
 from arena_jax.runtime.program import Program
 from arena_jax.training.build import Parts, build_parts, describe_models, process
-from arena_jax.training.build_optimizer import schedules, warmup_steps
+from arena_jax.training.build_optimizer import component_notes, schedules, warmup_steps
 from arena_jax.training.build_step import build_step
 from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
@@ -125,7 +125,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             steps=total_steps,
             models=describe_models(parts, starts.records),
             derived=derived,
-            notes=[*parts.notes, *starts.notes],
+            notes=[*parts.notes, *starts.notes, *component_notes(config, state.params)],
             relay=relay.spent,
         )
         for program in rejected:

@@ -12,6 +12,7 @@ from arena_jax.transforms.muon import muon_dimensions, scale_by_muon
 from arena_jax.transforms.per_model import PerModelState, per_model
 from arena_jax.transforms.scale_by_adam import ScaleByAdamState, scale_by_adam
 from arena_jax.transforms.scale_by_component import scale_by_component
+from arena_jax.transforms.scale_by_component_rates import component_multipliers, scale_by_component_rates
 from arena_jax.transforms.scale_by_convergence import (
     Convergence,
     ScaleByConvergenceState,
@@ -38,6 +39,8 @@ __all__ = [
     "scale_by_learning_rates",
     "scale_by_model_weight",
     "scale_by_component",
+    "scale_by_component_rates",
+    "component_multipliers",
     "clip_by_model_norm",
     "per_model",
     "freeze",

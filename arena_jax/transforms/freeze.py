@@ -55,16 +55,6 @@ def freeze(
         raise ArenaError(f"freeze: got the text {frozen!r}; give a list of patterns, [{frozen!r}]")
     inner = optax.with_extra_args_support(optax.identity() if optimizer is None else optimizer)
 
-    def is_frozen(leaf: Leaf) -> bool:
-        if callable(frozen):
-            return bool(frozen(leaf.model, leaf.path))
-        return any(_matches(pattern, leaf) for pattern in frozen)
-
-    def thaw(tree: Any) -> Any:
-        arrays, treedef, leaves = read(tree)
-        thawed = [optax.MaskedNode() if is_frozen(leaf) else array for leaf, array in zip(leaves, arrays, strict=True)]
-        return jax.tree.unflatten(treedef, thawed)
-
     def init_fn(params: Any) -> Any:
         _, _, leaves = read(params)
         for pattern in () if callable(frozen) else frozen:
@@ -72,20 +62,40 @@ def freeze(
                 names = {"/".join(map(str, (leaf.model, *leaf.path))) for leaf in leaves}
                 names |= {f"{leaf.model}:{kind_of(leaf.path)}" for leaf in leaves}
                 raise ArenaError(f"freeze: no parameter is named {pattern!r}; {nearest(pattern, names, most=6)}")
-        return inner.init(thaw(params))
+        return inner.init(without_frozen(frozen, params))
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
         arrays, treedef, leaves = read(updates)
-        trained = None if params is None else thaw(params)
-        moved, state = inner.update(thaw(updates), state, trained, **extra_args)
+        trained = None if params is None else without_frozen(frozen, params)
+        moved, state = inner.update(without_frozen(frozen, updates), state, trained, **extra_args)
         steps = iter(jax.tree.leaves(moved))
         whole = [
-            jnp.zeros_like(array) if is_frozen(leaf) else next(steps)
+            jnp.zeros_like(array) if _is_frozen(frozen, leaf) else next(steps)
             for leaf, array in zip(leaves, arrays, strict=True)
         ]
         return jax.tree.unflatten(treedef, whole), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def without_frozen(frozen: Frozen, tree: Any) -> Any:
+    """The tree that the wrapped optimizer sees: ``optax.MaskedNode``, which has no leaves, where one is frozen.
+
+    Example:
+        >>> jax.tree.leaves(without_frozen(["a/up"], {"a": {"up": 1.0, "down": 2.0}}))
+        [2.0]
+    """
+    arrays, treedef, leaves = read(tree)
+    trained = [
+        optax.MaskedNode() if _is_frozen(frozen, leaf) else array for leaf, array in zip(leaves, arrays, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, trained)
+
+
+def _is_frozen(frozen: Frozen, leaf: Leaf) -> bool:
+    if callable(frozen):
+        return bool(frozen(leaf.model, leaf.path))
+    return any(_matches(pattern, leaf) for pattern in frozen)
 
 
 def _matches(pattern: str, leaf: Leaf) -> bool:

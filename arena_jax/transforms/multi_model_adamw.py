@@ -18,12 +18,13 @@ from arena_jax.transforms.correspondence import CORRESPONDENCES, Correspondence
 from arena_jax.transforms.form_schedule import form_schedule
 from arena_jax.transforms.per_model import Optimizer, per_model
 from arena_jax.transforms.scale_by_adam import scale_by_adam
+from arena_jax.transforms.scale_by_component_rates import Multipliers, scale_by_component_rates
 from arena_jax.transforms.scale_by_convergence import scale_by_convergence
 from arena_jax.transforms.scale_by_learning_rates import Rate, scale_by_learning_rates
 from arena_jax.transforms.scale_by_model_weight import scale_by_model_weight
 from arena_jax.transforms.share_gradients import share_gradients
 from arena_jax.transforms.synchronize_parameters import synchronize_parameters
-from arena_jax.transforms.trees import Name
+from arena_jax.transforms.trees import Name, Path
 
 Inner = Optimizer | Callable[[], Optimizer]
 
@@ -41,6 +42,8 @@ def multi_model_adamw(
     amsgrad: bool | None = None,
     weight_decay: float | None = None,
     mask: Any | Callable[[Any], Any] | None = None,
+    component_rates: Multipliers | None = None,
+    components: Callable[[Path], str] | None = None,
     max_norm: float | Mapping[Name, float] | None = None,
     alpha: float | None = None,
     share_every: int | None = None,
@@ -119,6 +122,10 @@ def multi_model_adamw(
         amsgrad: never let the denominator's second moment fall; False if not given.
         weight_decay: decoupled, times the learning rate.
         mask: what decays: for one model's parameters, a tree of booleans or a function that returns one; None is all.
+        component_rates: ``{component: multiplier}`` for all models, or one such for each, ``{model: …}``: what each
+            component's learning rate is multiplied by, scaled to a geometric mean of 1 over a model's components; a
+            multiplier is a number at least 0, or one per layer. None: one rate for all components of a model.
+        components: from a parameter's path inside its model to its component, with ``component_rates``.
         max_norm: clip each model's gradient to this norm before sharing; 0 turns it off.
         alpha: part of a gradient that is taken from the pool; 0 turns sharing off.
         share_every: share on every so many updates; 1 in every form.
@@ -210,6 +217,12 @@ def multi_model_adamw(
         )
     adam = {"b1": b1, "b2": b2, "eps": eps, "amsgrad": amsgrad}
     links.append(_directions(inner, adam, published, get("weight_decay", weight_decay), mask))
+    if component_rates is not None:
+        if components is None:
+            raise ArenaError("multi_model_adamw: component_rates needs components, a function from path to component")
+        links.append(scale_by_component_rates(components, component_rates))
+    else:
+        _refuse_idle({"components": components}, "there are no component_rates")
     schedule = {"warmup_steps": warmup_steps, "decay_steps": decay_steps, "decay": decay}
     links.append(scale_by_learning_rates(_rates(learning_rate, schedule, form)))
     if published:

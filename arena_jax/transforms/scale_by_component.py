@@ -21,10 +21,11 @@ def scale_by_component(
     r"""Scale the updates of each component by its multiplier.
 
     .. math::
-        u_p \leftarrow \frac{m_{k(p)}}{\left(\prod_{m_j > 0} m_j\right)^{1/\#\{m_j > 0\}}}\, u_p
+        u_p \leftarrow \frac{m_{k(p)}}{\left(\prod_{\bar m_j > 0} \bar m_j\right)^{1/\#\{\bar m_j > 0\}}}\, u_p
 
-    where k(p) is the label of parameter p. The geometric mean of the multipliers is brought to 1, so that the base
-    learning rate keeps its meaning and is tuned apart. Put it after ``scale_by_adam`` and ``add_decayed_weights`` and
+    where k(p) is the label of parameter p, and m̄ a label's multiplier, or the geometric mean of those above 0 where it
+    has one per layer. The geometric mean over labels is brought to 1, so that the base learning rate keeps its meaning
+    and is tuned apart. Put it after ``scale_by_adam`` and ``add_decayed_weights`` and
     before ``scale(-rate)``: then it equals an ``optax.partition`` of AdamW with the rates m·rate, and 0 freezes a
     component, weight decay included. In a chain with a clipping by global norm, clip first.
 
@@ -67,7 +68,7 @@ def scale_by_component(
         if not (np.isfinite(fixed[label]) & (fixed[label] >= 0)).all():
             raise ArenaError(f"scale_by_component: the multiplier of {label!r} is {m!r}; give a number, 0 or more")
     if normalize:
-        fixed = _normalized(fixed, np)
+        fixed = normalized(fixed)
 
     def init_fn(params: Any) -> optax.EmptyState:
         labels_in_tree = _labels_of(labels, params)
@@ -88,7 +89,7 @@ def scale_by_component(
         if multipliers is not None:
             _check(set(fixed), set(multipliers), "update(..., multipliers=)")
             now = {label: jnp.asarray(m, jnp.result_type(float, m)) for label, m in multipliers.items()}
-            now = _normalized(now, jnp) if normalize else now
+            now = normalized(now, jnp) if normalize else now
         arrays, treedef = jax.tree.flatten(updates)
         names = _labels_of(labels, updates)
         scaled = [_times(u, now[label], label) for u, label in zip(arrays, names, strict=True)]
@@ -100,12 +101,23 @@ def scale_by_component(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _normalized(multipliers: Mapping[str, Any], xp: Any) -> dict[str, Any]:
-    """Divide by the geometric mean of the positive multipliers."""
-    every = xp.concatenate([xp.ravel(m) for m in multipliers.values()])
-    positive = every > 0
-    logs = xp.where(positive, xp.log(xp.where(positive, every, 1)), 0)
-    mean = xp.exp(xp.sum(logs) / xp.maximum(xp.sum(positive), 1))
+def normalized(multipliers: Mapping[str, Any], xp: Any = np) -> dict[str, Any]:
+    """Divide by the geometric mean of the positive multipliers; a label counts once, however many layers it has.
+
+    Args:
+        multipliers: a number or an array (layers,) for each label.
+        xp: ``jnp`` where they are traced.
+
+    Example:
+        >>> {label: m.tolist() for label, m in normalized({"a": 8.0, "b": np.array([2.0, 2.0]), "c": 0.0}).items()}
+        {'a': 2.0, 'b': [0.5, 0.5], 'c': 0.0}
+    """
+    logs, positive = [], []
+    for m in multipliers.values():
+        counts = xp.ravel(m) > 0
+        logs.append(xp.sum(xp.where(counts, xp.log(xp.where(counts, xp.ravel(m), 1)), 0)) / xp.maximum(counts.sum(), 1))
+        positive.append(counts.any())
+    mean = xp.exp(xp.sum(xp.stack(logs)) / xp.maximum(xp.sum(xp.stack(positive)), 1))
     return {label: m / mean for label, m in multipliers.items()}
 
 

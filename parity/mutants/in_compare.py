@@ -71,6 +71,13 @@ MUTANTS = (
         f"{ENGINE}test_a_run_that_fails_is_in_the_table_and_tried_again",
     ),
     fault(
+        "what a model did alone is what all did",
+        "compare.by_model:by_model",
+        "dataclasses.replace(plan.outcome, over=model)",
+        "plan.outcome",
+        "tests/compare/test_by_model.py::test_each_model_has_its_own_outcome_and_pairs",
+    ),
+    fault(
         "a run lands in a study that took its folder",
         "compare.engine:run_cells",
         "ledger.freeze(content, hashes)  # refuses",

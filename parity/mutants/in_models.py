@@ -12,7 +12,7 @@ BERT_WEIGHTS, GPT2_WEIGHTS = "weights/bert/masked-lm/float32", "weights/gpt2/cau
 GPT2_SHARDS = "weights/gpt2/causal-lm, in several files/float32"
 RULES, SAVE, LAYERS, HEADS = "models.huggingface.rules", "models.huggingface.save", "models.layers", "models.heads"
 TRANSFORMER, PATTERN = "models.transformer", "models.transformer:attention_pattern"
-BLOCK, ATTENTION, SCALE = "models.block:Block", "models.attention:Attention.mix", "models.attention:Attention.scale"
+BLOCK, ATTENTION, SCALE = "models.block:Block", "models.attention:Attention.weigh", "models.attention:Attention.scale"
 
 
 WEIGHTS = (
@@ -361,6 +361,23 @@ GATES = (
     ),
 )
 
+WRITE = "models.generate:_write"
+GREEDY, LIKELY = "generation/gpt2/greedy, left-padded/float64", "generation/gpt2/likely logits/float64"
+GENERATION = (
+    fault("padding on the left is seen", "models.decode:decode", "real[:, None, None, :] & ", "", GREEDY),
+    fault(
+        "padding on the left has positions",
+        WRITE,
+        "jnp.cumsum(real[:, :length]",
+        "jnp.cumsum(jnp.ones_like(real[:, :length])",
+        GREEDY,
+    ),
+    fault("a new token lands a place too late", WRITE, "length + i - 1", "length + i", GREEDY),
+    fault("new tokens all have one position", WRITE, "places[:, -1:] + i", "places[:, -1:] + 1", GREEDY),
+    fault(
+        "the nucleus keeps a token too many", "models.generate:likely_logits", "(below > 1 -", "(below > 0.9 -", LIKELY
+    ),
+)
 HAND_DOWN = "tests/models/test_hand_down.py"
 WARM_STARTS = (
     fault(
@@ -393,4 +410,4 @@ WARM_STARTS = (
     ),
 )
 
-MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD, *GATES, *WARM_STARTS)
+MUTANTS = (*WEIGHTS, *PARTS, *ATTENTIONS, *HEAD, *GATES, *GENERATION, *WARM_STARTS)

@@ -26,6 +26,9 @@ RESUMED = f"{RUN}test_a_run_that_died_goes_on_with_the_same_weights_and_rates_to
 FOLLOWED = f"{RUN}test_weights_follow_validation_by_the_equation"
 SCHEDULED = f"{RUN}test_the_rates_are_a_warm_up_and_half_a_cosine_to_the_runs_end"
 EVALUATED = f"{RUN}test_an_evaluation_is_without_dropout_and_of_the_validation_split"
+SHARED_PARTS, MODEL_PARTS = (
+    f"rates by part/all/{variant}, parameter groups/float64" for variant in ("shared", "by model")
+)
 SCORED = "tests/runs/test_evaluations.py::"
 BEST = f"{RUN}test_the_best_checkpoint_is_that_of_the_lowest_mean_validation_loss"
 FROZEN = f"{RUN}test_frozen_parts_are_what_they_were_at_the_start_and_nothing_else_is"
@@ -288,4 +291,36 @@ EXECUTED = (
     fault("nothing is frozen", f"{BUILD}:build_optimizer", "if config.optimizer.freeze:", "if False:", FROZEN),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*MAPPED, *CHAINED, *EXECUTED)
+BY_PART = (
+    fault("rates by part do not reach the optimizer", ARGUMENTS, "if rates is not None:", "if False:", SHARED_PARTS),
+    fault(
+        "a model's own rates by part are forgotten",
+        f"{BUILD}:rates_by_component",
+        "numbers(model.component_rates or shared)",
+        "numbers(shared)",
+        MODEL_PARTS,
+    ),
+    fault(
+        "keys count as value/output",
+        "models.components:component_of",
+        'in ("query", "key")',
+        'in ("query",)',
+        SHARED_PARTS,
+    ),
+    fault(
+        "rates by part are not scaled to a mean of 1",
+        "transforms.scale_by_component_rates:component_multipliers",
+        "normalized(numbers)",
+        "numbers",
+        SHARED_PARTS,
+    ),
+    fault(
+        "a part counts in the mean once per layer",
+        "transforms.scale_by_component:normalized",
+        "/ xp.maximum(counts.sum(), 1)",
+        "",
+        MODEL_PARTS,
+    ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*MAPPED, *CHAINED, *EXECUTED, *BY_PART)

@@ -75,6 +75,7 @@ class MultiModelOptimizer(torch.optim.Optimizer):
         slope: str = "absolute",
         decay: str = "cosine",
         key: algorithms.Key = algorithms.type_and_shape,
+        factor: Callable[[str, str], float] = lambda model, name: 1.0,
     ):
         if mode not in ("paper", "published-code", "default"):
             raise ValueError(f"unknown mode {mode!r}")
@@ -85,6 +86,7 @@ class MultiModelOptimizer(torch.optim.Optimizer):
         self.window, self.warmup, self.total = window, warmup, total
         self.clip, self.amsgrad = clip, amsgrad
         self.share_every, self.slope, self.decay, self.key = share_every, slope, decay, key
+        self.factor = factor
         self.last_rates: dict[str, float] = {}
         self.losses: dict[str, list[float]] = {name: [] for name in models}
         self.rates = dict.fromkeys(models, 1.0)
@@ -137,7 +139,7 @@ class MultiModelOptimizer(torch.optim.Optimizer):
             self.last_rates[name] = rate
             for p in self.literal[name]:
                 if p.grad is not None:
-                    self.adam(p, rate, group)
+                    self.adam(p, rate * self.factor(name, p.name), group)
         self.steps += 1
         if self.sync_every is not None and self.steps % self.sync_every == 0:
             algorithms.synchronize_parameters(self.literal, self.weights, self.beta, key=self.key)

@@ -149,3 +149,13 @@ def test_the_forms_differ_in_one_thing_each():
         assert len(different) == {"both": 2, "rates-by-absolute-slope": 2}.get(arm.name, 1), different
     clipped = {(config.optimizer.max_gradient_norm, config.optimizer.weight_decay) for config in configs.values()}
     assert clipped == {(1.0, 0.01)}
+
+
+def test_competitions_differ_in_their_policy_alone():
+    plan = read_plan(EXAMPLE.parents[2] / "benchmarks" / "arena.toml")
+    configs = {arm.name: resolved(plan.config(arm.name, {})) for arm in plan.arms}
+    assert plan.baseline == "static"
+    for name, config in configs.items():
+        assert (config.arena.spend, config.arena.late_swaps) == ("240s", "wait")
+        policy = [f"arena.policy: 'static' → '{name}'"] if name != "static" else []
+        assert differences(configs["static"], config) == policy

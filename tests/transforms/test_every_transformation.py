@@ -24,6 +24,9 @@ TABLE = {
     "scale_by_component": lambda: tx.scale_by_component(
         lambda path: "embeddings" if "embeddings" in path else "rest", {"embeddings": 3.0, "rest": 1.0}
     ),
+    "scale_by_component_rates": lambda: tx.scale_by_component_rates(
+        lambda path: "embeddings" if "embeddings" in path else "rest", {"ant": {"embeddings": 3.0}}
+    ),
     "clip_by_model_norm": lambda: tx.clip_by_model_norm(0.5),
     "per_model": lambda: tx.per_model({"ant": optax.adam(0.1), "bee": optax.sgd(0.1, momentum=0.9)}),
     "freeze": lambda: tx.freeze(["*/embeddings"], tx.per_model(optax.adamw(0.1))),
@@ -37,6 +40,9 @@ TABLE = {
         0.1, WEIGHTS, form="published", warmup_steps=1, window=2, sync_every=2, max_norm=1.0
     ),
     "multi_model_adamw lion": lambda: tx.multi_model_adamw(0.1, WEIGHTS, inner=optax.scale_by_lion, warmup_steps=1),
+    "multi_model_adamw by component": lambda: tx.multi_model_adamw(
+        0.1, WEIGHTS, component_rates={"embeddings": 3.0}, components=lambda path: path[0], warmup_steps=1
+    ),
     "multi_model_adamw muon": lambda: tx.multi_model_adamw(0.1, WEIGHTS, inner=tx.scale_by_muon, warmup_steps=1),
 }
 LOSSES = {"ant": 2.0, "bee": 3.0}

@@ -22,6 +22,9 @@ TABLE = {
     "scale_by_model_weight": (tx.scale_by_model_weight, {"weights": WEIGHTS, "base": 0.5}),
     "scale_by_learning_rates": (tx.scale_by_learning_rates, {"learning_rates": 0.1}),
     "scale_by_component": (tx.scale_by_component, PARTS),
+    "scale_by_component_rates": (
+        tx.scale_by_component_rates, {"components": lambda path: path[0], "rates": {"blocks": 4.0}}
+    ),
     "clip_by_model_norm": (tx.clip_by_model_norm, {"max_norm": 0.5, "epsilon": 1e-3}),
     "per_model": (tx.per_model, {"optimizer": optax.adam(0.1)}),
     "freeze": (tx.freeze, {"frozen": ["*/embeddings"], "optimizer": optax.sgd(0.1)}),
@@ -50,8 +53,8 @@ def tree(seed=0, dtype=jnp.float32):
 
 
 def injected(factory, arguments):
-    """Lengths are static; what is a number or has one as default is traced."""
-    lengths = [name for name in inspect.signature(factory).parameters if name == "window"]
+    """Lengths and functions of a path are static; what is a number or has one as default is traced."""
+    lengths = [name for name in inspect.signature(factory).parameters if name in ("window", "components")]
     return optax.inject_hyperparams(factory, static_args=lengths)(**arguments)
 
 

@@ -233,6 +233,8 @@ MISTAKES = {
     ),
     "a whole optimizer inside": (lambda: tx.multi_model_adamw(0.1, inner=optax.lion(0.1)), "learning rate of its own"),
     "no transformation": (lambda: tx.multi_model_adamw(0.1, inner="lion"), "inner is 'lion'"),
+    "rates without components": (lambda: tx.multi_model_adamw(0.1, component_rates={"up": 2.0}), "needs components"),
+    "components alone": (lambda: tx.multi_model_adamw(0.1, components=str), "there are no component_rates"),
     "a weight decay": (lambda: tx.multi_model_adamw(0.1, weight_decay=-1), "weight_decay is -1"),
     "rates twice": (
         lambda: tx.multi_model_adamw(0.1).update(

@@ -1,5 +1,7 @@
 """Multipliers by component: bitwise neutral at one, equal to a partition of AdamW, and 0 freezes."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -158,3 +160,46 @@ def test_bad_input_gets_one_line(case):
         call()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_label_counts_once_in_the_mean_however_many_layers_it_has():
+    one, per_layer = dict(GOOD, qk=8.0), dict(GOOD, qk=[8.0, 8.0])
+    same(link_of(LABELS, one)[0], link_of(LABELS, per_layer)[0])
+    now = {name: jnp.asarray(m) for name, m in per_layer.items()}
+    same(link_of(LABELS, one)[0], link_of(LABELS, GOOD, multipliers=now)[0])
+
+
+TWO = {"bert": {"up": jnp.ones((2, 3)), "head": jnp.ones(3)}, "gpt2": {"up": jnp.ones((3, 3))}}
+
+
+def rates_of(rates):
+    link = tx.scale_by_component_rates(lambda path: path[0], rates)
+    return link.update(TWO, link.init(TWO))[0]
+
+
+def test_rates_by_component_are_scaled_within_each_model():
+    scaled = rates_of({"up": 4.0, "head": 9.0})
+    np.testing.assert_allclose(scaled["bert"]["up"], np.full((2, 3), 4 / 6))
+    np.testing.assert_allclose(scaled["bert"]["head"], np.full(3, 9 / 6), rtol=1e-6)
+    np.testing.assert_array_equal(scaled["gpt2"]["up"], TWO["gpt2"]["up"])  # one component alone has the mean of all
+    scaled = rates_of({"bert": {"up": [8.0, 2.0]}})
+    np.testing.assert_allclose(scaled["bert"]["up"], [[4.0] * 3, [1.0] * 3])
+    np.testing.assert_array_equal(scaled["gpt2"]["up"], TWO["gpt2"]["up"])
+
+
+BAD_RATES = {
+    "nobody's": ({"pu": 2.0}, "no model trains a component 'pu'; known: head, up"),
+    "another's": ({"gpt2": {"head": 2.0}}, "'gpt2' trains no component 'head'; known: up"),
+    "no model": ({"brt": {"up": 2.0}}, "no model 'brt'; did you mean 'bert'"),
+    "mixed": ({"bert": {"up": 2.0}, "gpt2": 1.0}, "the rates of 'gpt2' are 1.0"),
+    "layers": ({"up": [1.0, 2.0]}, "'gpt2' is given 2 numbers for 'up', and has 3 layers"),
+    "negative": ({"up": -1.0}, "the multiplier of 'up' is"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_RATES)
+def test_rates_that_fit_no_model_are_refused_when_it_begins(name):
+    rates, message = BAD_RATES[name]
+    link = tx.scale_by_component_rates(lambda path: path[0], rates)
+    with pytest.raises(ArenaError, match=re.escape(message)):
+        link.init(TWO)

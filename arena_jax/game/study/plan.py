@@ -16,16 +16,6 @@ from arena_jax.game.study.trainer import ROWS, SEGMENTS, Size
 
 _COUNTED = {"hidden": "features", "layers": "blocks", "heads": "heads"}
 
-# Wang et al. 2025: multiples of a base rate per kind; a position table counts as an embedding.
-BLOCKWISE = {
-    "token embedding": 10.0,
-    "position embedding": 10.0,
-    "norms": 1.0,
-    "query/key": 8.0,
-    "value/output": 4.0,
-    "feed-forward": 6.0,
-}
-
 # What twice the rate does to a type, as MASGA's pilot found and docs/scaling_study.md predicts; position: nothing.
 PREDICTED = {"token embedding": 1, "norms": 1, "query/key": 1, "value/output": -1, "feed-forward": 1}
 

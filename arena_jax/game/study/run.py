@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arena_jax import models
+from arena_jax.config.component_rates import BLOCKWISE
 from arena_jax.equilibria.arguments import Array
 from arena_jax.game.budget import budget_equilibrium
 from arena_jax.game.players import type_players
@@ -20,7 +21,7 @@ from arena_jax.game.protocol import Protocol, learn_protocol
 from arena_jax.game.study import architecture
 from arena_jax.game.study.corpus import Corpus, load_corpus
 from arena_jax.game.study.ledger import Ledger
-from arena_jax.game.study.plan import BLOCKWISE, Plan
+from arena_jax.game.study.plan import Plan
 from arena_jax.game.study.trainer import COMPONENTS, ROWS, SEGMENTS, Size, Trained, Trainer
 from arena_jax.game.windows import train_windows
 

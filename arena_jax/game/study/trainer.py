@@ -11,10 +11,11 @@ import numpy as np
 import optax
 
 from arena_jax import models
+from arena_jax.config.component_rates import TYPES
 from arena_jax.config.errors import ArenaError
 from arena_jax.equilibria.arguments import Array
 from arena_jax.game.flops import player_flops
-from arena_jax.game.players import HEAD, NEURONS, TYPES, PlayerTable, component_of, fine_players
+from arena_jax.game.players import HEAD, NEURONS, PlayerTable, component_of, fine_players
 from arena_jax.game.study.corpus import LENGTH, Corpus
 from arena_jax.models import Gated
 from arena_jax.models.flops import BACKWARD
