@@ -27,7 +27,10 @@ POLICIES = {
     "modelarena, published code": policy("modelarena", variant="published-code"),
     "successive-halving": policy("successive-halving"),
     "multi-objective": policy("multi-objective"),
-    **{name: policy(name) for name in ("proportional-share-auction", "second-price-auction", "fisher-market")},
+    **{
+        name: policy(name)
+        for name in ("proportional-share-auction", "second-price-auction", "fisher-market", "rising-bandit")
+    },
     "predictive, equation 10 alone": policy("predictive", patience=0.0, insurance=0.0, ambition=0.0, smoothing=0.7),
     DEFAULT_POLICY + " (default)": policy(DEFAULT_POLICY),
 }

@@ -9,10 +9,15 @@ import pytest
 
 from parity import mutants
 
+CHECKOUT = (Path(__file__).parent.parent / "tests").is_dir()
+
 
 def case(mutant: mutants.Mutant) -> Any:
-    slow = any(map(mutants.is_node, mutant.checks))
-    return pytest.param(mutant, id=mutant.name, marks=[pytest.mark.slow] if slow else [])
+    """Some are caught by tests, which only a checkout has."""
+    marks = []
+    if any(map(mutants.is_node, mutant.checks)):
+        marks = [pytest.mark.slow] if CHECKOUT else [pytest.mark.skip(reason="caught by tests/, which is not here")]
+    return pytest.param(mutant, id=mutant.name, marks=marks)
 
 
 @pytest.mark.parametrize("mutant", [case(mutant) for mutant in mutants.ALL])
@@ -33,6 +38,8 @@ def test_every_check_that_is_named_exists() -> None:
         nodes = set(filter(mutants.is_node, mutant.checks))
         assert set(mutant.checks) - nodes <= set(known), mutant.name
         for node in nodes:
+            if not CHECKOUT:
+                continue
             file, _, function = node.partition("::")
             text = (Path(__file__).parent.parent / file).read_text()
             assert f"def {function.partition('[')[0]}(" in text, node

@@ -8,6 +8,7 @@ from typing import Any
 
 from arena_jax.cli.evaluate import add_checkpoint_option
 from arena_jax.cli.resume import add_run
+from arena_jax.config.errors import ArenaError
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -26,6 +27,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help="the model's name in the run")
     parser.add_argument("directory", metavar="FOLDER", help="where to; made if it is not there")
     add_checkpoint_option(parser)
+    parser.add_argument(
+        "--card", action="store_true", help="write README.md, too: data, configuration, scores with intervals"
+    )
+    parser.add_argument("--push", metavar="OWNER/NAME", help="send the folder to the Hugging Face Hub, private")
+    parser.add_argument("--public", action="store_true", help="with --push: everybody may see it")
     parser.set_defaults(call=run)
     return parser
 
@@ -33,7 +39,19 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from arena_jax import training
+    from arena_jax.models.huggingface.push import check_repository, push_folder
 
-    training.export(Path(arguments.run), arguments.model, Path(arguments.directory), arguments.checkpoint)
-    print(f"{arguments.model} is in {arguments.directory}")
+    if arguments.public and not arguments.push:
+        raise ArenaError("--public says who may see what is pushed: give --push OWNER/NAME, too")
+    if arguments.push:
+        check_repository(arguments.push)
+    run_folder, folder = Path(arguments.run), Path(arguments.directory)
+    training.export(run_folder, arguments.model, folder, arguments.checkpoint)
+    print(f"{arguments.model} is in {folder}")
+    if arguments.card:
+        from arena_jax.reports.model_card import write_card
+
+        print(f"its card is {write_card(run_folder, arguments.model, folder, arguments.checkpoint)}")
+    if arguments.push:
+        print(f"pushed: {push_folder(folder, arguments.push, public=arguments.public)}")
     return 0

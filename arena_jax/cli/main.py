@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import arena_jax
 from arena_jax.cli import (
+    arena,
     clean,
     compare,
     completion,
@@ -36,6 +37,7 @@ from arena_jax.cli import (
     reproduce,
     resume,
     runs,
+    show,
     train,
 )
 from arena_jax.config import RunConfig
@@ -58,11 +60,13 @@ COMMANDS = (
     "presets",
     "data",
     "game",
+    "arena",
     "predict",
     "generate",
     "doctor",
     "runs",
     "clean",
+    "show",
     "completion",
 )
 
@@ -119,11 +123,13 @@ def parser(run: RunConfig | None = None) -> argparse.ArgumentParser:
         presets.add_parser(commands),
         data.add_parser(commands),
         *game.add_parser(commands),
+        *arena.add_parser(commands),
         predict.add_parser(commands),
         generate.add_parser(commands),
         doctor.add_parser(commands),
         runs.add_parser(commands),
         clean.add_parser(commands),
+        show.add_parser(commands),
         completion.add_parser(commands),
     ]
     for command in parsers:

@@ -61,7 +61,7 @@ OTHERWISE = {
     "--fp16": "float16 is not offered: --dtype bfloat16 needs no scaling of the loss",
     "--lr-scheduler-type": "here --decay says how the learning rate falls",
     "--warmup-ratio": "here --warmup-steps counts steps",
-    "--report-to": "TensorBoard events are written unless --no-tensorboard is given",
+    "--report-to": "here --track names trackers, and TensorBoard events are written unless --no-tensorboard is given",
     "--model-name-or-path": "here --models NAME=SOURCE,… names all models of a run",
     "--resume-from-checkpoint": "here `arena-jax resume RUN` goes on",
 }

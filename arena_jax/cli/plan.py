@@ -20,7 +20,7 @@ from arena_jax.config.standard_error import quiet
 
 if TYPE_CHECKING:
     from arena_jax.arena.plan import ShareNeed
-    from arena_jax.reports.document import Block
+    from arena_jax.runs.document import Block
     from arena_jax.runtime.target import Target
     from arena_jax.training.plan import Need, Variant
 
@@ -114,7 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
             "a plan needs XLA's compiler for GPUs: pip install 'arena-jax[plan]' (Linux only, no GPU needed)"
         )
     from arena_jax.arena.plan import plan_shares
-    from arena_jax.reports import document, plan_page
+    from arena_jax.reports import plan_page
+    from arena_jax.runs import document
     from arena_jax.runtime.target import target
     from arena_jax.training import plan
 
@@ -222,7 +223,7 @@ def _write(
     shares: list[ShareNeed],
     blocks: list[Block],
 ) -> None:
-    from arena_jax.reports import document
+    from arena_jax.runs import document
 
     if path.suffix == ".html":
         text = document.page(blocks[0].text if isinstance(blocks[0], document.Heading) else "plan", blocks)

@@ -19,7 +19,14 @@ from arena_jax.config.scores import SCORES
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LARGEST_SEED = 2**32 - 1
 # What belongs to the plan or to the engine, and is no arm's business.
-_ENGINE = ("training.seed", "training.output", "training.figures", "training.tensorboard", "training.keep_checkpoints")
+_ENGINE = (
+    "training.seed",
+    "training.output",
+    "training.figures",
+    "training.tensorboard",
+    "training.track",
+    "training.keep_checkpoints",
+)
 
 
 @dataclass(frozen=True)
@@ -295,7 +302,12 @@ class Plan:
                     raise ArenaError(f"'{arm.configure}' returned {error_text(config)}, and no RunConfig")
             if bool(config.arena) != bool(self.base.arena):
                 raise ArenaError("some arms compete for memory and some do not: start from a base that does, or not")
-            engine: dict[str, Any] = {"training.figures": False, "training.tensorboard": False, "training.output": None}
+            engine: dict[str, Any] = {
+                "training.figures": False,
+                "training.tensorboard": False,
+                "training.track": (),
+                "training.output": None,
+            }
             every = config.training.evaluate_every
             if every and every % config.training.log_every:
                 engine["training.log_every"] = every  # seconds are known where a line is: at every evaluation, too

@@ -226,8 +226,9 @@ def _bounds(value: Any, limits: Mapping[str, Any], where: str) -> None:
     if value is None:
         return
     choices = limits.get("choices", ())
-    if choices and value not in choices:
-        raise ArenaError(f"{where} is {error_text(value)}; {nearest(value, choices)}")
+    for word in value if isinstance(value, tuple) else (value,):
+        if choices and word not in choices:
+            raise ArenaError(f"{where} is {error_text(value)}; {nearest(word, choices)}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             return

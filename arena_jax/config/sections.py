@@ -24,8 +24,12 @@ POLICIES = (
     "proportional-share-auction",
     "second-price-auction",
     "fisher-market",
+    "rising-bandit",
     "static",
 )
+
+# Libraries that track runs; TensorBoard's events need none.
+TRACKERS = ("trackio", "wandb", "mlflow")
 
 # The fields of the optimizer that are arguments of `transforms.multi_model_adamw`, under the argument's name.
 ARGUMENTS = {
@@ -358,8 +362,11 @@ class TrainingConfig:
         " none: every device holds all of them",
         choices=("none", "parameters"),
     )
-    figures: bool = option(True, "draw figures at the end")
+    figures: bool = option(True, "write report.html at every evaluation, and draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")
+    track: tuple[str, ...] = option(
+        (), "trackers that the same numbers are sent to, each through its own library", choices=TRACKERS
+    )
     profile: str | None = option(
         None, "trace what each operation takes from one step to another, e.g. 10:20, for Perfetto and XProf"
     )

@@ -10,8 +10,9 @@ import numpy as np
 
 from arena_jax.reports.arena_tables import progress_at
 from arena_jax.reports.arms import CONTROL, Arms, Run
-from arena_jax.reports.document import Picture
-from arena_jax.reports.figures import STYLE, cycle
+from arena_jax.reports.figures import STYLE
+from arena_jax.runs.curves import cycle
+from arena_jax.runs.document import Picture
 
 _GRID = np.linspace(0, 1, 401)
 _PERCENT = 100 * _GRID

@@ -23,6 +23,7 @@ _ANY_RUN = (
     "training.output",
     "training.figures",
     "training.tensorboard",
+    "training.track",
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_checkpoints",

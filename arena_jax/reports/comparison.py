@@ -14,8 +14,9 @@ from arena_jax.compare.plan import Plan
 from arena_jax.compare.verdict import at, cost_unit, goal, interval, of_which
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.scores import SCORES
-from arena_jax.reports import comparison_figures, document
-from arena_jax.reports.document import Block, Heading, Items, Listing, Paragraph, Table
+from arena_jax.reports import comparison_figures
+from arena_jax.runs import document
+from arena_jax.runs.document import Block, Heading, Items, Listing, Paragraph, Table
 from arena_jax.runs.records import encode
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from arena_jax.compare.confidence import ConfidenceInterval
 from arena_jax.config.errors import ArenaError
-from arena_jax.reports import claims, document
+from arena_jax.reports import claims
 from arena_jax.reports.arena_figures import draw_figures
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import CONTROL, Arms, gather, pairs
-from arena_jax.reports.document import Block, Heading, Items, Paragraph
+from arena_jax.runs import document
 from arena_jax.runs.competition_lines import bits_note
+from arena_jax.runs.document import Block, Heading, Items, Paragraph
 
 
 def report(folders: Sequence[str | Path], output: str | Path) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.runs.log_lines import score_of, words
+from arena_jax.runs.curves import Record, cycle, in_percent, label, metrics_in, model_names, series
+from arena_jax.runs.log_lines import words
 from arena_jax.runs.records import read
 
-# Okabe and Ito's colours, told apart with any colour vision; the pale yellow is left out: it vanishes on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _INK, _FAINT = "#333333", "#e4e4e4"
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
@@ -35,19 +34,8 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 9,
     "savefig.dpi": 150,
 }
-_LABELS = {
-    "loss": "loss (nats)",
-    "accuracy": "accuracy (%)",
-    "f1": "F1 (%)",
-    "entity_f1": "entity F1 (%)",
-    "perplexity": "perplexity (log scale)",
-    "bits_per_byte": "bits per byte of text",
-}
-_PERCENT = ("accuracy", "f1", "entity_f1")
 _TICKS = 7  # at most: steps at which models were scored
 _SIZE = (7.0, 4.2)  # inches; 1050 × 630 pixels
-
-Record = Mapping[str, Any]
 
 
 def draw(run: str | Path) -> list[Path]:
@@ -67,7 +55,7 @@ def draw(run: str | Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     records = [record for record in read(run) if record["kind"] in ("start", "train", "evaluation")]
-    metrics = _metrics(records)
+    metrics = metrics_in(records)
     folder = Path(run) / "figures"
     paths = []
     try:
@@ -125,7 +113,7 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
         if len(scored) > 1
         else MaxNLocator("auto", integer=True, min_n_ticks=1)
     )
-    axes.set_ylabel(_LABELS.get(metric, words(metric)))
+    axes.set_ylabel(label(metric))
     axes.margins(x=0.02)
     if metric == "perplexity":
         _perplexity_axis(axes)
@@ -133,7 +121,7 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
         _rate_axis(axes)
     low, high = axes.get_ylim()
     # From 0 where the curves come near it: elsewhere that would only flatten them.
-    if metric in ("loss", "learning_rate", *_PERCENT) and low < 0.3 * high:
+    if (metric in ("loss", "learning_rate") or in_percent(metric)) and low < 0.3 * high:
         axes.set_ylim(bottom=0.0)
     two_kinds = any(training and validation for training, validation in curves)
     _legend(axes, two_kinds)
@@ -173,58 +161,3 @@ def _legend(axes: Any, two_kinds: bool) -> None:
         labels += ["validation", "training"]
     if handles:
         axes.legend(handles, labels)
-
-
-def model_names(records: Sequence[Record]) -> list[str]:
-    """The models in the order of the run, which is the order of their colours in every figure."""
-    names: dict[str, None] = {}
-    for record in records:
-        names.update(dict.fromkeys(record.get("models") or ()))
-    return list(names)
-
-
-def series(records: Sequence[Record], name: str, metric: str, kind: str) -> tuple[list[int], list[float]]:
-    """One model's metric over the steps.
-
-    Args:
-        records: of a run.
-        name: of the model.
-        metric: its name in the records; the perplexity of a training record is exp(loss).
-        kind: "train" or "evaluation".
-
-    Returns:
-        Steps and values, shares in percent; NaN where the value is not finite, so that the line has a gap there.
-
-    Example:
-        >>> records = [{"kind": "train", "step": 4, "models": {"bert": {"accuracy": 0.5}}}]
-        >>> series(records, "bert", "accuracy", "train")
-        ([4], [50.0])
-    """
-    steps, values = [], []
-    for record in records:
-        metrics = record.get("models", {}).get(name, {})
-        value = metrics.get(metric)
-        if metric == "perplexity" and value is None and "loss" in metrics:
-            value = math.exp(min(metrics["loss"], 700.0))
-        if record["kind"] == kind and isinstance(value, int | float):
-            steps.append(record["step"])
-            values.append((100.0 if metric in _PERCENT else 1.0) * value if math.isfinite(value) else math.nan)
-    return steps, values
-
-
-def _metrics(records: Sequence[Record]) -> list[str]:
-    """What there is to draw: the loss first, then the scores, the learning rate last."""
-    reported: set[str] = set()
-    scores: dict[str, None] = {}
-    for record in records:
-        for metrics in record["models"].values() if record["kind"] != "start" else ():
-            reported |= set(metrics)
-            if record["kind"] == "evaluation":
-                scores[score_of(metrics)] = None
-    metrics_in_order = ["loss", *scores, *[m for m in ("accuracy", "perplexity", "bits_per_byte") if m in reported]]
-    return list(dict.fromkeys(m for m in [*metrics_in_order, "learning_rate"] if m in reported))
-
-
-def cycle(count: int) -> list[str]:
-    """A colour for each of so many models."""
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]

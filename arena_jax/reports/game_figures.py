@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.reports.figures import COLOURS, STYLE
+from arena_jax.reports.figures import STYLE
+from arena_jax.runs.curves import COLOURS
 
 KINDS = {"head": ("heads", COLOURS[0]), "neurons": ("feed-forward groups", COLOURS[1])}
 _SIZE = (7.0, 4.2)

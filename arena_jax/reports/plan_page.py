@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from arena_jax.arena.plan import ShareNeed
 from arena_jax.config import RunConfig
-from arena_jax.reports.document import Block, Heading, Items, Listing, Paragraph, Table
+from arena_jax.runs.document import Block, Heading, Items, Listing, Paragraph, Table
 from arena_jax.runtime.memory import format_bytes
 from arena_jax.runtime.target import Target
 from arena_jax.training.plan import Need, Variant

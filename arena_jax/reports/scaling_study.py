@@ -16,8 +16,8 @@ from arena_jax.game.scaling import compute_equivalent_gain, fit
 from arena_jax.game.study.plan import ARMS, PREDICTED
 from arena_jax.game.study.run import Study
 from arena_jax.game.study.trainer import COMPONENTS
-from arena_jax.reports import document
-from arena_jax.reports.document import Block, Heading, Items, Paragraph, Table
+from arena_jax.runs import document
+from arena_jax.runs.document import Block, Heading, Items, Paragraph, Table
 
 POINT = 1.05  # a method is a success if its gain is at least this, its interval above 1, and the controls below it
 METHODS = ("protocol", "architecture", "both")

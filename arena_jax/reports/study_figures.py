@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.reports.figures import COLOURS, STYLE
+from arena_jax.reports.figures import STYLE
+from arena_jax.runs.curves import COLOURS
 
 
 def draw(study: Mapping[str, Any], folder: Path) -> Path:

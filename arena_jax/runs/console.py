@@ -40,6 +40,11 @@ class Console:
         self._silent = silent
         self._terminal = self._stream.isatty() and not silent
 
+    @property
+    def records(self) -> list[Mapping[str, Any]]:
+        """What was shown of the run itself, and what an earlier session had: all of its records, not who resumed it."""
+        return [record for record in self._narrator.records if record["kind"] != "resume"]
+
     def show(self, record: Mapping[str, Any]) -> None:
         """Print the lines of one record."""
         if self._silent:

@@ -244,11 +244,8 @@ def summary(records: Sequence[Record]) -> list[str]:
     end = next((r for r in reversed(records) if r["kind"] == "end"), {})
     evaluations = [r for r in records if r["kind"] == "evaluation"]
     trains = [r for r in records if r["kind"] == "train"]
+    heading, *rows = model_rows(records)
     names = list(start.get("models") or (evaluations or trains or [{"models": {}}])[-1]["models"])
-    rows = [(short(name), *_summary_row(name, evaluations, trains)) for name in names]
-    scores = {score_of(r["models"][name]) for r in evaluations[-1:] for name in names if name in r["models"]}
-    score = words(scores.pop()) if len(scores) == 1 else "score"
-    heading = ("model", "train loss", "valid loss", f"last {score}", f"best {score}", "at step", "own ex/s")
     lines = columns([heading, *rows], right=range(1, len(heading)), rule=True) if rows else []
     divergence = divergence_lines.totals(records)
     lines += ["", *divergence] if divergence else []
@@ -273,6 +270,23 @@ def summary(records: Sequence[Record]) -> list[str]:
     elif run:
         lines.append(f"all of it is in {run}; go on where it stopped: arena-jax resume {run}")
     return lines
+
+
+def model_rows(records: Sequence[Record]) -> list[tuple[str, ...]]:
+    """Last losses, last and best score and speed of each model of a run, a row per model and one of headings before.
+
+    Example:
+        >>> model_rows([{"kind": "evaluation", "step": 4, "models": {"bert": {"loss": 0.25, "accuracy": 0.9}}}])[1]
+        ('bert', '', '0.250', '90.0 %', '90.0 %', '4', '')
+    """
+    start = next((r for r in records if r["kind"] == "start"), {})
+    evaluations = [r for r in records if r["kind"] == "evaluation"]
+    trains = [r for r in records if r["kind"] == "train"]
+    names = list(start.get("models") or (evaluations or trains or [{"models": {}}])[-1]["models"])
+    scores = {score_of(r["models"][name]) for r in evaluations[-1:] for name in names if name in r["models"]}
+    score = words(scores.pop()) if len(scores) == 1 else "score"
+    heading = ("model", "train loss", "valid loss", f"last {score}", f"best {score}", "at step", "own ex/s")
+    return [heading, *((short(name), *_summary_row(name, evaluations, trains)) for name in names)]
 
 
 def scores_table(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:

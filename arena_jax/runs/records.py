@@ -21,8 +21,8 @@ evaluation  epoch, split, seconds, models {name: {metric: value}}, score (the mo
             follow validation; teachers [name] from now on, where models teach;
             averages {name: {metric: value}} of parameters over steps, where they are kept
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
-trouble     what ("checkpoint", "damaged", "records", "non-finite", "out of memory"), text, and what belongs to it
-            (model, action, checkpoint, …): something went wrong, and the run goes on
+trouble     what ("checkpoint", "damaged", "records", "page", "non-finite", "out of memory"), text, and what belongs to
+            it (model, action, checkpoint, …): something went wrong, and the run goes on
 allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
             device), code (bytes per device of programs that are alive and not in force), models {name: {"share",
             "progress", "steps" (per round), "allowed" (bytes), "batch_size", "accumulation", "memory" (bytes),
@@ -49,13 +49,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.tensorboard import Events, write_all
+from arena_jax.runs.trackers import RunTracker, open_trackers
 from arena_jax.runtime import processes
 
 FILE = "records.jsonl"
@@ -74,6 +76,7 @@ class Records:
         resume_at: go on where a checkpoint was taken: the `position` at that moment. What was written after it is cut
             off, because it is about to happen again.
         tensorboard: write TensorBoard events too, into ``folder/tensorboard``.
+        trackers: that get the numbers of the events, too.
 
     Raises:
         ArenaError: the folder cannot be written, already holds records, or has lost some that the checkpoint saw.
@@ -87,7 +90,14 @@ class Records:
         [('train', 0.7)]
     """
 
-    def __init__(self, folder: str | Path, resume_at: int | None = None, *, tensorboard: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        resume_at: int | None = None,
+        *,
+        tensorboard: bool = True,
+        trackers: Sequence[RunTracker] = (),
+    ) -> None:
         self.path = Path(folder) / FILE
         try:
             # Unbuffered: Python's buffer would keep what a full disk refused, and write it a second time.
@@ -106,7 +116,9 @@ class Records:
         self._size = self._file.tell()
         self._waiting: list[bytes] = []
         self._failure: str | None = None
-        self._events: Events | None = self._open_events(resume_at) if tensorboard else None
+        self._sinks: list[Events | RunTracker] = [*trackers]
+        if tensorboard:
+            self._sinks.append(self._open_events(resume_at))
 
     def _check(self, size: int, resume_at: int | None) -> None:
         if resume_at is None:
@@ -147,8 +159,9 @@ class Records:
     def trouble(self) -> str | None:
         """The reason, returned once, why lines are waiting or events are dropped; None where all is well."""
         reason, self._failure = self._failure, None
-        if reason is None and self._events is not None:
-            reason, self._events.trouble = self._events.trouble, None
+        for sink in self._sinks:
+            if reason is None:
+                reason, sink.trouble = sink.trouble, None
         return reason
 
     def sync(self) -> None:
@@ -170,7 +183,7 @@ class Records:
         line = json.dumps(encode(record), allow_nan=False, ensure_ascii=False) + "\n"
         self._waiting.append(line.encode("utf-8", "backslashreplace"))
         self._flush()
-        if self._events is not None:
+        if self._sinks:
             self._write_events(record)
         return record
 
@@ -187,27 +200,27 @@ class Records:
         self._waiting.clear()
 
     def _write_events(self, record: Mapping[str, Any]) -> None:
-        assert self._events is not None
         prefix = {"train": "train", "evaluation": record.get("split", "validation")}.get(record["kind"])
         models = record.get("models", {})
         if prefix is None or not isinstance(models, dict):
             return
-        # TensorBoard draws no gap for NaN; the JSON lines keep it.
+        # Trackers draw no gap for NaN; the JSON lines keep it.
         values = {
             f"{prefix}_{metric}/{model}": value
             for model, metrics in models.items()
             for metric, value in metrics.items()
             if isinstance(value, int | float) and math.isfinite(value)
         }
-        self._events.write(values, record["step"], record["time"])
+        for sink in self._sinks:
+            sink.write(values, record["step"], record["time"])
 
     def close(self) -> None:
         """Close the files; nothing more can be written."""
         if self._waiting:
             self._flush()
         self._file.close()
-        if self._events is not None:
-            self._events.close()
+        for sink in self._sinks:
+            sink.close()
 
     def __enter__(self) -> Records:
         return self
@@ -237,10 +250,15 @@ class Silence:
         """There is nothing to close."""
 
 
-def open_records(folder: Path, resume_at: int | None, *, tensorboard: bool) -> Records | Silence:
+def open_records(folder: Path, resume_at: int | None, config: RunConfig) -> Records | Silence:
     """The records of a run on process 0, which all others hear of; silence on those."""
     opened: list[Records] = []
-    processes.on_first(lambda: opened.append(Records(folder, resume_at, tensorboard=tensorboard)))
+
+    def begin() -> None:
+        trackers, tensorboard = open_trackers(folder, config), config.training.tensorboard
+        opened.append(Records(folder, resume_at, tensorboard=tensorboard, trackers=trackers))
+
+    processes.on_first(begin)
     return opened[0] if opened else Silence()
 
 

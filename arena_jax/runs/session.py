@@ -34,6 +34,7 @@ from arena_jax import config as configuration
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.units import parse_duration
+from arena_jax.runs import run_page
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runs.console import Console
 from arena_jax.runs.divergence import Divergence
@@ -45,6 +46,7 @@ from arena_jax.runs.paths import with_absolute_paths
 from arena_jax.runs.profile import Profile
 from arena_jax.runs.records import Records, Silence, open_records, read
 from arena_jax.runs.resume import has_ended, newest
+from arena_jax.runs.run_page import PAGE, RunFacts
 from arena_jax.runs.signals import Stop, Stopped
 from arena_jax.runtime import processes
 
@@ -93,6 +95,7 @@ class Session:
         self.evaluations: Evaluations
         self._records: Records | Silence
         self._console: Console
+        self._page: Path | None = None
         self._stop: Stop
         self._profile: Profile
 
@@ -149,9 +152,10 @@ class Session:
         self.checkpoints.protected = self.divergence.sources
         self.evaluations = Evaluations(training.score, training.stop_after_no_gain, metadata.get("evaluations"))
         size = metadata.get("records", 0) if self._resume else None
-        self._records = open_records(self.folder, size, tensorboard=training.tensorboard)
+        self._records = open_records(self.folder, size, self.config)
         self._stack.callback(self._records.close)
         self._open_console()
+        self._page = self.folder / PAGE if training.figures and processes.first() else None
         if self._resume:
             self._compiled.update(record["program"] for record in read(self.folder) if record["kind"] == "compile")
         self._profile = self._stack.enter_context(
@@ -180,7 +184,20 @@ class Session:
 
     def record(self, kind: str, step: int, **fields: Any) -> None:
         """Write a record (:mod:`arena_jax.runs.records` lists the kinds) and show it."""
-        self._console.show(self._records.write(kind, step, **fields))
+        record = self._records.write(kind, step, **fields)
+        self._console.show(record)
+        if kind in ("evaluation", "end"):
+            self._write_page(step)
+
+    def _write_page(self, step: int) -> None:
+        """Write the run's page anew; a disk that refuses it stops nothing, and is named once."""
+        if self._page is None:
+            return
+        try:
+            run_page.write([RunFacts(self.folder, self.config, self._console.records)], self._page)
+        except OSError as error:
+            reason, self._page = error.strerror or str(error), None
+            self.record_trouble(step, "page", f"{PAGE} is no longer written ({reason}); the run goes on")
 
     def record_start(
         self,

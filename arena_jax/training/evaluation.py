@@ -38,7 +38,7 @@ def score(
     """
     totals: dict[str, float] = {}
     predicted: list[Any] = []
-    for batch, result in _results(step, params, name, rows, batch_size, variables):
+    for batch, result in results(step, params, name, rows, batch_size, variables):
         totals = metrics.add(totals, result.sums)
         if result.outputs:
             predicted.append((batch, jax.tree.map(np.asarray, result.outputs)))
@@ -98,7 +98,7 @@ def _spread(step: Step, batch_size: int) -> int:
     return -(-batch_size // devices) * devices
 
 
-def _results(
+def results(
     step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int, variables: Any
 ) -> Iterator[tuple[Any, Any]]:
     """Each batch with its result, both whole on every process; one is computed while the last one is read."""

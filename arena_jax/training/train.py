@@ -42,7 +42,8 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         resume: go on from the newest checkpoint in ``output``, to the bit as if the run had never stopped.
 
     Returns:
-        The run's folder: ``config.json``, ``records.jsonl``, ``checkpoints/``, ``tokenizers/`` and ``tensorboard/``;
+        The run's folder: ``config.json``, ``records.jsonl``, ``report.html``, ``checkpoints/``, ``tokenizers/`` and
+        ``tensorboard/``;
         :func:`arena_jax.reports.draw` draws its figures.
 
     Raises:

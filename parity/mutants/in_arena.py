@@ -16,7 +16,20 @@ RATE, SHARES = "learning progress/all/paper/float64", "memory shares/all/paper/f
 PUBLISHED, STEPS = "memory shares/all/published-code/float64", "steps per round/all/paper/float64"
 RAISED = "jnp.maximum(smoothing * shares + (1 - smoothing) * weights, floor)"
 
+BANDIT, HAND = (
+    "arena.policies.rising_bandit",
+    "tests/arena/test_policies.py::test_rising_bandit_drops_who_cannot_become_the_best",
+)
+
 MUTANTS = (
+    fault(
+        "what is left counted from the start",
+        f"{BANDIT}:RisingBandit.__call__",
+        "spent * (1 - fraction) /",
+        "spent /",
+        HAND,
+    ),
+    fault("the margin taken off the bound", f"{BANDIT}:RisingBandit.__call__", "+ self.margin", "- self.margin", HAND),
     fault(
         "share raised to the floor before smoothing",
         f"{ALLOCATION}:blend",

@@ -97,6 +97,39 @@ def test_successive_halving_drops_the_worse_half_at_each_rung():
     assert shares_after(3) == shares_after(4) == [0, 1, 0, 0]
 
 
+def test_rising_bandit_drops_who_cannot_become_the_best():
+    """By hand: 4 seconds spent of 8 each; the first could gain 0.5 a second × 8 more, the second 0.25, the third 0."""
+    scores = np.array([[-9.0, -9.0, -1.0], [-7.0, -8.0, -1.0], [-6.0, -7.5, -2.0]])
+    seconds = np.array([[0.0, 0, 0], [2, 2, 2], [4, 4, 4]])
+    record = a_run(scores, seconds)._replace(fraction=np.array([0.0, 0.25, 0.5]))  # 12 seconds are left
+    bandit = policy("rising-bandit", window=1, floor=0.0)
+    # Tangents end at −6 + 0.5·12 = 0 and −7.5 + 0.25·12 = −4.5, where the best of today is −2: only the second is out.
+    assert decide(bandit, record).tolist() == [0.5, 0.0, 0.5]
+    assert decide(policy("rising-bandit", window=1, floor=0.0, margin=2.6), record).tolist() == pytest.approx(
+        [1 / 3] * 3
+    )
+    late = history.extend(
+        record, scores=[-6, 0, -2.0], shares=[0.5, 0, 0.5], seconds=[6, 4, 6], steps=[3, 2, 3], fraction=0.7
+    )
+    assert decide(bandit, late)[1] == 0  # does not come back
+    gone = record._replace(scores=np.where(np.arange(3) == 2, np.nan, record.scores))
+    assert decide(bandit, gone)[2] == 0  # diverged
+
+
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=60, deadline=None)
+def test_without_noise_a_rising_bandit_keeps_the_best(seed):
+    """Concave curves lie below their tangents: who would be the best with all that is left is never dropped."""
+    rng = np.random.default_rng(seed)
+    end, scale = rng.uniform(-3, 0, MODELS), rng.uniform(1, 60, MODELS)
+    clock = np.arange(ROWS, dtype=float)[:, None] * np.ones(MODELS)
+    scores = end - 9 * np.exp(-clock / scale)
+    total = 2.0 * ROWS * MODELS
+    record = a_run(scores, clock)._replace(fraction=clock.sum(1) / total)
+    reachable = end - 9 * np.exp(-(clock[-1] + total - clock[-1].sum()) / scale)
+    assert decide(policy("rising-bandit", window=2, floor=0.0), record)[np.argmax(reachable)] > 0
+
+
 def test_multi_objective_weighs_each_wish():
     scores = np.array([[-4.0, -2.0, -3.0], [-2.0, -1.9, -3.0]])
     seconds = np.array([[0, 0, 0], [8.0, 4.0, 1.0]])

@@ -6,6 +6,7 @@ import pytest
 
 from arena_jax.compare import plan_from
 from arena_jax.compare.by_model import by_model
+from arena_jax.reports import comparison_figures
 
 
 def record(status="finished", **steps):
@@ -15,7 +16,9 @@ def record(status="finished", **steps):
             "step": step,
             "seconds": 1.0,
             "compile_seconds": 0.0,
-            "models": {name: {"accuracy": 0.9 if step >= least else 0.5} for name, least in steps.items()},
+            "models": {
+                name: {"accuracy": 0.9 if step >= least else 0.5, "loss": 1 / step} for name, least in steps.items()
+            },
         }
         for step in range(5, 55, 5)
     ]
@@ -67,3 +70,22 @@ def test_a_model_is_compared_with_itself_only():
 
 def test_a_plan_of_one_model_has_no_more_to_say():
     assert by_model(plan(over="bert"), {"slow": [], "fast": []}) == []
+
+
+def test_each_model_has_its_own_curves(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    lines = []
+    monkeypatch.setattr(Axes, "plot", lambda axes, x, y, **look: lines.append((look["ls"], list(y))))
+    monkeypatch.setattr(comparison_figures, "_draw_pairs", lambda plan, result, folder: None)
+    records = {"slow": [record(bert=20, gpt2=40)] * 6, "fast": [record(bert=10, gpt2=60)] * 6}
+    two = plan()
+    result = {"cells": records, "by_model": by_model(two, records)}
+    picture = comparison_figures.draw(two, result, tmp_path)[-1]
+    assert picture.file == tmp_path / "models.png"
+    assert picture.file.stat().st_size > 1000
+    assert picture.caption.startswith("Accuracy and validation loss (nats) of each model alone, by steps")
+    slow, fast = lines[2:4]  # bert's, behind those of the plan's own score
+    assert slow == ("--", [0.5] * 3 + [0.9] * 7)  # the baseline is dashed
+    assert fast == ("-", [0.5] + [0.9] * 9)
+    assert lines[6] == ("--", [1 / step for step in range(5, 55, 5)])

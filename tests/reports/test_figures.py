@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from arena_jax import ArenaError
 from arena_jax.reports import draw
-from arena_jax.reports.figures import COLOURS, model_names, panel, series
+from arena_jax.reports.figures import panel
+from arena_jax.runs.curves import COLOURS, model_names, series
 from arena_jax.runs.records import FILE, Records
 
 

@@ -19,7 +19,8 @@ from arena_jax.cli import plan_file
 from arena_jax.cli.main import main
 from arena_jax.cli.plan import configuration
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig, presets
-from arena_jax.reports import document, plan_page
+from arena_jax.reports import plan_page
+from arena_jax.runs import document
 from arena_jax.runtime.gpus import gpu, gpus
 from arena_jax.runtime.memory import tree_bytes
 from arena_jax.runtime.target import Target

@@ -11,6 +11,7 @@ from arena_jax.arena.policies.modelarena import ModelArena
 from arena_jax.arena.policies.multi_objective import MultiObjective
 from arena_jax.arena.policies.predictive import Predictive
 from arena_jax.arena.policies.protocol import Policy, decide, name_of, prepare
+from arena_jax.arena.policies.rising_bandit import RisingBandit
 from arena_jax.arena.policies.static import Static
 from arena_jax.arena.policies.successive_halving import SuccessiveHalving
 from arena_jax.config.errors import ArenaError, nearest
@@ -24,6 +25,7 @@ POLICIES: dict[str, type] = {
     "proportional-share-auction": ProportionalShareAuction,
     "second-price-auction": SecondPriceAuction,
     "fisher-market": FisherMarket,
+    "rising-bandit": RisingBandit,
 }
 
 # Chosen in the simulator (benchmarks/policies.py): never more than 5 % worse than static there, and better on average.
@@ -67,6 +69,7 @@ __all__ = [
     "Policy",
     "Predictive",
     "ProportionalShareAuction",
+    "RisingBandit",
     "SecondPriceAuction",
     "Static",
     "SuccessiveHalving",

@@ -1,16 +1,19 @@
-"""A report as blocks — headings, paragraphs, lists, tables, listings, pictures — as plain text, Markdown or HTML."""
+"""A report as blocks — headings, lists, tables, pictures, charts, … — as plain text, Markdown or HTML."""
 
 from __future__ import annotations
 
 import base64
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from arena_jax.runs.columns import columns
 
 WIDTH = 100
+_POINTS = 1000  # of a line: more than a page is wide
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,46 @@ class Picture:
     caption: str
 
 
-Block = Heading | Paragraph | Items | Table | Listing | Picture
+class Line(NamedTuple):
+    """A line of a chart.
+
+    Attributes:
+        name: in the legend.
+        x: positions, rising.
+        y: as many values; NaN is a gap.
+        colour: "#RRGGBB".
+        thin: whether it stands behind the others.
+        dashed: whether it is dashed.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str
+    thin: bool = False
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over one axis; in HTML one can hover, and turn lines on and off."""
+
+    title: str
+    x: str
+    lines: Sequence[Line]
+    logarithmic: bool = False
+
+    def data(self) -> dict[str, Any]:
+        """What the page's script draws: at most `_POINTS` points a line, the last among them; None for a gap."""
+        lines = []
+        for line in self.lines:
+            every = max(1, math.ceil(len(line.x) / _POINTS))
+            points = [(x, y if math.isfinite(y) else None) for x, y in zip(line.x, line.y, strict=True)]
+            lines.append({**line._asdict(), "x": None, "y": None, "points": points[::-1][::every][::-1]})
+        return {"title": self.title, "x": self.x, "logarithmic": self.logarithmic, "lines": lines}
+
+
+Block = Heading | Paragraph | Items | Table | Listing | Picture | Chart
 
 
 def text(blocks: Sequence[Block]) -> str:
@@ -87,6 +129,8 @@ def text(blocks: Sequence[Block]) -> str:
                 parts.append(textwrap.indent(lines, "  "))
             case Picture(file, caption):
                 parts.append(_wrapped(f"{caption} {file}", "  ", "  "))
+            case Chart():
+                parts.append(_wrapped(_last_values(block), "  ", "  "))
     return "\n\n".join(parts)
 
 
@@ -116,11 +160,13 @@ def markdown(blocks: Sequence[Block]) -> str:
                 parts.append(f"```text\n{listing}\n```")
             case Picture(file, caption):
                 parts.append(f"![{caption}]({file.name})\n\n*{caption}*")
+            case Chart():
+                parts.append(_last_values(block))
     return "\n\n".join(parts)
 
 
 def page(title: str, blocks: Sequence[Block]) -> str:
-    """Write blocks as one HTML file that needs no other: pictures are in it.
+    """Write blocks as one HTML file that needs no other: pictures and the script of its charts are in it.
 
     Example:
         >>> "<h2>Scores &lt;1</h2>" in page("run", [Heading("Scores <1")])
@@ -136,7 +182,14 @@ def page(title: str, blocks: Sequence[Block]) -> str:
         lstrip_blocks=True,
     )
     kinds = [(type(block).__name__, block) for block in blocks]
-    return environment.get_template("page.html").render(title=title, blocks=kinds, png=_png)
+    return environment.get_template("page.html").render(
+        title=title, blocks=kinds, kinds={kind for kind, _ in kinds}, png=_png
+    )
+
+
+def _last_values(chart: Chart) -> str:
+    """A chart in words, where none can be drawn."""
+    return f"{chart.title}, at the end: {', '.join(f'{line.name} {line.y[-1]:.4g}' for line in chart.lines if line.y)}"
 
 
 def _png(file: Path) -> str:

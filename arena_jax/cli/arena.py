@@ -1,0 +1,155 @@
+"""`arena-jax arena …`: competitions without training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.sections import POLICIES
+
+# Written out because arena_jax.reports imports jax, which `arena-jax --help` must not wait for; a test compares them.
+OBJECTIVES = ("mean", "best")
+PLANTED_RUNS = 256
+
+
+def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
+    """Add the command and what stands under it.
+
+    Args:
+        commands: where commands are added.
+
+    Returns:
+        The parsers of its actions.
+    """
+    top = commands.add_parser("arena", help="try allocation policies on learning curves, without training")
+    actions = top.add_subparsers(dest="action", metavar="ACTION", required=True)
+    parser: argparse.ArgumentParser = actions.add_parser(
+        "simulate",
+        help="which policy would have done best on recorded curves, in seconds",
+        description="Let every policy share out device-seconds on learning curves: recorded competitions, a CSV file "
+        "with the columns run, model, seconds and score (higher is better), or planted cases.",
+    )
+    parser.add_argument(
+        "sources", nargs="*", metavar="SOURCE", help="folders of finished competitions, or one CSV file"
+    )
+    parser.add_argument("--case", metavar="NAME", help="a planted case instead, such as crossing; all: each of them")
+    parser.add_argument(
+        "--policy", action="append", default=[], metavar="NAME", help="to try; repeat [all], beside static, the control"
+    )
+    parser.add_argument("--objective", choices=OBJECTIVES, default="best", help="what the winner is named by [best]")
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="device-seconds, all models together [the runs' own]"
+    )
+    parser.add_argument(
+        "--noise", type=float, metavar="X", help="standard deviation of an evaluation [0; a case's own]"
+    )
+    parser.add_argument("--repeats", type=int, default=16, metavar="N", help="draws of the noise for each run [16]")
+    parser.add_argument("--evaluations", type=int, default=20, metavar="N", help="of a run [20]")
+    parser.add_argument("--reallocate-every", type=int, default=2, metavar="N", help="evaluations [2]")
+    parser.add_argument(
+        "--spending", choices=("seconds", "rounds"), default="seconds", help="what a share buys [seconds]"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise and of planted curves [0]")
+    parser.add_argument("--output", metavar="FILE", help="writes the numbers there as JSON, too")
+    parser.set_defaults(call=simulate)
+    return [parser]
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    """`arena-jax arena simulate`."""
+    _check(arguments)
+    from arena_jax.arena import planted, policies
+    from arena_jax.reports import simulation
+    from arena_jax.runs import document
+
+    names = dict.fromkeys([*(arguments.policy or POLICIES), simulation.CONTROL])
+    tried = {name: policies.policy(name) for name in names}
+    cases = [*planted.CASES, planted.RANDOM_CURVES] if arguments.case == "all" else [arguments.case]
+    results = {}
+    for case in cases:
+        curves, budget, noise, notes = _curves(arguments, case)
+        runs, models, _ = curves.scores.shape
+        table = simulation.judge(
+            tried,
+            curves,
+            budget=budget,
+            noise=noise,
+            repeats=arguments.repeats if case is None else 1,
+            seed=arguments.seed,
+            evaluations=arguments.evaluations,
+            reallocate_every=arguments.reallocate_every,
+            spending=arguments.spending,
+        )
+        title = f"{case or 'recorded curves'}: {runs} runs of {models} models, {budget:,.4g} device-seconds"
+        title += f", noise {noise:g}"
+        print(document.text([document.Paragraph(title), *simulation.blocks(table, arguments.objective, runs)]))
+        print("\n".join(["", *(f"  · {note}" for note in notes), ""][: None if notes else 1]))
+        results[case or "recorded"] = {
+            "runs": runs,
+            "budget": budget,
+            "noise": noise,
+            "policies": simulation.as_json(table),
+        }
+    print("  Scores: higher is better. Brackets: 95 % intervals over runs; differences are paired by run.")
+    print("  Regret: what the best fixed choice that knows the curves had more.")
+    if arguments.output:
+        try:
+            Path(arguments.output).write_text(
+                json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+        except OSError as error:
+            raise ArenaError(f"cannot write '{arguments.output}': {error.strerror}; give another --output") from None
+        print(f"written: {arguments.output}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in arguments.policy:
+        if name not in POLICIES:
+            raise ArenaError(f"unknown allocation policy '{name}'; {nearest(name, POLICIES)}")
+    if bool(arguments.sources) == bool(arguments.case):
+        raise ArenaError("name either folders of competitions (or a CSV file of curves), or a planted --case")
+    for flag in ("repeats", "evaluations", "reallocate_every"):
+        if getattr(arguments, flag) < 1:
+            raise ArenaError(f"--{flag.replace('_', '-')} must be at least 1")
+    if arguments.budget is not None and not 0 < arguments.budget < float("inf"):
+        raise ArenaError("--budget must be a number of device-seconds above 0")
+    if arguments.noise is not None and not 0 <= arguments.noise < float("inf"):
+        raise ArenaError("--noise must be a number, not below 0")
+
+
+def _curves(arguments: argparse.Namespace, case: str | None) -> tuple[Any, float, float, list[str]]:
+    """The curves, the budget, the noise, and what a person should know of them."""
+    import jax
+
+    from arena_jax.arena import planted, recorded
+    from arena_jax.reports import arms
+
+    if case is not None:
+        curves, noise = planted.curves(case, jax.random.key(arguments.seed), PLANTED_RUNS)
+        deviation = float(noise) if arguments.noise is None else arguments.noise
+        return curves, arguments.budget or planted.BUDGET, deviation, []
+    paths = [Path(source) for source in arguments.sources]
+    for path in paths:
+        if not path.exists():
+            raise ArenaError(
+                f"there is no '{path}': give the folders of finished competitions, or a CSV file of curves"
+            )
+    files = [path for path in paths if path.is_file()]
+    if files and len(paths) > 1:
+        raise ArenaError(f"{files[0]} is a file of curves: name it alone, or folders of competitions only")
+    if files:
+        runs = recorded.read_curves(files[0])
+    else:
+        runs = []
+        for path in paths:
+            run = arms.read_run(path)
+            runs.append(
+                {name: recorded.Curve(run.seconds[:, i], run.scores[:, i]) for i, name in enumerate(run.models)}
+            )
+    curves, notes = recorded.as_curves(runs)
+    spent = [sum(float(curve.seconds[-1]) for curve in run.values()) for run in runs]
+    return curves, arguments.budget or sum(spent) / len(spent), arguments.noise or 0.0, notes
