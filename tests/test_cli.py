@@ -82,6 +82,7 @@ def test_every_field_has_an_option_that_sets_it(loop):
         "memory_budget": "1GB",
         "spend": "9s",
         "distil": "best",
+        "distil_into": "gpt2",
         "relay": "gpt2",
         "stop_after": "2h",
         "profile": "10:20",

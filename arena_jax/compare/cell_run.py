@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.compare import functions
-from arena_jax.compare.curve import curve, outcome_of
+from arena_jax.compare.curve import curve, outcome_of, relay
 from arena_jax.compare.plan import Arm, Outcome
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
@@ -62,14 +62,15 @@ def run_cell(arm: Arm, config: RunConfig, outcome: Outcome, folder: Path) -> dic
         status, error = "failed", f"the run in '{run}' has no evaluation in its records"
     start: dict[str, Any] = next((record for record in records if record["kind"] == "start"), {})
     devices = config.training.devices or len(start.get("devices", ())) or 1
-    points = curve(records, devices)
+    points, before = curve(records, devices), relay(records)
     return {
         "status": status,
         "error": error,
         "outcome": outcome_of(status, points, outcome),
-        "steps": max((record["step"] for record in records), default=0),
+        "steps": max((record["step"] for record in records), default=0) + int(before["steps"]),
         "seconds": points[-1]["seconds"] if points else 0.0,
-        "compile_seconds": sum(r["seconds"] for r in records if r["kind"] == "compile") * devices,
+        "compile_seconds": (before["compile_seconds"] + sum(r["seconds"] for r in records if r["kind"] == "compile"))
+        * devices,
         "wall": time.perf_counter() - began,
         "bytes": sum(file.stat().st_size for file in run.rglob("*") if file.is_file()),
         "machine": socket.gethostname(),

@@ -17,6 +17,8 @@ Point = Mapping[str, Any]
 def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, Any]]:
     """The evaluations of a run.
 
+    What a relay's leader took alone comes before the first point: its steps and its seconds are counted in all.
+
     Args:
         records: of the run, as `arena_jax.runs.records.read` gives them.
         devices: that it trained on.
@@ -32,12 +34,13 @@ def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, 
         >>> curve(records, devices=2)[0]["seconds"]
         2.0
     """
-    steps, spent = [0.0], [0.0]
+    before = relay(records)
+    steps, spent = [0.0], [before["seconds"]]
     for record in records:
         if record["kind"] == "train" and "seconds" in record:
             steps.append(float(record["step"]))
             spent.append(spent[-1] + float(record["seconds"]))
-    points, compiling = [], 0.0
+    points, compiling = [], before["compile_seconds"]
     for record in records:
         if record["kind"] == "compile":
             compiling += float(record["seconds"])
@@ -50,7 +53,7 @@ def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, 
             seconds = float(np.interp(record["step"], steps, spent)) * devices
         points.append(
             {
-                "step": record["step"],
+                "step": int(before["steps"]) + record["step"],
                 "epoch": record.get("epoch"),
                 "seconds": seconds,
                 "compile_seconds": compiling * devices,
@@ -58,6 +61,19 @@ def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, 
             }
         )
     return points
+
+
+def relay(records: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+    """What a run spent on the leader of a relay before its first step: "steps", "seconds" and "compile_seconds".
+
+    Example:
+        >>> relay([{"kind": "start", "step": 0}])
+        {'steps': 0, 'seconds': 0.0, 'compile_seconds': 0.0}
+    """
+    no_leader = {"steps": 0, "seconds": 0.0, "compile_seconds": 0.0}
+    start = next((record for record in records if record["kind"] == "start"), {})
+    spent: Mapping[str, float] = start.get("relay", no_leader)
+    return spent
 
 
 def values(points: Sequence[Point], outcome: Outcome) -> list[float]:

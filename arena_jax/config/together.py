@@ -26,6 +26,9 @@ class TogetherConfig:
         "who teaches the others: a model of the run, best (the lowest validation loss at the last evaluation) or"
         " ensemble (all, by the mean of what they say); none: nobody",
     )
+    distil_into: str | None = option(
+        None, "the one model that learns; all others teach it, by the mean of what they say, and stay as they are"
+    )
     distil_alpha: float | None = option(
         None, f"part of a student's loss that is the task's own; {ALPHA} if not given", unit="fraction", low=0, high=1
     )
@@ -52,11 +55,20 @@ class TogetherConfig:
     def __post_init__(self) -> None:
         check(self, "together.")
         for name in ("distil_alpha", "distil_temperature"):
-            if getattr(self, name) is not None and self.distil is None:
+            if getattr(self, name) is not None and not self.teaches:
                 raise ArenaError(f"together.{name} does nothing without a teacher; give distil, e.g. best")
-
+        if self.distil_into is not None and (self.distil is not None or self.relay is not None):
+            other = "distil" if self.distil is not None else "relay"
+            raise ArenaError(
+                f"together.distil_into says who learns, all others teaching and at rest, and so does {other}: give one"
+            )
         if self.relay_part is not None and self.relay is None:
             raise ArenaError("together.relay_part does nothing without a leader; give relay, e.g. gpt2")
+
+    @property
+    def teaches(self) -> bool:
+        """Whether models learn from others."""
+        return self.distil is not None or self.distil_into is not None
 
     @property
     def part(self) -> float:
@@ -99,23 +111,26 @@ class TogetherConfig:
                 )
             if len(names) < 2:
                 raise ArenaError("together.relay needs two models at least: one that leads, and one that follows")
-        if self.distil is None:
+        if not self.teaches:
             return
-        if self.distil not in (BEST, ENSEMBLE, *names):
+        field = "distil" if self.distil_into is None else "distil_into"
+        name, choices = (
+            (self.distil, [BEST, ENSEMBLE, *names]) if self.distil_into is None else (self.distil_into, names)
+        )
+        if name not in choices:
             raise ArenaError(
-                f"together.distil names '{self.distil}', which is no model of this run; "
-                f"{nearest(self.distil, [BEST, ENSEMBLE, *names])}"
+                f"together.{field} names '{name}', which is no model of this run; {nearest(name or '', choices)}"
             )
         if competition:
             raise ArenaError(
                 "models of a competition cannot teach one another: each has a batch size of its own, so that no two see"
-                " the same rows; remove distil"
+                f" the same rows; remove {field}"
             )
         if len(names) < 2:
-            raise ArenaError("together.distil needs two models at least: one that teaches, and one that learns")
+            raise ArenaError(f"together.{field} needs two models at least: one that teaches, and one that learns")
         if len(set(batches)) > 1:
             raise ArenaError(
-                "together.distil needs the same batch_size and accumulation for all models: they see the same rows"
+                f"together.{field} needs the same batch_size and accumulation for all models: they see the same rows"
             )
         if sharded:
-            raise ArenaError("together.distil has not been tried with parameters in shards: remove one of the two")
+            raise ArenaError(f"together.{field} has not been tried with parameters in shards: remove one of the two")

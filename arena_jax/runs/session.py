@@ -206,6 +206,7 @@ class Session:
         models: Mapping[str, Any],
         derived: Sequence[tuple[str, str, str]],
         notes: Sequence[str] = (),
+        relay: Mapping[str, float] | None = None,
     ) -> None:
         """Write the first records of a run; does nothing in one that was resumed.
 
@@ -214,6 +215,7 @@ class Session:
             models: ``{name: what is to be known of it}``.
             derived: every value that was not simply given: its name, itself, and the reason.
             notes: what a person should know of the data, a line each.
+            relay: what was spent before the first step, on the leader of a relay.
         """
         if self.resumed:
             return
@@ -226,6 +228,7 @@ class Session:
             steps=steps,
             models=models,
             derived=[{"name": name, "value": value, "reason": reason} for name, value, reason in derived],
+            **({} if relay is None else {"relay": dict(relay)}),
             **environment(),
         )
         for note in notes:

@@ -1,5 +1,6 @@
 """Training: objectives, the jitted multi-model step, its state, the joint loop, and scores."""
 
+from arena_jax.training.distil_into import distil_into
 from arena_jax.training.distillation import Distillation
 from arena_jax.training.ensemble import ensemble
 from arena_jax.training.evaluation import evaluate
@@ -28,6 +29,7 @@ __all__ = [
     "train",
     "evaluate",
     "ensemble",
+    "distil_into",
     "Distillation",
     "export",
     "restore",

@@ -11,6 +11,7 @@ from arena_jax import models
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.together import TogetherConfig
+from arena_jax.runs.records import read
 from arena_jax.runs.session import Session
 from arena_jax.runs.signals import Stopped
 from arena_jax.training.build import Parts
@@ -29,6 +30,7 @@ class Relay(NamedTuple):
         resting: models that have finished: the leader, if there is one.
         steps: that it took alone.
         derived: what the first record says of it, a row or none.
+        spent: on the leader's own run: "steps", "seconds" of training and "compile_seconds"; None without a leader.
     """
 
     config: RunConfig
@@ -36,6 +38,7 @@ class Relay(NamedTuple):
     resting: tuple[str, ...]
     steps: int
     derived: list[tuple[str, str, str]]
+    spent: dict[str, float] | None = None
 
 
 def leader_steps(config: RunConfig, total_steps: int) -> int:
@@ -109,7 +112,18 @@ def run_relay(session: Session, parts: Parts, total_steps: int, train: Callable[
         train(alone, folder, resume=(folder / "config.json").is_file())
     except Stopped as stopped:
         raise Stopped(session.folder, stopped.step, total_steps) from None
-    return relay._replace(parts=parts._replace(models={**parts.models, leader: trained_model(folder, alone, parts)}))
+    model = trained_model(folder, alone, parts)
+    return relay._replace(parts=parts._replace(models={**parts.models, leader: model}), spent=spent_on(folder))
+
+
+def spent_on(folder: Path) -> dict[str, float]:
+    """The steps of the leader's run, its seconds of training, and of compiling."""
+    records = read(folder)
+    seconds = {
+        kind: sum(record["seconds"] for record in records if record["kind"] == kind) for kind in ("train", "compile")
+    }
+    steps = max(record["step"] for record in records)
+    return {"steps": steps, "seconds": seconds["train"], "compile_seconds": seconds["compile"]}
 
 
 def trained_model(folder: Path, config: RunConfig, parts: Parts) -> Any:

@@ -21,7 +21,7 @@ def distillation_of(config: RunConfig) -> dict[str, Any]:
     memory, then counts a teacher in.
     """
     together = config.together
-    if together.distil is None:
+    if not together.teaches:
         return {}
     teachers = teachers_now(config, {model.name: 0.0 for model in config.models})
     return {"distillation": Distillation(together.alpha, together.temperature), "teachers": teachers}
@@ -39,13 +39,19 @@ def teachers_now(config: RunConfig, losses: Mapping[str, float]) -> tuple[str, .
     """
     distil = config.together.distil
     if distil is None:
-        return ()
+        return teachers_at_rest(config)
     if distil == ENSEMBLE:
         return tuple(sorted(model.name for model in config.models))
     if distil != BEST:
         return (distil,)
     finite = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
     return (min(sorted(finite), key=lambda name: finite[name]),) if finite else ()
+
+
+def teachers_at_rest(config: RunConfig) -> tuple[str, ...]:
+    """The models that teach one and take no step themselves; none where all learn."""
+    student = config.together.distil_into
+    return () if student is None else tuple(sorted(model.name for model in config.models if model.name != student))
 
 
 def check_rows(config: RunConfig, parts: Parts, padding: data.Padding | None) -> None:
@@ -59,12 +65,12 @@ def check_rows(config: RunConfig, parts: Parts, padding: data.Padding | None) ->
     Raises:
         ArenaError: with the reason.
     """
-    if config.together.distil is None:
+    if not config.together.teaches:
         return
     first, *others = sorted(parts.train)
     if parts.train[first].task == "sequence-classification":
         if padding is None:
-            raise ArenaError("together.distil: the models' rows are not the same examples; give them the same data")
+            raise ArenaError("distillation: the models' rows are not the same examples; give them the same data")
         return
     for other in others:
         vocabularies = [parts.tokenizers[name].backend.get_vocab(with_added_tokens=True) for name in (first, other)]
@@ -77,4 +83,4 @@ def check_rows(config: RunConfig, parts: Parts, padding: data.Padding | None) ->
 
 def record(config: RunConfig, teachers: tuple[str, ...]) -> dict[str, list[str]]:
     """What an evaluation's record says: who teaches from now on; nothing where nobody ever does."""
-    return {} if config.together.distil is None else {"teachers": list(teachers)}
+    return {"teachers": list(teachers)} if config.together.teaches else {}

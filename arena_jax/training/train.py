@@ -28,7 +28,7 @@ from arena_jax.training.model_weights import ModelWeights
 from arena_jax.training.relay import run_relay
 from arena_jax.training.remat import cheapest_step, with_remat
 from arena_jax.training.step import Step
-from arena_jax.training.teachers import check_rows, teachers_now
+from arena_jax.training.teachers import check_rows, teachers_at_rest, teachers_now
 from arena_jax.training.teachers import record as teachers_record
 from arena_jax.training.warm_start import begin_warm
 from arena_jax.training.work import Work
@@ -119,7 +119,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         elif training.remat == "auto":  # as it was chosen when the run began
             step = step_of(with_remat(parts.models, remat))
         losses = {name: metrics["loss"] for name, metrics in session.evaluations.last.items()}
-        step.teachers, step.resting = teachers_now(config, losses), relay.resting
+        step.teachers, step.resting = teachers_now(config, losses), relay.resting or teachers_at_rest(config)
         step.accumulation = position.get("accumulation", step.accumulation)
         for name, stream in streams.items():
             if position:
@@ -129,6 +129,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             models=describe_models(parts, starts.records),
             derived=derived,
             notes=[*parts.notes, *starts.notes, *component_notes(config, state.params)],
+            relay=relay.spent,
         )
         for program in rejected:
             session.record_program(0, program.name, program.seconds, program.bytes.total, program.cached)
@@ -228,9 +229,9 @@ def _derived(
     slowest = max(rows, key=lambda name: rows[name] / batch_sizes[name])
     warmup = warmup_steps(config.optimizer, total_steps)
     together, distillation = config.together, []
-    if together.distil is not None:
+    if together.teaches:
         how = f"{1 - together.alpha:g} of a student's loss, temperature {together.temperature:g}"
-        distillation.append(("teacher", together.distil, how))
+        distillation.append(("teacher", together.distil or ", ".join(teachers_at_rest(config)), how))
     return [
         ("devices", f"{devices} × {kind}", "all there are" if training.devices is None else "given"),
         *_derived_batches(config, devices),

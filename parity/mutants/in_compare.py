@@ -50,6 +50,13 @@ MUTANTS = (
         f"{ENGINE}test_a_loss_arrives_at_its_target_from_above",
     ),
     fault(
+        "what a relay's leader takes alone costs nothing",
+        "compare.curve:curve",
+        'steps, spent = [0.0], [before["seconds"]]',
+        "steps, spent = [0.0], [0.0]",
+        "tests/compare/test_curve.py::test_what_a_leader_took_alone_is_counted_in_every_point",
+    ),
+    fault(
         "tuning chooses the worst trial",
         "compare.tuning:choose",
         "best = min(",

@@ -44,6 +44,13 @@ MUTANTS = (
         TAUGHT,
     ),
     fault(
+        "the model that learns from the ensemble teaches itself",
+        "training.teachers:teachers_at_rest",
+        "if model.name != student",
+        "if model.name",
+        "tests/training/test_distil_into.py::test_who_teaches_and_who_rests",
+    ),
+    fault(
         "several teachers by the mean of their logits",
         f"{DISTILLATION}:teacher_log_probabilities",
         "jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))",

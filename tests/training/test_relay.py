@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from arena_jax import models, training
+from arena_jax.compare.curve import curve
 from arena_jax.config import ArenaConfig, ModelConfig, TogetherConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs import Stopped
@@ -54,6 +55,11 @@ def test_the_others_start_from_it_and_take_the_other_steps(finished):
     assert "start" not in start["models"]["gpt2"]
     assert "gpt2 leads" in narrate([start])
     assert "3 of 8 steps alone, in relay/" in narrate([start])
+    seconds = [
+        sum(r["seconds"] for r in read(finished / "relay") if r["kind"] == kind) for kind in ("train", "compile")
+    ]
+    assert start["relay"] == {"steps": 3, "seconds": seconds[0], "compile_seconds": seconds[1]}
+    assert [point["step"] for point in curve([start, *records], 1)] == [7, 8], "a comparison counts the leader's"
     trained = [set(record["models"]) for record in records if record["kind"] == "train"]
     assert trained == [{"bert"}, {"bert"}]
     scored = [record["models"] for record in records if record["kind"] == "evaluation"]
