@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from arena_jax.config.arena import POLICIES
 from arena_jax.config.errors import ArenaError, nearest
-from arena_jax.config.sections import POLICIES
 
 # Written out because arena_jax.reports imports jax, which `arena-jax --help` must not wait for; a test compares them.
 OBJECTIVES = ("mean", "best")

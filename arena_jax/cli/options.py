@@ -18,7 +18,7 @@ from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import hints, optional
 from arena_jax.config.forms import FORMS
 from arena_jax.config.model import MODEL_PRESETS
-from arena_jax.config.sections import ARGUMENTS, OPTIMIZERS
+from arena_jax.config.optimizer import ARGUMENTS, OPTIMIZERS
 
 _TITLES = {
     "data": "what is learnt from",

@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from arena_jax.config.arena import ArenaConfig
+from arena_jax.config.data import DataConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import error_text, hints, optional, plain, unknown
 from arena_jax.config.model import SIZES, ModelConfig
+from arena_jax.config.optimizer import OptimizerConfig
 from arena_jax.config.run import RunConfig, from_dict, to_dict
-from arena_jax.config.sections import ArenaConfig, DataConfig, OptimizerConfig, TrainingConfig
 from arena_jax.config.together import TogetherConfig
+from arena_jax.config.training import TrainingConfig
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from arena_jax.config.arena import ArenaConfig
+from arena_jax.config.data import DataConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import build, check, error_text, plain
 from arena_jax.config.model import ModelConfig
+from arena_jax.config.optimizer import OptimizerConfig
 from arena_jax.config.scores import SCORES
-from arena_jax.config.sections import ArenaConfig, DataConfig, OptimizerConfig, TrainingConfig
 from arena_jax.config.together import TogetherConfig
+from arena_jax.config.training import TrainingConfig
 
 __all__ = [
     "RunConfig",

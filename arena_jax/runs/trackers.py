@@ -120,7 +120,7 @@ class RunTracker:
     last. A resumed run takes the steps after its checkpoint once more, to the bit: they are not sent twice.
 
     Args:
-        name: of the library, which `config.sections.TRACKERS` lists.
+        name: of the library, which `config.training.TRACKERS` lists.
         folder: of the run.
         config: of the run.
 

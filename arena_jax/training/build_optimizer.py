@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from arena_jax import transforms
 from arena_jax.config import OptimizerConfig, RunConfig
 from arena_jax.config.component_rates import TYPES, Rates
-from arena_jax.config.sections import ARGUMENTS
+from arena_jax.config.optimizer import ARGUMENTS
 from arena_jax.models.components import component_of
 from arena_jax.transforms.correspondence import CORRESPONDENCES
 from arena_jax.transforms.freeze import without_frozen

@@ -10,8 +10,8 @@ from arena_jax.arena import POLICIES, policy
 from arena_jax.arena.rates import learning_rate
 from arena_jax.arena.setup import policy_options
 from arena_jax.config import ArenaConfig, presets
+from arena_jax.config.arena import POLICIES as POLICY_NAMES
 from arena_jax.config.errors import ArenaError
-from arena_jax.config.sections import POLICIES as POLICY_NAMES
 from arena_jax.runs import signals
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read

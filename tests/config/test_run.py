@@ -16,7 +16,7 @@ from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig
 from arena_jax.config.fields import plain
 from arena_jax.config.forms import FORMS
 from arena_jax.config.model import MODEL_PRESETS
-from arena_jax.config.sections import ARGUMENTS
+from arena_jax.config.optimizer import ARGUMENTS
 
 BERT = ModelConfig("bert", preset="bert-tiny")
 

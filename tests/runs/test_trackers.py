@@ -18,7 +18,7 @@ import pytest
 from arena_jax.cli.main import main
 from arena_jax.config import presets
 from arena_jax.config.errors import ArenaError
-from arena_jax.config.sections import TRACKERS
+from arena_jax.config.training import TRACKERS
 from arena_jax.runs import Session, trackers
 from arena_jax.runs.records import read
 from arena_jax.runs.trackers import RunTracker

@@ -12,7 +12,7 @@ import pytest
 from arena_jax import models, training, transforms
 from arena_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainingConfig, presets
 from arena_jax.config.errors import ArenaError
-from arena_jax.config.sections import OPTIMIZERS
+from arena_jax.config.optimizer import OPTIMIZERS
 from arena_jax.runs import load_run
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runs.records import read

@@ -1,0 +1,102 @@
+"""The arena section of a run's configuration: how its models compete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arena_jax.config.errors import ArenaError
+from arena_jax.config.fields import check, error_text, option
+from arena_jax.config.units import parse_memory, parse_spend
+
+# Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
+POLICIES = (
+    "predictive",
+    "modelarena",
+    "successive-halving",
+    "multi-objective",
+    "proportional-share-auction",
+    "second-price-auction",
+    "fisher-market",
+    "rising-bandit",
+    "static",
+)
+
+
+@dataclass(frozen=True)
+class ArenaConfig:
+    """A competition for memory, ModelArena: its budget, who hands it out, and what a share buys.
+
+    In a competition a "step" of the training section is a round: its length, and every how many of them something is
+    printed, scored and saved. `training.batch_size` is the effective batch that small batches accumulate to (1: none).
+    `spend` stands in the place of `training.steps`: rounds cost what the shares make them cost, and policies are
+    compared fairly only where all of them have spent the same.
+    """
+
+    memory_budget: str = option(
+        "50%",
+        "memory of one device for everything: 2GB, 512MiB, or a part of the device's own limit, 90%; shares divide what"
+        " all models' parameters, gradients and optimizer states leave of it",
+    )
+    policy: str = option("predictive", "who gets how much", choices=POLICIES)
+    spend: str | None = option(
+        None,
+        "length of training by what it costs, all models together, instead of steps: 150s or 10min"
+        " (device-seconds; two such runs need not agree) or 20TFLOP (matrix products, counted)",
+    )
+    reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
+    progress_window: int | None = option(
+        None, "score improvements that progress is averaged over; the policy's own if not given", low=1
+    )
+    smoothing: float | None = option(
+        None,
+        "part kept of the current share at a reallocation; the policy's own if not given",
+        unit="fraction",
+        low=0,
+        high=1,
+    )
+    floor: float | None = option(None, "smallest share; the policy's own if not given", unit="fraction", low=0, below=1)
+    round_scale: int = option(10, "steps a round for a model that holds everything", unit="steps", low=1)
+    batch_sizes: tuple[int, ...] = option(
+        (1, 2, 4, 8, 16, 32, 64), "sizes that memory chooses from, per device", unit="examples", low=1
+    )
+    memory_margin: float = option(0.02, "added to what the compiler says a step needs", unit="fraction", low=0, high=1)
+    rate_follows: str = option(
+        "none",
+        "how a learning rate follows the effective batch, relative to the first",
+        choices=("none", "sqrt", "linear"),
+    )
+    swap_after: int | None = option(
+        None,
+        "rounds from a reallocation to the new batch sizes; a fifth of reallocate_every, at most 20, if not given",
+        unit="rounds",
+        low=0,
+    )
+    late_swaps: str = option(
+        "defer",
+        "a batch size whose program is not compiled when it is due: defer it by as many rounds again, so that training"
+        " goes on; or wait for it, so that runs repeat to the bit however fast programs are compiled",
+        choices=("defer", "wait"),
+    )
+    price: str = option(
+        "flops",
+        "what policies take for the cost of training: flops (counted, repeatable) or seconds (measured)",
+        choices=("flops", "seconds"),
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "arena.")
+        parse_memory(self.memory_budget)
+        if self.spend is not None:
+            parse_spend(self.spend)
+        if self.swap_after is not None and self.swap_after >= self.reallocate_every:
+            raise ArenaError(
+                f"arena.swap_after is {self.swap_after} and arena.reallocate_every {self.reallocate_every}: batch sizes"
+                " would come when their shares are gone; give fewer rounds, or none for a fifth of them"
+            )
+        if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
+            raise ArenaError(f"arena.batch_sizes is {error_text(self.batch_sizes)}: sizes must rise, e.g. 1,2,4,8")
+
+    @property
+    def swap_rounds(self) -> int:
+        """Rounds from a reallocation to the new batch sizes."""
+        return min(20, self.reallocate_every // 5) if self.swap_after is None else self.swap_after
