@@ -98,7 +98,7 @@ def config_of(optimizer: OptimizerConfig, arena: ArenaConfig | None = None) -> R
     )
     training = TrainingConfig(steps=STEPS, evaluate_every=50)
     data = DataConfig(name="synthetic-sentiment")
-    return RunConfig("parity", "sequence-classification", models, data, optimizer, training, arena)
+    return RunConfig("parity", "sequence-classification", models, data, optimizer, training, arena=arena)
 
 
 def losses_of(step: int, generator: np.random.Generator) -> dict[str, float]:
