@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -257,7 +258,12 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost(loop, capsys,
         time.sleep(30)
 
     monkeypatch.setattr(loop, "train", collect)
-    assert main(["train", "joint-sst2"]) == 130
+    # A shell starts what it puts into the background with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["train", "joint-sst2"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "arena-jax: error: interrupted\n"
 
 
