@@ -35,15 +35,20 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("words", nargs="*", metavar="PLAN", help="a TOML file; or: dispute RESULT")
     parser.add_argument("--example", action="store_true", help="print a plan to start from")
     parser.add_argument("--output", metavar="FOLDER", help="of the study [runs/NAME, the name being the plan's]")
-    parser.add_argument("--dry-run", action="store_true", help="say how many runs, what time and disk; run nothing")
-    parser.add_argument("--cells", metavar="K/N", help="run the K-th of N shares of the cells, e.g. in a job array")
     parser.add_argument("--power", action="store_true", help="run the baseline alone, and say how many seeds it takes")
     parser.add_argument("--null", action="store_true", help="compare the baseline with itself on other seeds")
-    parser.add_argument("--keep-runs", action="store_true", help="keep each run's folder, checkpoints and all")
+    add_cell_options(parser)
     parser.add_argument("--arm", metavar="FILE.py[:NAME]", help="of dispute: a function configure, or the one named")
     program_cache.add_options(parser)
     parser.set_defaults(call=run)
     return parser
+
+
+def add_cell_options(parser: argparse.ArgumentParser) -> None:
+    """Add how the cells of a plan are run: what :func:`study` and :func:`dry_run` are asked by."""
+    parser.add_argument("--dry-run", action="store_true", help="say how many runs, what time and disk; run nothing")
+    parser.add_argument("--cells", metavar="K/N", help="run the K-th of N shares of the cells, e.g. in a job array")
+    parser.add_argument("--keep-runs", action="store_true", help="keep each run's folder, checkpoints and all")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 from arena_jax.cli import program_cache
 from arena_jax.cli.evaluate import add_checkpoint_option
+from arena_jax.cli.predict import add_inputs, read_inputs
 from arena_jax.cli.resume import add_run
-from arena_jax.config.errors import ArenaError
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -26,8 +26,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "generate", help="what causal language models write after texts, as JSON lines"
     )
     add_run(parser)
-    parser.add_argument("file", nargs="?", metavar="FILE", help="a text per line, or .jsonl with text")
-    parser.add_argument("--text", action="append", metavar="TEXT", help="a text; can be repeated")
+    add_inputs(parser, "text")
     parser.add_argument("--model", metavar="NAME", help="one model of a run [all that write]")
     parser.add_argument("--tokens", type=int, default=32, metavar="N", help="new tokens at most [32]")
     parser.add_argument(
@@ -50,9 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from arena_jax.training import predict
     from arena_jax.training.continuations import continuations
 
-    if (arguments.file is None) == (arguments.text is None):
-        raise ArenaError("give either a FILE or --text, one of the two")
-    inputs = [{"text": text} for text in arguments.text or ()] or predict.read_inputs(Path(arguments.file))
+    inputs = read_inputs(arguments)
     subjects = predict.load_subjects(Path(arguments.run), arguments.model, arguments.checkpoint)
     writers = [subject for subject in subjects if subject.model.task == "causal-lm"]
     # Where nobody writes, the first is asked, and says why not.

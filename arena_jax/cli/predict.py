@@ -26,10 +26,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "predict", help="labels, entities, answers or perplexity of texts, as JSON lines"
     )
     add_run(parser)
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="a text per line, or .jsonl with text, text_pair, question, context"
-    )
-    parser.add_argument("--text", action="append", metavar="TEXT", help="a text; can be repeated")
+    add_inputs(parser, "text, text_pair, question, context")
     parser.add_argument("--model", metavar="NAME", help="one model of a run [all]")
     add_checkpoint_option(parser)
     program_cache.add_options(parser)
@@ -37,13 +34,35 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
+def add_inputs(parser: argparse.ArgumentParser, fields: str) -> None:
+    """Add where the texts come from, which :func:`read_inputs` reads.
+
+    Args:
+        parser: of the command.
+        fields: that an object of a .jsonl file may have.
+    """
+    parser.add_argument("file", nargs="?", metavar="FILE", help=f"a text per line, or .jsonl with {fields}")
+    parser.add_argument("--text", action="append", metavar="TEXT", help="a text; can be repeated")
+
+
+def read_inputs(arguments: argparse.Namespace) -> list[dict[str, str]]:
+    """The texts that a command was given.
+
+    Raises:
+        ArenaError: both a file and texts, or neither; or a file that cannot be read.
+    """
     from arena_jax.training import predict
 
     if (arguments.file is None) == (arguments.text is None):
         raise ArenaError("give either a FILE or --text, one of the two")
-    inputs = [{"text": text} for text in arguments.text or ()] or predict.read_inputs(Path(arguments.file))
+    return [{"text": text} for text in arguments.text or ()] or predict.read_inputs(Path(arguments.file))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from arena_jax.training import predict
+
+    inputs = read_inputs(arguments)
     for subject in predict.load_subjects(Path(arguments.run), arguments.model, arguments.checkpoint):
         for entry, answer in zip(inputs, predict.predict(subject, inputs), strict=True):
             print(json.dumps({"model": subject.name, **entry, **answer}, ensure_ascii=False))

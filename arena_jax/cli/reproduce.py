@@ -27,9 +27,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("paper", metavar="PAPER", help="mmo")
     parser.add_argument("--quick", action="store_true", help="fewer seeds: an answer within minutes, and less of one")
     parser.add_argument("--output", metavar="FOLDER", default="runs", help="in which each plan has its folder [runs]")
-    parser.add_argument("--dry-run", action="store_true", help="say how many runs, what time and disk; run nothing")
-    parser.add_argument("--cells", metavar="K/N", help="run the K-th of N shares of the cells, e.g. in a job array")
-    parser.add_argument("--keep-runs", action="store_true", help="keep each run's folder, checkpoints and all")
+    compare.add_cell_options(parser)
     program_cache.add_options(parser)
     parser.set_defaults(call=run)
     return parser
