@@ -111,8 +111,8 @@ def groups(dtype: str, variant: str) -> Iterator[Measurement]:
             reference.step()
             updates, state = optimizer.update(gradients, state, params, learning_rates=rates)
             params = optax.apply_updates(params, updates)
-            wanted = {f"{model}: {name}": parameter.detach() for (model, name), parameter in copies.items()}
-            yield from compare(both.named(params), wanted, f"after step {step + 1}: ")
+            parameters = {f"{model}: {name}": parameter.detach() for (model, name), parameter in copies.items()}
+            yield from compare(both.named(params), parameters, f"after step {step + 1}: ")
 
 
 def together(dtype: str, variant: str) -> Iterator[Measurement]:

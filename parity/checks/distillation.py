@@ -46,11 +46,11 @@ def taught(task: str, families: Sequence[str], variant: str) -> Iterator[Measure
     teachers = tuple(cases) if variant == "ensemble" else tuple(cases)[1:]
     student = cases["0"]
     with precision("float64"):
-        made = {name: case.ours("float64", **STEADY) for name, case in cases.items()}
+        networks = {name: case.ours("float64", **STEADY) for name, case in cases.items()}
         step = training.make_step(
-            made,
+            networks,
             optax.identity(),
-            dict.fromkeys(made, objective(task)),
+            dict.fromkeys(networks, objective(task)),
             seed=SEED,
             distillation=Distillation(ALPHA, TEMPERATURE),
             teachers=teachers,
@@ -62,13 +62,13 @@ def taught(task: str, families: Sequence[str], variant: str) -> Iterator[Measure
         if task == "masked-lm":
             key = jax.random.fold_in(training.model_key(SEED, "distillation", 0), 0)
             theirs = masked(student, batch, key)
-        placed = {name: {n: jnp.asarray(value)[None] for n, value in ours.items()} for name in made}
+        placed = {name: {n: jnp.asarray(value)[None] for n, value in ours.items()} for name in networks}
         positions = 2 if "chunks" in variant else batch["input_ids"].shape[1]
 
         def gradient(tree: Any) -> Any:
             number = jnp.zeros((), jnp.int32)
             assert step._teaching is not None
-            keys = {name: step_key(step.keys[name], number) for name in made}
+            keys = {name: step_key(step.keys[name], number) for name in networks}
             lesson = step._teaching.lesson(teachers, tree, placed, keys)
             return step.gradients("0", tree["0"], placed["0"], step.keys["0"], number, None, lesson)[:2]
 
@@ -80,19 +80,19 @@ def taught(task: str, families: Sequence[str], variant: str) -> Iterator[Measure
         yield from compare({"divergence": metrics["divergence_sum"] / count}, {"divergence": divergence.detach()}, "")
         student.reference.zero_grad()
         (ALPHA * loss + (1 - ALPHA) * divergence).backward()
-        wanted = {p.name: p.grad for p in student.literals if p.grad is not None}
-        yield from compare(by_reference_name(student.family, moved, student.literals), wanted, "gradient: ")
+        gradients = {p.name: p.grad for p in student.literals if p.grad is not None}
+        yield from compare(by_reference_name(student.family, moved, student.literals), gradients, "gradient: ")
 
 
 def reference(
     task: str, cases: dict[str, Case], teachers: Sequence[str], labelled: inputs.Arrays
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The two terms of the loss, each a mean over what is predicted."""
-    given = {name: value for name, value in labelled.items() if name != "labels"}
+    features = {name: value for name, value in labelled.items() if name != "labels"}
     labels = torch.tensor(np.asarray(labelled["labels"]), dtype=torch.long)
 
     def logits(name: str) -> torch.Tensor:
-        output = cases[name].reference(**tensors(given)).logits
+        output = cases[name].reference(**tensors(features)).logits
         return output[:, :-1] if task == "causal-lm" else output
 
     if task == "causal-lm":

@@ -49,10 +49,10 @@ def greedy(dtype: str, padded: bool) -> Iterator[Measurement]:
         plain = reference_texts(case, prompts, None, padded=padded)
         later = Counter(token for text in plain for token in text[2:])
         for end in (None, later.most_common(1)[0][0]):
-            wanted = plain if end is None else reference_texts(case, prompts, end, padded=padded)
+            references = plain if end is None else reference_texts(case, prompts, end, padded=padded)
             for batch in (2, 8):
                 written = models.generate(model, prompts, tokens=TOKENS, end_id=end, batch_size=batch)
-                for number, (text, reference) in enumerate(zip(written, wanted, strict=True)):
+                for number, (text, reference) in enumerate(zip(written, references, strict=True)):
                     where = f"end {end}, batches of {batch}, prompt {number}: "
                     yield from compare({"length": np.asarray(len(text))}, {"length": len(reference)}, where)
                     yield from compare({"tokens": np.asarray(text)}, {"tokens": np.asarray(reference)}, where)
@@ -66,10 +66,10 @@ def likely(dtype: str) -> Iterator[Measurement]:
             scores = TemperatureLogitsWarper(temperature)(None, torch.from_numpy(logits))
             scores = scores if top_k is None else TopKLogitsWarper(top_k)(None, scores)
             scores = scores if top_p is None else TopPLogitsWarper(top_p)(None, scores)
-            found = jax.jit(partial(likely_logits, top_k=top_k, top_p=top_p))(logits.astype(dtype), temperature)
+            warped = jax.jit(partial(likely_logits, top_k=top_k, top_p=top_p))(logits.astype(dtype), temperature)
             where = f"temperature {temperature}, top_k {top_k}, top_p {top_p}: "
-            yield from compare({"in": np.isfinite(found).astype(int)}, {"in": torch.isfinite(scores).int()}, where)
-            finite = np.where(np.isfinite(found), found, 0.0)
+            yield from compare({"in": np.isfinite(warped).astype(int)}, {"in": torch.isfinite(scores).int()}, where)
+            finite = np.where(np.isfinite(warped), warped, 0.0)
             yield from compare({"logits": finite}, {"logits": torch.where(torch.isfinite(scores), scores, 0.0)}, where)
 
 

@@ -70,12 +70,20 @@ def test_learned_rates_are_used_and_what_was_never_measured_is_said(tmp_path, ca
     rates.write_text(first)
 
     capsys.readouterr()
-    own = ["train", "--config", str(run / "config.json"), "--component-rates", str(rates), "--steps", "2"]
-    assert main([*own, "--output", str(tmp_path / "a")]) == 0
+    words = ["train", "--config", str(run / "config.json"), "--component-rates", str(rates), "--steps", "2"]
+    assert main([*words, "--output", str(tmp_path / "a")]) == 0
     assert "never measured" not in capsys.readouterr().err
     used = dict(load(tmp_path / "a" / "config.json").optimizer.component_rates)
     assert {part: numbers[0] for part, numbers in used.items()} == content["component_rates"]
-    other = [*own, "--model", "gpt2.hidden_size=32", "--data", "synthetic-sentiment", "--models", "gpt2,bert=bert-tiny"]
+    other = [
+        *words,
+        "--model",
+        "gpt2.hidden_size=32",
+        "--data",
+        "synthetic-sentiment",
+        "--models",
+        "gpt2,bert=bert-tiny",
+    ]
     assert main([*other, "--output", str(tmp_path / "b")]) == 0
     said = capsys.readouterr().err.splitlines()
     assert [line.split("never measured on ")[1] for line in said if "never measured" in line] == [
