@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from arena_jax.config.errors import ArenaError, few, nearest
-
-_LABELLED = ("sequence-classification", "token-classification")
+from arena_jax.config.tasks import CLASSIFIERS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,7 +147,7 @@ def check(
         _tokens(model, tokenizer, problems, notes)
         types = _types(model, tokenizer, data is not None and data.pairs, problems, notes)
     outputs = None
-    if data is not None and model.task in _LABELLED:
+    if data is not None and model.task in CLASSIFIERS:
         outputs = _classes(model, data, learning, problems, notes)
     if problems:
         raise ArenaError("; ".join(problems))

@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 from arena_jax.config.errors import nearest
 
+# Tasks of models, not of data: what predicts tokens, and what predicts classes.
+LANGUAGE_MODELS = ("causal-lm", "masked-lm")
+CLASSIFIERS = ("sequence-classification", "token-classification")
+
 # What labels of sequence classification may be, as transformers calls it.
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -43,7 +47,7 @@ def task_hint(name: object, tasks: Iterable[str]) -> str:
     """
     tasks = list(tasks)
     meant = _TASK_OF.get(str(name).strip().casefold().replace("_", "-").replace(" ", "-"))
-    if meant in ("causal-lm", "masked-lm") and meant not in tasks:
+    if meant in LANGUAGE_MODELS and meant not in tasks:
         meant = "language-model"
     if meant == "language-model" and meant not in tasks:
         meant = "masked-lm"

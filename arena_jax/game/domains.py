@@ -10,10 +10,9 @@ import numpy as np
 
 from arena_jax import data, models
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.game.subject import Subject
 from arena_jax.training.squad import answer_scores
-
-LANGUAGE = ("causal-lm", "masked-lm")
 
 
 def language_scores(subject: Subject, rows: data.Encoded | None = None, *, batch_size: int = 16) -> dict[str, float]:
@@ -31,7 +30,7 @@ def language_scores(subject: Subject, rows: data.Encoded | None = None, *, batch
     Raises:
         ArenaError: another task than a language model's.
     """
-    if subject.model.task not in LANGUAGE:
+    if subject.model.task not in LANGUAGE_MODELS:
         raise ArenaError(f"perplexity is a language model's; this one's task is {subject.model.task!r}")
     rows = subject.validation if rows is None else rows
     structure, params = models.split(subject.model)

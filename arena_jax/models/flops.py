@@ -7,8 +7,8 @@ what is computed; NVIDIA's fused attention (``attention="cudnn"``) skips half a 
 
 from __future__ import annotations
 
+from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.models.config import TransformerConfig
-from arena_jax.models.heads import LANGUAGE_MODELS
 
 BACKWARD = 2  # a product's backward pass is two products of its size: one for each of its factors
 

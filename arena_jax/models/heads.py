@@ -8,12 +8,11 @@ from flax import nnx
 from jax import Array
 
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.models.config import TransformerConfig
 from arena_jax.models.initial import Initial
 from arena_jax.models.layers import LayerNorm, Linear, activation, dropout
 from arena_jax.models.model_types import MODEL_TYPES
-
-LANGUAGE_MODELS = ("causal-lm", "masked-lm")
 
 
 class LanguageHead(nnx.Module):

@@ -13,6 +13,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.models import heads, shards
 from arena_jax.models.attention import in_library
 from arena_jax.models.block import Block
@@ -182,7 +183,7 @@ class Transformer(nnx.Module):
         Returns:
             As the call.
         """
-        if self.task in heads.LANGUAGE_MODELS:
+        if self.task in LANGUAGE_MODELS:
             return self.predict_tokens(hidden)
         assert isinstance(self.head, heads.LabelHead)
         return heads.label_logits(
@@ -219,7 +220,7 @@ class Transformer(nnx.Module):
         return heads.vocabulary_projection(head, self.embeddings.token.embedding[...], hidden)
 
     def _language_head(self, method: str) -> heads.LanguageHead | None:
-        if self.task not in heads.LANGUAGE_MODELS:
+        if self.task not in LANGUAGE_MODELS:
             raise ArenaError(f"{method} needs a language model; this model's task is {self.task!r}")
         assert not isinstance(self.head, heads.LabelHead)
         return self.head

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from arena_jax import models
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.tasks import CLASSIFIERS, LANGUAGE_MODELS
 from arena_jax.models.shards import devices
 from arena_jax.training import vocabulary_loss
 from arena_jax.training.batch_sums import Batch, Objective, Result
@@ -26,8 +27,6 @@ from arena_jax.training.modules import put_together, take_apart
 from arena_jax.training.token_losses import masked_sum, widened
 from arena_jax.training.vocabulary_loss import chunk_logits, chunk_positions, split_positions
 
-LANGUAGE = ("causal-lm", "masked-lm")
-_LABELLED = ("sequence-classification", "token-classification")
 _DROPOUT = ("hidden_dropout", "attention_dropout")
 _TARGETS = "teacher"  # what a batch calls what the teachers say of it
 
@@ -130,7 +129,9 @@ class Teaching:
         self._networks = {name: without_dropout(name, model) for name, model in networks.items()}
         classes = networks[first].config.labels()
         self._orders = {
-            name: None if self.task in LANGUAGE else jnp.asarray([model.config.labels().index(c) for c in classes])
+            name: None
+            if self.task in LANGUAGE_MODELS
+            else jnp.asarray([model.config.labels().index(c) for c in classes])
             for name, model in networks.items()
         }
         # Hidden tokens are drawn once for all: a teacher can only speak of those that its students have to guess.
@@ -164,10 +165,10 @@ class Teaching:
         for name in teachers:
             model = put_together(self._networks[name], params[name], {}, training=False)
             views.append(self._outputs(name, model, batches[name], keys[name]))
-            if self.task in LANGUAGE:
+            if self.task in LANGUAGE_MODELS:
                 empty = jnp.zeros((1, model.config.hidden_size), views[-1].dtype)
                 vocabularies.append(Vocabulary(*model.vocabulary_projection(empty)[1:]))
-        if self.task in LANGUAGE:
+        if self.task in LANGUAGE_MODELS:
             return Lesson(tuple(views), tuple(vocabularies))
         return Lesson((teacher_log_probabilities(views, self.distillation.temperature),), ())
 
@@ -177,7 +178,7 @@ class Teaching:
         def look(item: Any) -> jax.Array:
             index, microbatch = item
             outputs = self._objectives[name](model, microbatch, jax.random.fold_in(key, index), True).outputs
-            if self.task in LANGUAGE:
+            if self.task in LANGUAGE_MODELS:
                 features: jax.Array = model.vocabulary_projection(outputs["hidden"])[0]
                 return features
             return self._aligned(name, outputs["logits"])
@@ -206,7 +207,7 @@ class Teaching:
         def objective(model: Any, batch: Batch, key: jax.Array, training: bool) -> Result:
             result = self._objectives[name](model, batch, key, training)
             weight, targets = result.outputs["weight"], [batch[f"{_TARGETS} {i}"] for i in range(len(lesson.targets))]
-            if self.task in LANGUAGE:
+            if self.task in LANGUAGE_MODELS:
                 divergence = token_divergence_sum(
                     model, result.outputs["hidden"], weight, targets, lesson.vocabularies, temperature
                 )
@@ -286,7 +287,7 @@ def check_teaching(networks: Mapping[str, tuple[str, Any]]) -> None:
     task = next(iter(tasks.values()))
     configs = {name: config for name, (_, config) in networks.items()}
     first, *others = configs
-    if task in LANGUAGE:
+    if task in LANGUAGE_MODELS:
         for other in others:
             if configs[first].vocab_size != configs[other].vocab_size:
                 raise ArenaError(
@@ -294,7 +295,7 @@ def check_teaching(networks: Mapping[str, tuple[str, Any]]) -> None:
                     f"{configs[other].vocab_size:,}; give both one tokenizer"
                 )
         return
-    if task not in _LABELLED:
+    if task not in CLASSIFIERS:
         raise ArenaError(f"models cannot teach one another {task}: their outputs are places in their own tokens")
     for name, config in configs.items():
         if config.problem_type not in (None, "single_label_classification"):

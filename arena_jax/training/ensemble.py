@@ -12,11 +12,11 @@ import numpy as np
 from arena_jax import data, models
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.runs.folder import load_run
 from arena_jax.training import combination
 from arena_jax.training.build import Parts, encode, load_split, problem_type
 from arena_jax.training.combination import Array, calibration_error, calibration_sums, interval, row_sums
-from arena_jax.training.distillation import LANGUAGE
 from arena_jax.training.entities import IGNORED, entity_sums, is_entity_scheme
 from arena_jax.training.predictions import Predictions, align, predict
 from arena_jax.training.restore import restore
@@ -104,7 +104,7 @@ def check_models(networks: Mapping[str, Any], parts: Parts) -> None:
     if len(set(tasks.values())) > 1:
         named = ", ".join(f"{name} {task}" for name, task in tasks.items())
         raise ArenaError(f"these models have no common prediction ({named}): an ensemble needs one task")
-    if set(tasks.values()) & set(LANGUAGE):
+    if set(tasks.values()) & set(LANGUAGE_MODELS):
         first, *others = [parts.tokenizers[name].backend.get_vocab(with_added_tokens=True) for name in networks]
         if any(other != first for other in others):
             raise ArenaError(

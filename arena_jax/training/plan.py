@@ -14,6 +14,7 @@ import numpy as np
 from arena_jax import models
 from arena_jax.config import ModelConfig, RunConfig
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.models import TransformerConfig
 from arena_jax.models.shards import SHARD
 from arena_jax.runtime.batch_search import largest_batch
@@ -292,7 +293,7 @@ def abstract_batch(
     batch = {"input_ids": column(length), "attention_mask": column(length), "valid": column(dtype=np.bool_)}
     if model.config.family == "bert" and model.config.type_vocab_size:
         batch["token_type_ids"] = column(length)
-    if packed and model.task in ("causal-lm", "masked-lm"):
+    if packed and model.task in LANGUAGE_MODELS:
         batch["segment_ids"] = column(length)
     match model.task:
         case "causal-lm":

@@ -11,9 +11,10 @@ import numpy as np
 
 from arena_jax import data, models
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.data.tokenizer import encodings
 from arena_jax.training.batch_sums import Objective, model_inputs
-from arena_jax.training.distillation import LANGUAGE, without_dropout
+from arena_jax.training.distillation import without_dropout
 from arena_jax.training.entities import IGNORED
 from arena_jax.training.modules import Structure, put_together
 from arena_jax.training.token_losses import negative_log_likelihood, widened
@@ -54,7 +55,7 @@ def predict(
         ArenaError: a task whose predictions have no probabilities that models share.
     """
     config = model.config
-    if model.task in LANGUAGE:
+    if model.task in LANGUAGE_MODELS:
         return _tokens(name, model, objective, rows, batch_size)
     if model.task == "question-answering":
         raise ArenaError(

@@ -15,6 +15,7 @@ from flax import nnx
 
 from arena_jax.config.agreement import ModelFacts, check, unnamed
 from arena_jax.config.errors import ArenaError, few, few_sentences
+from arena_jax.config.tasks import CLASSIFIERS, LANGUAGE_MODELS
 from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.huggingface import flax_files, rules
 from arena_jax.models.huggingface.config import config_from_hf, family_from, ignored_options
@@ -74,7 +75,7 @@ def from_pretrained(
         task = _task(config.model_type, architecture, folder)
     reason = _head_reason(config, architecture, task, new_head, overrides)
     names = overrides.get("label_names")
-    has_classes = not reason and task not in _LANGUAGE and not unnamed(config.label_names)
+    has_classes = not reason and task not in LANGUAGE_MODELS and not unnamed(config.label_names)
     if has_classes and names and tuple(names) != config.label_names:
         raise ArenaError(
             f"{folder}: its head knows the classes {few(config.labels())}, in this order, and label_names are "
@@ -102,7 +103,7 @@ def from_pretrained(
         parts = " and ".join(sorted({".".join(path[:1]) for path in new}))
         because = reason or f"it has none for {task}"
         log.warning("%s: the %s for %s is drawn anew from seed %d, as %s", folder, parts, task, seed, because)
-    elif architecture is None and task not in _LANGUAGE:
+    elif architecture is None and task not in LANGUAGE_MODELS:
         log.warning("%s: config.json does not say what its head was trained for; it is taken for %s", folder, task)
     structure = nnx.split(abstract(config, task))[0]
     # Copied, because JAX may otherwise share NumPy's memory, which it then cannot donate.
@@ -188,24 +189,21 @@ def _options(folder: Path) -> dict[str, Any]:
     return options
 
 
-_LANGUAGE = ("causal-lm", "masked-lm")
-
-
 def _same_head(trained: str | None, task: str) -> bool:
-    return trained == task or (trained in _LANGUAGE and task in _LANGUAGE)
+    return trained == task or (trained in LANGUAGE_MODELS and task in LANGUAGE_MODELS)
 
 
 def _head_reason(
     config: TransformerConfig, architecture: str | None, task: str, new_head: bool, overrides: dict[str, Any]
 ) -> str:
     """Why a folder's head is not taken over; empty where it is."""
-    if new_head and task not in _LANGUAGE:
+    if new_head and task not in LANGUAGE_MODELS:
         return "asked for"
     if architecture is not None and not _same_head(_TASK_OF.get(architecture), task):
         return f"the folder holds a {architecture}"
     names = overrides.get("label_names")
     count = overrides.get("num_labels", len(names) if names else config.num_labels)
-    if task in ("sequence-classification", "token-classification") and count != config.num_labels:
+    if task in CLASSIFIERS and count != config.num_labels:
         return f"its {config.num_labels} outputs are not the {count} asked for"
     return ""
 

@@ -7,6 +7,7 @@ import functools
 import re
 from collections.abc import Mapping
 
+from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.models.config import TransformerConfig
 from arena_jax.models.model_types import MODEL_TYPES
 
@@ -142,7 +143,7 @@ def _rules_of_family(config: TransformerConfig, task: str) -> list[Rule]:
     if config.table_width != config.hidden_size:
         rules += _linear("embeddings_project", ("embeddings", "project"))
     output: Path = ("head", "output")
-    if task in ("causal-lm", "masked-lm"):
+    if task in LANGUAGE_MODELS:
         return rules + _language_head(config)
     if task == "question-answering":
         return rules + _linear("qa_outputs", output, base=False)
@@ -164,7 +165,7 @@ def twins(config: TransformerConfig, task: str) -> dict[str, str]:
 
     Tied heads are stored once by transformers 5, but older files hold both, or the second alone.
     """
-    if task not in ("causal-lm", "masked-lm") or not config.tie_word_embeddings:
+    if task not in LANGUAGE_MODELS or not config.tie_word_embeddings:
         return {}
     if config.family == "gpt2":
         return {"lm_head.weight": "wte.weight"}
@@ -181,7 +182,7 @@ def spare_biases(config: TransformerConfig, task: str) -> dict[str, str]:
 
     With an untied head, the bias beside the decoder's own is such a one. Not read; written as a copy.
     """
-    if task not in ("causal-lm", "masked-lm") or config.tie_word_embeddings or config.family == "gpt2":
+    if task not in LANGUAGE_MODELS or config.tie_word_embeddings or config.family == "gpt2":
         return {}
     outer = "cls.predictions" if config.family == "bert" else "lm_head"
     return _own_pairs(config, {f"{outer}.bias": f"{outer}.decoder.bias"})
