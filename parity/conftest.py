@@ -19,4 +19,5 @@ import jax
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Without PyTorch there is nothing to compare with; `python -m parity` says what to install.
-collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["*"]
+# The fixture is a plugin: collected for its doctests, it would be imported before pytest can take it for one.
+collect_ignore_glob = ["fixture.py"] if importlib.util.find_spec("torch") else ["*"]
