@@ -1,4 +1,4 @@
-"""What is in deploy/ to be copied: each file read by a checker of its own format, and its commands run with a stand-in."""
+"""What is in deploy/ to be copied: each file read by a checker of its format, its commands run with a stand-in."""
 
 import os
 import re

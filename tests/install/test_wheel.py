@@ -101,9 +101,8 @@ def test_it_asks_for_little(wheel: Path) -> None:
 
 def test_transformations_work_in_an_empty_environment(alone: Path) -> None:
     """The README's block, as it stands there, from the installed package."""
-    setup, block = re.findall(r"<!-- python\n(.*?)-->\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[
-        0
-    ]
+    readme = (ROOT / "README.md").read_text()
+    setup, block = re.findall(r"<!-- python\n(.*?)-->\n\n```python\n(.*?)```", readme, re.DOTALL)[0]
     place = "import arena_jax; print(arena_jax.__file__)"
     done = run(alone.parent, alone, "-W", "error", "-c", f"{setup}\n{block}\n{place}")
     assert done.returncode == 0, done.stderr
