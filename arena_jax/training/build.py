@@ -111,6 +111,7 @@ def load_split(source: DataConfig, task: str, split: str, limit: int | None) -> 
         problem_type=source.problem_type,
         max_bad_records=source.max_bad_records,
         validation_fraction=source.validation_fraction,
+        hold_out=source.hold_out,
         limit=limit,
     )
 
