@@ -10,6 +10,7 @@ from typing import Any
 from arena_jax.compare import functions
 from arena_jax.compare.plan import Arm, Outcome, Plan, Success, Tuning, fields_of
 from arena_jax.config import RunConfig, from_dict, load, presets, to_dict
+from arena_jax.config.baselines import BASELINES
 from arena_jax.config.change import change
 from arena_jax.config.errors import ArenaError, first_line, nearest
 from arena_jax.config.fields import build, error_text, plain
@@ -147,6 +148,8 @@ def _arm(name: str, value: Any, folder: Path) -> Arm:
     values = dict(_object(value, f"arms.{name}"))
     extra = {field: values.pop(field) for field in _ARM_FIELDS if field in values}
     for field in ("configure", "train"):
+        if field == "configure" and extra.get(field) in tuple(BASELINES):
+            extra[field] = f"{BASELINES[extra[field]].__module__}:{extra[field]}"
         if callable(extra.get(field)):
             extra[field] = functions.reference(extra[field])
         elif isinstance(extra.get(field), str):

@@ -153,7 +153,7 @@ class OptimizerConfig:
         if self.convergence_window == 1:
             raise ArenaError("optimizer.convergence_window is 1: a trend needs at least 2 losses; 0 turns it off")
         resolved = self.resolved()
-        idle = [name for name in _CONVERGENCE if getattr(self, name) is not None]
+        idle = [name for name in CONVERGENCE if getattr(self, name) is not None]
         if idle and not resolved.convergence_window:
             raise ArenaError(
                 f"optimizer.{idle[0]} does nothing while learning rates do not follow convergence; give"
@@ -205,6 +205,6 @@ class OptimizerConfig:
         return resolved
 
 
-_CONVERGENCE = (
+CONVERGENCE = (
     "convergence_slope", "convergence_decay", "convergence_every", "convergence_low", "convergence_high"
 )  # fmt: skip

@@ -104,7 +104,8 @@ class RunConfig:
     def _check_starts(self) -> None:
         by_name = {model.name: model for model in self.models}
         for model in self.models:
-            if self.together.relay not in (None, model.name) and model.checkpoint is not None:
+            follows = self.together.relay_warm and self.together.relay not in (None, model.name)
+            if follows and model.checkpoint is not None:
                 raise ArenaError(
                     f"model '{model.name}' has a checkpoint, so that it cannot start from '{self.together.relay}':"
                     " give it a preset, or leave it out of the relay"
