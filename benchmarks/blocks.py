@@ -1,8 +1,9 @@
-"""What blocks keep for the backward pass, in time and memory: `python -m benchmarks.blocks [--lengths 128,512]`.
+"""What blocks keep, or compute in chunks: time and memory, `python -m benchmarks.blocks [--lengths 128,512]`.
 
-The gradient of one GPT-2 (256 wide, 4 blocks, 4,096 tokens a batch, float32, dropout on) by each policy of `--remat`.
-Prints a Markdown table: bytes that the compiler reserves beside arguments and results, and the time of a gradient in
-multiples of that of "dots", median of the rounds and quartiles; contestants take turns.
+The gradient of one GPT-2 (256 wide, 4 blocks, 4,096 tokens a batch, float32, dropout on) by each policy of `--remat`;
+with `--attention RATE` by XLA's attention and by that in chunks instead, which drop weights at that rate. Prints a
+Markdown table: bytes that the compiler reserves beside arguments and results, and the time of a gradient in multiples
+of that of the default ("dots", "xla"), median of the rounds and quartiles; contestants take turns.
 """
 
 from __future__ import annotations
@@ -46,19 +47,25 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", default="128,512")
+    parser.add_argument("--attention", type=float, metavar="RATE", help="compare attentions, at a dropout of weights")
     parser.add_argument("--repeats", type=int, default=10)
     arguments = parser.parse_args()
-    rows = []
+    rate, rows = arguments.attention, []
+    what, default = ("remat", "dots") if rate is None else (f"attention, dropout {rate:g}", "xla")
     for length in map(int, arguments.lengths.split(",")):
-        programs = {policy: gradient(length, remat=policy) for policy in REMATS}
+        if rate is None:
+            programs = {policy: gradient(length, remat=policy) for policy in REMATS}
+        else:
+            ways = ("xla", "chunked")
+            programs = {way: gradient(length, attention=way, attention_dropout=rate) for way in ways}
         runs = {name: run for name, (_, run) in programs.items()}
         seconds = interleaved(runs, repeats=arguments.repeats)
         for name, (program, _) in programs.items():
-            median, lower, upper = ratio(seconds[name], seconds["dots"])
+            median, lower, upper = ratio(seconds[name], seconds[default])
             time = f"{median:.3f} [{lower:.3f}, {upper:.3f}]"
             rows.append((length, TOKENS // length, name, format_bytes(program.bytes.temporaries), time))
     print(f"{machine()}\n")
-    print(table(("length", "rows", "remat", "temporaries", "time / dots"), rows))
+    print(table(("length", "rows", what, "temporaries", f"time / {default}"), rows))
 
 
 if __name__ == "__main__":

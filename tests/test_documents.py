@@ -165,6 +165,10 @@ def test_each_link_leads_somewhere(page):
     assert not [link for link in links if not leads_somewhere(page, link)]
 
 
+def test_no_page_holds_both_sides_of_a_merge():
+    assert not [page for page, text in PAGES.items() if re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.MULTILINE)]
+
+
 def test_the_readme_is_short():
     lines = PAGES["README.md"].splitlines()
     assert len(lines) <= 100

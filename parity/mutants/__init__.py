@@ -5,16 +5,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from parity import suite, tolerances
-from parity.mutants import in_arena, in_attention, in_compare, in_data, in_models, in_runs, in_training, in_transforms
+from parity.mutants import (
+    in_arena,
+    in_attention,
+    in_compare,
+    in_data,
+    in_models,
+    in_runs,
+    in_training,
+    in_transforms,
+    node,
+)
 from parity.mutants.fault import Mutant, OutdatedMutant, applied
 from parity.registry import Check
 
@@ -80,30 +86,34 @@ def is_node(check: str) -> bool:
     return "::" in check
 
 
-def node_failure(mutant: Mutant, node: str) -> str | None:
+def node_failure(mutant: Mutant, name: str) -> str | None:
     """Run a pytest node in a process that has the fault: the line that tells its failure, or None where it passes."""
-    command = [sys.executable, "-m", "parity.mutants.node", mutant.name, node]
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    if done.returncode == 0:
+    code, output = node.run(mutant.name, name)
+    if code == 0:
         return None
-    lines = [line for line in done.stdout.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))]
+    lines = [line for line in output.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))]
     # 1 is pytest's code for tests that ran and failed; a process that broke off before has it too, and no such line.
-    if done.returncode != 1 or not lines:
-        raise OutdatedMutant(f"{node} cannot be run: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+    if code != 1 or not lines:
+        raise OutdatedMutant(f"{name} cannot be run: {output.strip().splitlines()[-1:]}")
     return " ".join(lines[0].split())[:100]
+
+
+def failure(mutant: Mutant, name: str) -> str | None:
+    """Ask one check about a fault: what it noticed, or None."""
+    if is_node(name):
+        return node_failure(mutant, name)
+    with applied(mutant):
+        return first_failure(checks_by_name()[name])
 
 
 def run_one(mutant: Mutant) -> Outcome:
     """Put the fault in and ask its checks."""
     start = time.perf_counter()
     try:
-        with applied(mutant):
-            for name in mutant.checks:
-                how = node_failure(mutant, name) if is_node(name) else first_failure(checks_by_name()[name])
-                if how is not None:
-                    return Outcome(mutant, name, how, time.perf_counter() - start)
+        for name in mutant.checks:
+            how = failure(mutant, name)
+            if how is not None:
+                return Outcome(mutant, name, how, time.perf_counter() - start)
     except OutdatedMutant as error:
         return Outcome(mutant, None, f"has to be written anew: {error}", time.perf_counter() - start)
     return Outcome(mutant, None, "survived", time.perf_counter() - start)
