@@ -16,7 +16,7 @@ TUNED_RATES = {
     ("mmo-paper", "synthetic-sentiment"): 2.5e-3,  # studies/mmo-table1.toml: accuracy after 3 epochs
 }
 
-_KEPT = ("max_gradient_norm", "warmup_steps", "decay", "weight_decay")  # of a form, where models are alone
+_OF_THE_FORM = ("max_gradient_norm", "warmup_steps", "decay", "weight_decay")  # of a form, where models are alone
 
 
 def independent(config: RunConfig) -> RunConfig:
@@ -29,12 +29,10 @@ def independent(config: RunConfig) -> RunConfig:
         ('default', 0.0, 0.0, 0.0)
     """
     before = config.optimizer.resolved()
-    kept: dict[str, Any] = {
-        name: getattr(before, name) for name in ("max_gradient_norm", "warmup_steps", "decay", "weight_decay")
-    }
+    form: dict[str, Any] = {name: getattr(before, name) for name in _OF_THE_FORM}
     alone = _unshared(config.optimizer)
     changes: dict[str, Any] = dict.fromkeys(CONVERGENCE)
-    changes |= {"form": "default", "convergence_window": 0, **kept}
+    changes |= {"form": "default", "convergence_window": 0, **form}
     return dataclasses.replace(
         config, optimizer=dataclasses.replace(alone, **changes), together=TogetherConfig(ema=config.together.ema)
     )

@@ -69,12 +69,12 @@ def leader_config(config: RunConfig, steps: int) -> RunConfig:
 def followers_config(config: RunConfig) -> RunConfig:
     """The run with every model that has no start of its own starting from the leader, unless it hands nothing down."""
     leader = config.together.relay
-    own = not config.together.relay_warm
+    source = leader if config.together.relay_warm else None
     # The leader has started, from whatever it was, in its own run.
     followers = [
         dataclasses.replace(model, start=None, start_parts=())
         if model.name == leader
-        else dataclasses.replace(model, start=model.start or (None if own else leader))
+        else dataclasses.replace(model, start=model.start or source)
         for model in config.models
     ]
     return dataclasses.replace(config, models=tuple(followers))

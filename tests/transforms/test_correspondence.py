@@ -235,7 +235,7 @@ def test_a_kind_that_is_not_shared_keeps_its_gradient_and_the_others_are_shared_
             tree = tree[name]
         return tree
 
-    gradients = {"a": tree(1.0), "b": tree(-3.5)}
+    gradients = {"a": tree(1.0), "b": tree(-7.0)}
 
     def mixed(**options):
         optimizer = tx.multi_model_adamw(
