@@ -93,6 +93,9 @@ class TrainingConfig:
     track: tuple[str, ...] = option(
         (), "trackers that the same numbers are sent to, each through its own library", choices=TRACKERS
     )
+    histograms: bool = option(
+        False, "of gradients and weights, part by part, whenever training is recorded (about 5 kB a model and record)"
+    )
     profile: str | None = option(
         None, "trace what each operation takes from one step to another, e.g. 10:20, for Perfetto and XProf"
     )
