@@ -99,6 +99,9 @@ class TrainingConfig:
     profile: str | None = option(
         None, "trace what each operation takes from one step to another, e.g. 10:20, for Perfetto and XProf"
     )
+    mirror: str | None = option(
+        None, "object storage that each checkpoint is copied to, with all that the run needs to go on: s3://bucket/run"
+    )
     output: str | None = option(None, "folder of the run; runs/PRESET-NUMBER if not given")
     stop_after: str | None = option(
         None, "time after which a session saves and stops, to be resumed, for as long again: 90s, 10min or 1.5h"
@@ -106,6 +109,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check(self, "training.")
+        if self.output is not None and "://" in self.output:
+            raise ArenaError(f"a run's folder is on this machine: give --output FOLDER --mirror {self.output}")
         if self.stop_after is not None:
             parse_duration(self.stop_after)
         if self.profile is not None:

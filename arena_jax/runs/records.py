@@ -23,8 +23,8 @@ evaluation  epoch, split, seconds, models {name: {metric: value}}, score (the mo
             follow validation; teachers [name] from now on, where models teach;
             averages {name: {metric: value}} of parameters over steps, where they are kept
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
-trouble     what ("checkpoint", "damaged", "records", "page", "non-finite", "out of memory"), text, and what belongs to
-            it (model, action, checkpoint, …): something went wrong, and the run goes on
+trouble     what ("checkpoint", "damaged", "records", "page", "mirror", "non-finite", "out of memory"), text, and what
+            belongs to it (model, action, checkpoint, …): something went wrong, and the run goes on
 allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
             device), code (bytes per device of programs that are alive and not in force), models {name: {"share",
             "progress", "steps" (per round), "allowed" (bytes), "batch_size", "accumulation", "memory" (bytes),
