@@ -113,8 +113,8 @@ def exponentiated_gradient(gains: ArrayLike, rate: float) -> jax.Array:
         Weights [experts] after the last moment.
 
     Example:
-        >>> exponentiated_gradient([[1.0, 0.0], [1.0, 0.0]], 0.5)
-        Array([0.7310586, 0.2689414], dtype=float32)
+        >>> exponentiated_gradient([[1.0, 0.0], [1.0, 0.0]], 0.5)[0]
+        Array(0.731..., dtype=float32)
     """
     return jax.nn.softmax(rate * jnp.sum(as_floats(gains), axis=0))
 
