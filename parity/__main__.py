@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from parity import four_devices
+
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
@@ -46,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ["XLA_FLAGS"] = four_devices.flags(os.environ.get("XLA_FLAGS", ""))
     try:
         return _run(options)
     except (ImportError, OSError) as error:
