@@ -9,6 +9,9 @@ import importlib
 from types import ModuleType
 
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.extras import name_missing_packages
+
+name_missing_packages()
 
 __version__ = "0.1.0"
 

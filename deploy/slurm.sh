@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Read by shellcheck and run with a stand-in for arena-jax; never on a cluster.
 # A comparison as a Slurm array: each task runs its share of the cells into one folder that all nodes see.
 #
 #   sbatch --array=1-8 deploy/slurm.sh rates.toml /shared/rates

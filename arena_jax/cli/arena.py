@@ -55,7 +55,39 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise and of planted curves [0]")
     parser.add_argument("--output", metavar="FILE", help="writes the numbers there as JSON, too")
     parser.set_defaults(call=simulate)
-    return [parser]
+    return [parser, _add_analyze(actions)]
+
+
+def _add_analyze(actions: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        "analyze",
+        help="the game that models play for the budget: equilibria and the price of anarchy",
+        description="Take what each model of recorded competitions learned from each share of the budget (equation 17 "
+        "of ModelArena), and find where models end up that think of themselves alone: with memory for free, at its "
+        "opportunity cost, and in an auction; beside the best division.",
+    )
+    parser.add_argument(
+        "sources", nargs="+", metavar="RUN", help="folders of finished competitions, or one CSV file of curves"
+    )
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="device-seconds, all models together [the runs' own]"
+    )
+    parser.add_argument("--output", metavar="FILE", help="writes the numbers there as JSON, too")
+    parser.set_defaults(call=analyze)
+    return parser
+
+
+def analyze(arguments: argparse.Namespace) -> int:
+    """`arena-jax arena analyze`."""
+    _check_budget(arguments.budget)
+    from arena_jax.reports import allocation_analysis
+    from arena_jax.runs import document
+
+    names, curves, budget, notes = _recorded(arguments)
+    table = allocation_analysis.analyze_runs(curves, budget)
+    print(document.text(allocation_analysis.blocks(table, names, budget, notes)))
+    _write(arguments.output, allocation_analysis.as_json(table, names, budget))
+    return 0
 
 
 def simulate(arguments: argparse.Namespace) -> int:
@@ -95,15 +127,18 @@ def simulate(arguments: argparse.Namespace) -> int:
         }
     print("  Scores: higher is better. Brackets: 95 % intervals over runs; differences are paired by run.")
     print("  Regret: what the best fixed choice that knows the curves had more.")
-    if arguments.output:
-        try:
-            Path(arguments.output).write_text(
-                json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
-        except OSError as error:
-            raise ArenaError(f"cannot write '{arguments.output}': {error.strerror}; give another --output") from None
-        print(f"written: {arguments.output}")
+    _write(arguments.output, results)
     return 0
+
+
+def _write(output: str | None, results: Any) -> None:
+    if output is None:
+        return
+    try:
+        Path(output).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ArenaError(f"cannot write '{output}': {error.strerror}; give another --output") from None
+    print(f"written: {output}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -115,23 +150,35 @@ def _check(arguments: argparse.Namespace) -> None:
     for flag in ("repeats", "evaluations", "reallocate_every"):
         if getattr(arguments, flag) < 1:
             raise ArenaError(f"--{flag.replace('_', '-')} must be at least 1")
-    if arguments.budget is not None and not 0 < arguments.budget < float("inf"):
-        raise ArenaError("--budget must be a number of device-seconds above 0")
+    _check_budget(arguments.budget)
     if arguments.noise is not None and not 0 <= arguments.noise < float("inf"):
         raise ArenaError("--noise must be a number, not below 0")
+
+
+def _check_budget(budget: float | None) -> None:
+    if budget is not None and not 0 < budget < float("inf"):
+        raise ArenaError("--budget must be a number of device-seconds above 0")
 
 
 def _curves(arguments: argparse.Namespace, case: str | None) -> tuple[Any, float, float, list[str]]:
     """The curves, the budget, the noise, and what a person should know of them."""
     import jax
 
-    from arena_jax.arena import planted, recorded
-    from arena_jax.reports import arms
+    from arena_jax.arena import planted
 
     if case is not None:
         curves, noise = planted.curves(case, jax.random.key(arguments.seed), PLANTED_RUNS)
         deviation = float(noise) if arguments.noise is None else arguments.noise
         return curves, arguments.budget or planted.BUDGET, deviation, []
+    _, curves, budget, notes = _recorded(arguments)
+    return curves, budget, arguments.noise or 0.0, notes
+
+
+def _recorded(arguments: argparse.Namespace) -> tuple[list[str], Any, float, list[str]]:
+    """The models, the curves that the sources hold, the budget, and what a person should know of them."""
+    from arena_jax.arena import recorded
+    from arena_jax.reports import arms
+
     paths = [Path(source) for source in arguments.sources]
     for path in paths:
         if not path.exists():
@@ -152,4 +199,4 @@ def _curves(arguments: argparse.Namespace, case: str | None) -> tuple[Any, float
             )
     curves, notes = recorded.as_curves(runs)
     spent = [sum(float(curve.seconds[-1]) for curve in run.values()) for run in runs]
-    return curves, arguments.budget or sum(spent) / len(spent), arguments.noise or 0.0, notes
+    return list(runs[0]), curves, arguments.budget or sum(spent) / len(spent), notes

@@ -3,10 +3,18 @@
 Payoff entry (i, j) is what i earns against j.
 """
 
+from arena_jax.equilibria.concave import best_division, price_of_division, proportional_share_of
 from arena_jax.equilibria.dynamics import Basins, basins, replicator
 from arena_jax.equilibria.logit import logit_equilibrium
 from arena_jax.equilibria.markets import fisher_market, proportional_share, second_price
-from arena_jax.equilibria.nash import ZeroSum, bimatrix_equilibria, nash_gap, symmetric_equilibria, zero_sum
+from arena_jax.equilibria.nash import (
+    ZeroSum,
+    bimatrix_equilibria,
+    nash_gap,
+    pure_equilibria,
+    symmetric_equilibria,
+    zero_sum,
+)
 from arena_jax.equilibria.ranking import alpha_rank
 from arena_jax.equilibria.stability import (
     Stability,
@@ -20,6 +28,7 @@ __all__ = [
     "nash_gap",
     "symmetric_equilibria",
     "bimatrix_equilibria",
+    "pure_equilibria",
     "ZeroSum",
     "zero_sum",
     "logit_equilibrium",
@@ -32,7 +41,10 @@ __all__ = [
     "basins",
     "replicator",
     "alpha_rank",
+    "best_division",
+    "price_of_division",
     "fisher_market",
     "proportional_share",
+    "proportional_share_of",
     "second_price",
 ]

@@ -1,4 +1,4 @@
-"""Nash equilibria: symmetric ones, those of two players, and zero-sum games."""
+"""Nash equilibria: symmetric ones, pure ones of any players, those of two players, and zero-sum games."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy import optimize
 
 from arena_jax.config.errors import ArenaError
-from arena_jax.equilibria.arguments import Array, distribution, finite_array, square
+from arena_jax.equilibria.arguments import Array, distribution, finite_array, player_tables, square
 
 ENUMERATION_LIMIT = 10
 _TOLERANCE = 1e-9
@@ -112,6 +112,33 @@ def on_support(matrix: Array, support: Array) -> Array | None:
     if (matrix @ x).max() > level + 1e-8:
         return None
     return x / x.sum()
+
+
+def pure_equilibria(payoffs: Any, tolerance: float = 1e-12) -> Array:
+    """Find the pure Nash equilibria of any number of players, by looking at every profile.
+
+    Args:
+        payoffs: k tables with k axes each; table i holds what player i earns, axis j is player j's strategy.
+        tolerance: gains up to this part of the largest payoff are taken for rounding.
+
+    Returns:
+        (equilibria, k) strategies, in the order of the tables; none is possible.
+
+    Raises:
+        ArenaError: tables that are not one a player.
+
+    Example:
+        >>> pure_equilibria([[[3, 0], [0, 2]], [[2, 0], [0, 3]]]).tolist()  # the battle of the sexes
+        [[0, 0], [1, 1]]
+        >>> pure_equilibria([[[1, -1], [-1, 1]], [[-1, 1], [1, -1]]]).tolist()  # matching pennies
+        []
+    """
+    tables = player_tables(payoffs)
+    slack = tolerance * max(float(np.abs(table).max()) for table in tables)
+    stable = np.ones(tables[0].shape, bool)
+    for player, table in enumerate(tables):
+        stable &= table >= table.max(axis=player, keepdims=True) - slack
+    return np.argwhere(stable)
 
 
 def bimatrix_equilibria(row: Any, column: Any) -> list[tuple[Array, Array]]:

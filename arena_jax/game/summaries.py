@@ -6,7 +6,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def scores(predictions: Sequence[str], papers: Papers) -> dict[str, float]:
     """
     if len(predictions) != len(papers.summaries):
         raise ArenaError(f"{len(predictions)} summaries for {len(papers.summaries)} papers; give one each")
-    rouge, bleu = _library("rouge_score.rouge_scorer"), _library("sacrebleu")
+    rouge, bleu = importlib.import_module("rouge_score.rouge_scorer"), importlib.import_module("sacrebleu")
     scorer = rouge.RougeScorer(list(METRICS[:3]), use_stemmer=True)
     rows = []
     for prediction, references in zip(predictions, papers.summaries, strict=True):
@@ -138,10 +138,3 @@ def evaluate_summaries(
         **floors(papers, seed),
     }
     return {name: scores(texts, papers) for name, texts in texts_by_writer.items()}
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise ArenaError(f"{name.split('.')[0]} is not installed: pip install 'arena-jax[game]'") from None

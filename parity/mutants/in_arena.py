@@ -21,7 +21,38 @@ BANDIT, HAND = (
     "tests/arena/test_policies.py::test_rising_bandit_drops_who_cannot_become_the_best",
 )
 
+CONCAVE, GOOD = "equilibria.concave", "tests/equilibria/test_concave.py::"
+GAME = "tests/arena/test_allocation_game.py::"
+
 MUTANTS = (
+    fault(
+        "claims beyond the budget are not cut",
+        "arena.allocation_game:claims_game",
+        "profiles / np.maximum(1, profiles.sum(axis=-1, keepdims=True))",
+        "profiles",
+        f"{GAME}test_a_game_is_its_equation_written_out",
+    ),
+    fault(
+        "a bidder who does not see that its bid moves the price",
+        f"{CONCAVE}:_demand",
+        "1 - price / slopes[last]",
+        "1.0",
+        f"{GOOD}test_nobody_gains_by_another_bid_and_three_quarters_of_the_welfare_are_sure",
+    ),
+    fault(
+        "the price of the last piece sold, not of the next",
+        f"{CONCAVE}:price_of_division",
+        'side="right"',
+        'side="left"',
+        f"{GOOD}test_the_price_is_what_a_piece_more_would_bring",
+    ),
+    fault(
+        "an equilibrium though one player gains",
+        "equilibria.nash:pure_equilibria",
+        "stable &= table",
+        "stable |= table",
+        f"{GOOD}test_pure_equilibria_are_those_of_brute_force",
+    ),
     fault(
         "what is left counted from the start",
         f"{BANDIT}:RisingBandit.__call__",
