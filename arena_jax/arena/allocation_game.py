@@ -191,9 +191,9 @@ def price_of_anarchy(analysis: Analysis, equilibrium: Equilibrium) -> float:
         A ratio, at least 1; infinite where the equilibrium's welfare is not above 0, NaN where there is none.
 
     Example:
-        >>> analysis = analyze([[0.0, 1.0], [0.0, 0.5]])
+        >>> analysis = analyze([[0.0, 1.0], [0.0, 0.5]])  # at a price of 0.5 the second does not mind what it has
         >>> [round(price_of_anarchy(analysis, equilibrium), 3) for equilibrium in analysis.equilibria]
-        [1.333, 1.0, 1.2]
+        [1.333, 1.333, 1.2]
     """
     if not equilibrium.number:
         return float("nan")
