@@ -53,7 +53,7 @@ step = training.make_step(both, optimizer, dict.fromkeys(both, cross_entropy))
 state = step.init()
 for number in range(1, steps + 1):
     state, metrics = step(state, dict.fromkeys(both, points(seed=number)))
-    if number % 50 == 0 or number == steps:
+    if number % 20 == 0 or number == steps:
         print(f"step {number:4d}  " + "  ".join(f"{name} loss {float(metrics[name]['loss']):.4f}" for name in both))
 
 # ---- evaluation: no dropout, and the statistics that training has left ----

@@ -58,12 +58,12 @@ def test_hand_down(capsys, monkeypatch):
 
 
 def test_own_module(capsys, monkeypatch):
-    out = run("own_module.py", capsys, monkeypatch, "--steps", 150)
+    out = run("own_module.py", capsys, monkeypatch, "--steps", 60)
     first, *_, last = [
         [float(x) for x in re.findall(r"loss ([\d.]+)", line)] for line in out.splitlines() if "loss" in line
     ]
     assert all(after < before for before, after in zip(first, last, strict=True))
-    assert all(float(share) > 80 for share in re.findall(r"accuracy ([\d.]+)%", out))
+    assert all(float(share) > 70 for share in re.findall(r"accuracy ([\d.]+)%", out))
 
 
 def test_own_policy(capsys, monkeypatch):
