@@ -128,6 +128,8 @@ class RunConfig:
             raise ArenaError("a competition is so many rounds long: give training.steps (rounds) instead of epochs")
         if self.training.steps and arena.spend:
             raise ArenaError("a competition has one length: give either training.steps (rounds) or arena.spend")
+        if self.training.histograms:
+            raise ArenaError("a competition keeps no histograms: leave training.histograms out")
         if self.optimizer.weights_follow != "none":
             raise ArenaError("a competition's model weights stay as they are: give optimizer.weights_follow none")
         if self.training.evaluate_every is None:

@@ -93,8 +93,14 @@ class TrainingConfig:
     track: tuple[str, ...] = option(
         (), "trackers that the same numbers are sent to, each through its own library", choices=TRACKERS
     )
+    histograms: bool = option(
+        False, "of gradients and weights, part by part, whenever training is recorded (about 5 kB a model and record)"
+    )
     profile: str | None = option(
         None, "trace what each operation takes from one step to another, e.g. 10:20, for Perfetto and XProf"
+    )
+    mirror: str | None = option(
+        None, "object storage that each checkpoint is copied to, with all that the run needs to go on: s3://bucket/run"
     )
     output: str | None = option(None, "folder of the run; runs/PRESET-NUMBER if not given")
     stop_after: str | None = option(
@@ -103,6 +109,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check(self, "training.")
+        if self.output is not None and "://" in self.output:
+            raise ArenaError(f"a run's folder is on this machine: give --output FOLDER --mirror {self.output}")
         if self.stop_after is not None:
             parse_duration(self.stop_after)
         if self.profile is not None:
