@@ -15,6 +15,7 @@ from parity.mutants import (
     in_attention,
     in_compare,
     in_data,
+    in_memory,
     in_models,
     in_runs,
     in_training,
@@ -27,6 +28,7 @@ from parity.registry import Check
 ALL: tuple[Mutant, ...] = (
     *in_models.MUTANTS,
     *in_attention.MUTANTS,
+    *in_memory.MUTANTS,
     *in_training.MUTANTS,
     *in_transforms.MUTANTS,
     *in_arena.MUTANTS,
