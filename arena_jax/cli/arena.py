@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from arena_jax.cli import arena_place
 from arena_jax.config.arena import POLICIES
 from arena_jax.config.errors import ArenaError, nearest
 
@@ -55,7 +56,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise and of planted curves [0]")
     parser.add_argument("--output", metavar="FILE", help="writes the numbers there as JSON, too")
     parser.set_defaults(call=simulate)
-    return [parser, _add_analyze(actions)]
+    return [parser, _add_analyze(actions), arena_place.add_parser(actions)]
 
 
 def _add_analyze(actions: Any) -> argparse.ArgumentParser:

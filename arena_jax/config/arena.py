@@ -14,6 +14,8 @@ POLICIES = (
     "modelarena",
     "successive-halving",
     "multi-objective",
+    "multi-objective-staged",
+    "multi-objective-learned",
     "proportional-share-auction",
     "second-price-auction",
     "fisher-market",

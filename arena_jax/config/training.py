@@ -92,7 +92,10 @@ class TrainingConfig:
     figures: bool = option(True, "write report.html at every evaluation, and draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")
     track: tuple[str, ...] = option(
-        (), "trackers that the same numbers are sent to, each through its own library", choices=TRACKERS
+        (),
+        "trackers that the same numbers are sent to, each through its own library; tensorboard: its events, which are"
+        " written by default",
+        choices=(*TRACKERS, "tensorboard"),
     )
     histograms: bool = option(
         False, "of gradients and weights, part by part, whenever training is recorded (about 5 kB a model and record)"

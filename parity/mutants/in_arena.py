@@ -24,7 +24,62 @@ BANDIT, HAND = (
 CONCAVE, GOOD = "equilibria.concave", "tests/equilibria/test_concave.py::"
 GAME = "tests/arena/test_allocation_game.py::"
 
+PLACEMENT, PLACED = "arena.placement", "tests/arena/test_placement.py::test_the_integer_program_finds_the_best_of_all"
+LEARNED, WEIGHTS = "arena.policies.objective_weights", "tests/arena/test_objective_weights.py::"
+
+REHEARSAL = "tests/arena/test_rehearsal.py::test_what_must_hold_holds_whatever_happens"
+
 MUTANTS = (
+    fault(
+        "a resumed run has equal shares again",
+        "arena.state:from_position",
+        'np.array(position["shares"])',
+        "state.shares",
+        REHEARSAL,
+    ),
+    fault(
+        "rows of a step that ran out of memory are lost",
+        "arena.rounds:compute_gradient",
+        "stream.restore(position)",
+        "pass",
+        REHEARSAL,
+    ),
+    fault(
+        "searches under way forgotten by a resumed run",
+        "arena.batch_sizes:resume_searches",
+        "in pending.items()",
+        "in {}.items()",
+        REHEARSAL,
+    ),
+    fault(
+        "a device given twice",
+        f"{PLACEMENT}:_milp",
+        "LinearConstraint(devices, 0, [kind.number for kind in pool])",
+        "LinearConstraint(devices, 0, [2 * kind.number for kind in pool])",
+        PLACED,
+    ),
+    fault("a model placed where it does not fit", f"{PLACEMENT}:options", "or need.bytes > kind.memory", "", PLACED),
+    fault(
+        "exchange of gradients forgotten",
+        f"{PLACEMENT}:options",
+        "2 * (devices - 1) / devices * need.parameters",
+        "0 * need.parameters",
+        PLACED,
+    ),
+    fault(
+        "objectives credited with the gain before they spoke",
+        f"{LEARNED}:LearnedObjectives.__call__",
+        "parts[:-1] * _gain_per_second",
+        "parts[1:] * _gain_per_second",
+        f"{WEIGHTS}test_the_learned_weights_are_those_of_a_loop",
+    ),
+    fault(
+        "weights fall with the gain",
+        f"{LEARNED}:exponentiated_gradient",
+        "softmax(rate *",
+        "softmax(-rate *",
+        f"{WEIGHTS}test_the_regret_keeps_its_bound",
+    ),
     fault(
         "claims beyond the budget are not cut",
         "arena.allocation_game:claims_game",

@@ -9,6 +9,7 @@ import dataclasses
 from arena_jax.arena.policies.markets import FisherMarket, ProportionalShareAuction, SecondPriceAuction
 from arena_jax.arena.policies.modelarena import ModelArena
 from arena_jax.arena.policies.multi_objective import MultiObjective
+from arena_jax.arena.policies.objective_weights import LearnedObjectives, StagedObjectives
 from arena_jax.arena.policies.predictive import Predictive
 from arena_jax.arena.policies.protocol import Policy, decide, name_of, prepare
 from arena_jax.arena.policies.rising_bandit import RisingBandit
@@ -21,6 +22,8 @@ POLICIES: dict[str, type] = {
     "modelarena": ModelArena,
     "successive-halving": SuccessiveHalving,
     "multi-objective": MultiObjective,
+    "multi-objective-staged": StagedObjectives,
+    "multi-objective-learned": LearnedObjectives,
     "predictive": Predictive,
     "proportional-share-auction": ProportionalShareAuction,
     "second-price-auction": SecondPriceAuction,
@@ -64,6 +67,7 @@ __all__ = [
     "DEFAULT_POLICY",
     "POLICIES",
     "FisherMarket",
+    "LearnedObjectives",
     "ModelArena",
     "MultiObjective",
     "Policy",
@@ -71,6 +75,7 @@ __all__ = [
     "ProportionalShareAuction",
     "RisingBandit",
     "SecondPriceAuction",
+    "StagedObjectives",
     "Static",
     "SuccessiveHalving",
     "decide",
