@@ -78,7 +78,7 @@ class TrainingConfig:
     attention: str = option(
         "xla",
         "how it is computed: all weights at once (xla), those of some queries at a time (chunked), by NVIDIA's library"
-        " (cudnn: bfloat16, attention_dropout 0); auto: by that where it can, on a CPU in chunks from 512 tokens on,"
+        " (cudnn: bfloat16, attention_dropout 0); auto: by that where it can, on a CPU in chunks from 1024 tokens on,"
         " else all at once",
         choices=("auto", "xla", "chunked", "cudnn"),
     )
