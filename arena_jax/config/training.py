@@ -78,7 +78,7 @@ class TrainingConfig:
     attention: str = option(
         "xla",
         "how it is computed: all weights at once (xla), those of some queries at a time (chunked), by NVIDIA's library"
-        " (cudnn: bfloat16, attention_dropout 0); auto: by that where it can, on a CPU in chunks from 512 tokens on,"
+        " (cudnn: bfloat16, attention_dropout 0); auto: by that where it can, on a CPU in chunks from 1024 tokens on,"
         " else all at once",
         choices=("auto", "xla", "chunked", "cudnn"),
     )
@@ -92,7 +92,10 @@ class TrainingConfig:
     figures: bool = option(True, "write report.html at every evaluation, and draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")
     track: tuple[str, ...] = option(
-        (), "trackers that the same numbers are sent to, each through its own library", choices=TRACKERS
+        (),
+        "trackers that the same numbers are sent to, each through its own library; tensorboard: its events, which are"
+        " written by default",
+        choices=(*TRACKERS, "tensorboard"),
     )
     histograms: bool = option(
         False, "of gradients and weights, part by part, whenever training is recorded (about 5 kB a model and record)"

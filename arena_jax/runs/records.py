@@ -259,7 +259,8 @@ def open_records(folder: Path, resume_at: int | None, config: RunConfig) -> Reco
     opened: list[Records] = []
 
     def begin() -> None:
-        trackers, tensorboard = open_trackers(folder, config), config.training.tensorboard
+        trackers, training = open_trackers(folder, config), config.training
+        tensorboard = training.tensorboard or "tensorboard" in training.track
         opened.append(Records(folder, resume_at, tensorboard=tensorboard, trackers=trackers))
 
     processes.on_first(begin)

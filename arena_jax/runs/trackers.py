@@ -210,7 +210,7 @@ def open_trackers(folder: Path, config: RunConfig) -> list[RunTracker]:
     """
     trackers: list[RunTracker] = []
     try:
-        for name in config.training.track:
+        for name in (name for name in config.training.track if name != "tensorboard"):
             trackers.append(RunTracker(name, folder, config))
     except ArenaError:
         for tracker in trackers:

@@ -14,7 +14,7 @@ from arena_jax.models.chunked_attention import QUERIES
 
 _SIXTEEN_BITS = ("bfloat16", "float16")
 # Tokens of a row from which chunks take less memory on a CPU, and no more time (benchmarks/results/blocks.md).
-_CHUNKS_PAY = 512
+_CHUNKS_PAY = 1024
 
 
 def cudnn_obstacle(shape: TransformerConfig, config: RunConfig, device: Any) -> str | None:

@@ -31,8 +31,7 @@ _FEED_FORWARD |= {"up", "down", "gate", "wi", "wo", "expert", "experts"}
 class Layer(int):
     """The place of a layer in its stack: an ``int`` from 0 that also knows how many layers there are.
 
-    Args:
-        index: position, from 0.
+    Attributes:
         of: number of layers in the stack.
 
     Example:
