@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The versions that were tried; those in constraints-jax0.12.txt wait for parity on Python 3.13.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: demo test test-all parity plan-test lint clean
+.PHONY: demo test test-all parity plan-test lint docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -35,6 +35,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python .ci/names.py
 
+# The site, into .venv/site; a warning is an error. To read and search it: python3 -m http.server --directory .venv/site
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "arena_jax needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another: make PYTHON=python3.12 demo" >&2; exit 2; }
@@ -47,6 +51,10 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[parity,dev,game]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .venv-plan

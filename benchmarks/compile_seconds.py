@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--before", type=Path, help="a checkout of an earlier version")
+    parser.add_argument("--starts", type=int, choices=range(1, 5), default=4, help="only so many of the four starts")
     options = parser.parse_args()
     checkouts = ({"before": options.before.resolve()} if options.before else {}) | {"now": HERE}
     measured: dict[tuple[str, str], list[tuple[float, float]]] = {}
@@ -55,7 +56,7 @@ def main() -> None:
         for version, checkout in checkouts.items():
             with tempfile.TemporaryDirectory() as folder:
                 programs = Path(folder) / "programs"
-                for name, extra in STARTS.items():
+                for name, extra in list(STARTS.items())[: options.starts]:
                     seconds = start(extra, checkout, programs, Path(folder) / name.replace(" ", "-").replace(",", ""))
                     measured.setdefault((version, name), []).append(seconds)
     print("| version | start | compile seconds, median (least–most) | whole process |")

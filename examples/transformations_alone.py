@@ -23,8 +23,7 @@ steps = options.parse_args().steps
 # ---- two different models: one deeper, one with a gate; both have 32 × 32 kernels ----
 class Deep(nnx.Module):
     def __init__(self, *, rngs: nnx.Rngs) -> None:
-        self.embed = nnx.Linear(4, 32, rngs=rngs)
-        self.mlp = nnx.List([nnx.Linear(32, 32, rngs=rngs) for _ in range(3)])
+        self.embed, self.mlp = nnx.Linear(4, 32, rngs=rngs), nnx.List([nnx.Linear(32, 32, rngs=rngs) for _ in range(3)])
         self.head = nnx.Linear(32, 1, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -36,10 +35,8 @@ class Deep(nnx.Module):
 
 class Gated(nnx.Module):
     def __init__(self, *, rngs: nnx.Rngs) -> None:
-        self.embed = nnx.Linear(4, 32, rngs=rngs)
-        self.mlp = nnx.Linear(32, 32, rngs=rngs)
-        self.gate = nnx.Linear(32, 32, rngs=rngs)
-        self.head = nnx.Linear(32, 1, rngs=rngs)
+        self.embed, self.mlp = nnx.Linear(4, 32, rngs=rngs), nnx.Linear(32, 32, rngs=rngs)
+        self.gate, self.head = nnx.Linear(32, 32, rngs=rngs), nnx.Linear(32, 1, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.embed(x)

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from parity import four_devices
+
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
@@ -46,13 +48,27 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ["XLA_FLAGS"] = four_devices.flags(os.environ.get("XLA_FLAGS", ""))
+    try:
+        return _run(options)
+    except (ImportError, OSError) as error:
+        print(f"parity cannot run: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
 
+
+def _run(options: argparse.Namespace) -> int:
     import jax
     import torch
     import transformers
 
     from parity import mutants, registry, report, suite, tolerances
 
+    if options.readme and not report.has_place(options.readme):
+        print(
+            f"--readme: {options.readme} has no place for the table between {' and '.join(report.MARKS)}",
+            file=sys.stderr,
+        )
+        return 2
     start = time.perf_counter()
     if options.mutants:
         outcomes = mutants.run_all(print)

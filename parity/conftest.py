@@ -6,6 +6,9 @@ import importlib.util
 import os
 from pathlib import Path
 
+from parity import four_devices
+
+os.environ["XLA_FLAGS"] = four_devices.flags(os.environ.get("XLA_FLAGS", ""))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # As in tests/: what one check has compiled, all others take from disk. An installed package has no such place.

@@ -106,14 +106,14 @@ def write(folder: Path, rows: Sequence[Row], extra_text: str, extra: dict[str, A
     (folder / f"{name}.md").write_text(text + extra_text)
 
 
-def write_between(file: Path, table: str) -> None:
-    """Replace what stands between the parity marks of a file; nothing else changes.
-
-    Raises:
-        ValueError: the marks are not there.
-    """
+def has_place(file: Path) -> bool:
+    """Whether a file has the marks that the table stands between."""
     text = file.read_text()
-    if MARKS[0] not in text or MARKS[1] not in text:
-        raise ValueError(f"{file} has no place for the table: put {MARKS[0]} and {MARKS[1]} where it shall stand")
+    return MARKS[0] in text and MARKS[1] in text
+
+
+def write_between(file: Path, table: str) -> None:
+    """Replace what stands between the parity marks of a file, which has them; nothing else changes."""
+    text = file.read_text()
     before, rest = text.split(MARKS[0], 1)
     file.write_text(before + MARKS[0] + "\n" + table + MARKS[1] + rest.split(MARKS[1], 1)[1])

@@ -21,6 +21,8 @@ from parity.checks import (
     optimizer,
     packing,
     problem_types,
+    pruning,
+    remat,
     run_optimizer,
     tokens,
     trajectory,
@@ -42,6 +44,7 @@ def all_checks() -> list[Check]:
         *backward.checks(),
         *vocabulary.checks(),
         *attention.checks(),
+        *remat.checks(),
         *optimizer.checks(),
         *run_optimizer.checks(),
         *component_rates.checks(),
@@ -52,6 +55,7 @@ def all_checks() -> list[Check]:
         *problem_types.checks(),
         *distillation.checks(),
         *packing.checks(),
+        *pruning.checks(),
     ]
 
 

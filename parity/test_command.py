@@ -49,6 +49,16 @@ def test_says_what_to_do_without_torch(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert told.count("\n") == 1
 
 
+def test_what_cannot_be_written_is_no_disagreement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("no marks")
+    assert main([*QUICK, "--readme", str(page)]) == 2
+    assert main([*QUICK, "--readme", str(tmp_path / "none.md")]) == 2
+    assert main([*QUICK, "--output", str(page)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["--readme", "parity cannot run", "parity cannot run"]
+
+
 def test_refuses_what_it_cannot_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--family", "bert", "--task", "nothing"]) == 2
     assert main(["--model", str(tmp_path)]) == 2

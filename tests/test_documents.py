@@ -45,14 +45,17 @@ def on(page, pattern):
     return sorted(set(re.findall(pattern, PAGES[page])))
 
 
+# What makes a run of joint-synthetic one of a second: one smaller model.
+SIZES = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8, "vocab_size": 300}
+TINY = [word for field, value in SIZES.items() for word in ("--model", f"bert.{field}={value}")]
+TINY += ["--models", "bert", "--devices", "1", "--no-figures", "--no-tensorboard"]
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder that holds the run the pages speak of, runs/joint-synthetic-1: two steps of one smaller model."""
     folder = tmp_path_factory.mktemp("documents")
-    sizes = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8, "vocab_size": 300}
-    words = [word for field, value in sizes.items() for word in ("--model", f"bert.{field}={value}")]
-    words += ["--models", "bert", "--steps", "2", "--devices", "1", "--no-figures", "--no-tensorboard"]
-    words += ["--output", str(folder / "runs/joint-synthetic-1")]
+    words = [*TINY, "--steps", "2", "--output", str(folder / "runs/joint-synthetic-1")]
     with contextlib.redirect_stdout(io.StringIO()):
         assert cli.main(["train", "joint-synthetic", *words]) == 0
     return folder
@@ -72,10 +75,16 @@ def test_python_runs(page, request, monkeypatch, tmp_path):
     jax.clear_caches()
 
 
+def console(page):
+    """What follows `$ ` in console blocks, without comments."""
+    blocks = re.findall(r"```console\n(.*?)```", PAGES[page], re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [line.split(" #")[0].strip() for line in lines]
+
+
 def commands(page):
-    """What follows `$ ` in console blocks, and `arena-jax …` in code within a line; without comments."""
-    consoles = re.findall(r"```console\n(.*?)```", PAGES[page], re.DOTALL)
-    lines = [line.removeprefix("$ ") for block in consoles for line in block.splitlines() if line.startswith("$ ")]
+    """Those of console blocks, and `arena-jax …` in code within a line; without comments."""
+    lines = console(page)
     lines += [code for code in re.findall(r"`(arena-jax [^`]+)`", PAGES[page]) if "…" not in code]
     return [line.split(" #")[0].strip() for line in lines]
 
@@ -167,6 +176,16 @@ def test_each_link_leads_somewhere(page):
 
 def test_no_page_holds_both_sides_of_a_merge():
     assert not [page for page, text in PAGES.items() if re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.MULTILINE)]
+
+
+def test_the_site_leads_to_each_page():
+    """Those under docs; `make docs` builds it, and there a link that leads nowhere is an error, too."""
+    navigation = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert len(set(navigation)) == len(navigation)
+    assert not [page for page in PAGES if page.startswith("docs/") and page not in navigation]
+    packages = {f"docs/reference/api/{path.parent.name}.md" for path in ROOT.glob("arena_jax/*/__init__.py")}
+    made = packages - {"docs/reference/api/cli.md"} | {"docs/reference/commands.md"}
+    assert set(navigation) - set(PAGES) == made
 
 
 def test_the_readme_is_short():

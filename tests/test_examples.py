@@ -57,10 +57,26 @@ def test_hand_down(capsys, monkeypatch):
     assert re.search(r"alone loss [\d.]+  started loss [\d.]+", out)
 
 
+def test_own_module(capsys, monkeypatch):
+    out = run("own_module.py", capsys, monkeypatch, "--steps", 60)
+    first, *_, last = [
+        [float(x) for x in re.findall(r"loss ([\d.]+)", line)] for line in out.splitlines() if "loss" in line
+    ]
+    assert all(after < before for before, after in zip(first, last, strict=True))
+    assert all(float(share) > 70 for share in re.findall(r"accuracy ([\d.]+)%", out))
+
+
+def test_own_policy(capsys, monkeypatch):
+    out = run("own_policy.py", capsys, monkeypatch, "--runs", 8)
+    assert [line.split()[0] for line in out.splitlines()] == ["static", "predictive", "halves"]
+    assert out.count("against equal shares") == 2
+
+
 def test_each_example_says_how_it_is_run():
     scripts = sorted(EXAMPLES.glob("*.py"))
-    assert len(scripts) >= 4
+    assert len(scripts) >= 8
     for script in scripts:
+        assert len(script.read_text().splitlines()) <= 80, script.name
         text = script.read_text().split('"""')[1]
         assert f"python examples/{script.name}" in text, script.name
         assert re.search(r"[Tt]akes about \d+ (seconds|minutes)", text), script.name

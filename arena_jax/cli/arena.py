@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+from arena_jax.cli import arena_place
 from arena_jax.config.arena import POLICIES
 from arena_jax.config.errors import ArenaError, nearest
 
@@ -39,7 +41,9 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     parser.add_argument(
         "--policy", action="append", default=[], metavar="NAME", help="to try; repeat [all], beside static, the control"
     )
-    parser.add_argument("--objective", choices=OBJECTIVES, default="best", help="what the winner is named by [best]")
+    parser.add_argument(
+        "--objective", choices=OBJECTIVES, default="best", help="what it is for: policies are made for it [best]"
+    )
     parser.add_argument(
         "--budget", type=float, metavar="SECONDS", help="device-seconds, all models together [the runs' own]"
     )
@@ -55,7 +59,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise and of planted curves [0]")
     parser.add_argument("--output", metavar="FILE", help="writes the numbers there as JSON, too")
     parser.set_defaults(call=simulate)
-    return [parser, _add_analyze(actions)]
+    return [parser, _add_analyze(actions), arena_place.add_parser(actions)]
 
 
 def _add_analyze(actions: Any) -> argparse.ArgumentParser:
@@ -97,8 +101,10 @@ def simulate(arguments: argparse.Namespace) -> int:
     from arena_jax.reports import simulation
     from arena_jax.runs import document
 
-    names = dict.fromkeys([*(arguments.policy or POLICIES), simulation.CONTROL])
-    tried = {name: policies.policy(name) for name in names}
+    there = importlib.util.find_spec("optuna") is not None
+    every = [name for name in POLICIES if there or not name.startswith("optuna")]
+    names = dict.fromkeys([*(arguments.policy or every), simulation.CONTROL])
+    tried = {name: policies.policy_for(name, arguments.objective) for name in names}
     cases = [*planted.CASES, planted.RANDOM_CURVES] if arguments.case == "all" else [arguments.case]
     results = {}
     for case in cases:

@@ -39,6 +39,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-length", metavar="N", default="512", help="longest input of a Hugging Face folder, in tokens [512]"
     )
+    parser.add_argument(
+        "--floor", action="store_true", help="beside the models: what one scores who knows the training labels alone"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     program_cache.add_options(parser)
     parser.set_defaults(call=run)
@@ -70,6 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
     if is_model_folder(folder):
         if arguments.data is None:
             raise ArenaError(f"'{folder}' is a model without data: name a data set with --data")
+        if arguments.floor:
+            raise ArenaError(
+                f"--floor reads the training split of a run, and '{folder}' is a model's folder; remove it"
+            )
         length = options.parse(arguments.max_length, int, "--max-length")
         source = DataConfig(name=arguments.data, columns=columns, label_names=label_names, max_length=length)
         scores, notes = evaluate_folder(folder, source, arguments.split)
@@ -84,6 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
             )
             mark = f" {checkpoint}" if len(checkpoints) > 1 else ""
             scores |= {name + mark: metrics for name, metrics in of_one.items()}
+        if arguments.floor:
+            if "floor" in scores or arguments.data is not None:
+                raise ArenaError("--floor is of a run's own data, and of no model of that name; remove it")
+            scores["floor"] = training.floor_of_run(folder, arguments.split)
     if arguments.json:
         print(json.dumps(scores, indent=2))
     else:

@@ -41,6 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     from arena_jax import training
     from arena_jax.models.huggingface.push import check_repository, push_folder
 
+    if "://" in arguments.directory:
+        raise ArenaError(
+            f"a model is exported to a folder on this machine, not to {arguments.directory}: copy it there"
+        )
     if arguments.public and not arguments.push:
         raise ArenaError("--public says who may see what is pushed: give --push OWNER/NAME, too")
     if arguments.push:

@@ -46,6 +46,8 @@ ALIASES = {
     "--data": ("--dataset-name",),
     "--train-limit": ("--max-train-samples",),
     "--validation-limit": ("--max-eval-samples",),
+    "--score": ("--metric-for-best-model",),
+    "--stop-after-no-gain": ("--early-stopping-patience",),
 }
 _WHOLE = (
     "here --batch-size is over all devices, and --accumulation divides it: give per device × devices × accumulation"
@@ -64,6 +66,23 @@ OTHERWISE = {
     "--report-to": "here --track names trackers, and TensorBoard events are written unless --no-tensorboard is given",
     "--model-name-or-path": "here --models NAME=SOURCE,… names all models of a run",
     "--resume-from-checkpoint": "here `arena-jax resume RUN` goes on",
+    "--optim": "here --optimizer names what updates the models",
+    "--eval-strategy": "here --evaluate-every counts steps; without it models are scored once an epoch",
+    "--evaluation-strategy": "here --evaluate-every counts steps; without it models are scored once an epoch",
+    "--save-strategy": "here --checkpoint-every counts steps; the end is always saved",
+    "--load-best-model-at-end": "here the best checkpoint is kept: evaluate and export take --checkpoint best",
+    "--overwrite-output-dir": "a folder that holds a run is not written over: give another --output",
+    "--do-train": "train always trains and scores; `arena-jax evaluate` and `arena-jax predict` do the rest",
+    "--do-eval": "train always trains and scores; `arena-jax evaluate` and `arena-jax predict` do the rest",
+    "--run-name": "here --output names the run's folder",
+    "--train-file": "here --data takes a file, a folder with one for each split, or a pattern",
+    "--validation-file": "here --data takes a folder with a file for each split, or holds out --validation-fraction",
+    "--tokenizer-name": "here a model's folder brings its tokenizer: --models NAME=FOLDER",
+    "--group-by-length": "here --lengths pads short batches less",
+    "--auto-find-batch-size": "here `arena-jax plan` says which batch fits a device",
+    "--push-to-hub": "here `arena-jax export RUN MODEL FOLDER --push OWNER/NAME` does that",
+    "--fsdp": "here --shard parameters deals parameters out over the devices",
+    "--use-cpu": "here the environment says so: JAX_PLATFORMS=cpu",
 }
 
 

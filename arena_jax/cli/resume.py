@@ -34,7 +34,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from arena_jax.runs import load_run
+    from arena_jax.runs.mirror import bring, is_address
 
-    folder = Path(arguments.run)
     processes.join(arguments)
+    folder = bring(arguments.run) if is_address(arguments.run) else Path(arguments.run)
     return train.execute(load_run(folder), folder, resume=True)

@@ -10,6 +10,7 @@ from typing import Any
 from arena_jax import config
 from arena_jax.cli import game_learn, options, plan_file, processes, program_cache
 from arena_jax.config import presets
+from arena_jax.config.baselines import baseline
 from arena_jax.config.errors import ArenaError
 
 INTERRUPTED = 128 + 2  # what a shell reports for a program that Ctrl-C ended
@@ -37,6 +38,13 @@ def add_parser(commands: Any, defaults: config.RunConfig | None) -> argparse.Arg
     parser.add_argument("preset", nargs="?", metavar="PRESET", help=f"what to start from: {', '.join(presets.PRESETS)}")
     parser.add_argument("--config", metavar="FILE", help="start from this file instead, e.g. a run's own config.json")
     options.add_options(parser, defaults)
+    parser.add_argument(
+        "--baseline",
+        metavar="WORD",
+        help="train a baseline of it: independent (AdamW for each model), joint (no sharing, no synchronisation),"
+        " distillation (a teacher first, that guides the others then), tuned (independent, with the learning rate that"
+        " a study chose)",
+    )
     processes.add_options(parser)
     parser.add_argument(
         "--plan",
@@ -51,6 +59,8 @@ def add_parser(commands: Any, defaults: config.RunConfig | None) -> argparse.Arg
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     run = options.apply(base(arguments.preset, arguments.config), vars(arguments))
+    if arguments.baseline:
+        run = baseline(run, arguments.baseline)
     for note in game_learn.notes(run, vars(arguments)):
         print(note, file=sys.stderr)
     plan = plan_file.read(arguments.plan) if arguments.plan else None

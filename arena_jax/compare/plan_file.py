@@ -10,6 +10,7 @@ from typing import Any
 from arena_jax.compare import functions
 from arena_jax.compare.plan import Arm, Outcome, Plan, Success, Tuning, fields_of
 from arena_jax.config import RunConfig, from_dict, load, presets, to_dict
+from arena_jax.config.baselines import BASELINES
 from arena_jax.config.change import change
 from arena_jax.config.errors import ArenaError, first_line, nearest
 from arena_jax.config.fields import build, error_text, plain
@@ -66,17 +67,19 @@ def plan_from(values: Mapping[str, Any], folder: str | Path = ".") -> Plan:
     for name in values:
         if name not in _FIELDS:
             raise ArenaError(f"unknown field '{name}'; {nearest(str(name), _FIELDS)}")
-    for name in ("name", "base", "seeds", "baseline", "arms", "outcome"):
+    for name in ("name", "base", "seeds", "baseline", "arms"):
         if name not in values:
             raise ArenaError(f"{name} is missing: `arena-jax compare --example` shows a plan that has everything")
     seeds = _seeds(values["seeds"], "seeds", first=0)
+    base = change(_base(values["base"], folder), _object(values.get("change", {}), "change"))
+    outcome = values.get("outcome")
     return Plan(
         name=values["name"],
-        base=change(_base(values["base"], folder), _object(values.get("change", {}), "change")),
+        base=base,
         seeds=seeds,
         arms=tuple(_arm(str(name), value, folder) for name, value in _object(values["arms"], "arms").items()),
         baseline=values["baseline"],
-        outcome=build(Outcome, _object(values["outcome"], "outcome"), "outcome."),
+        outcome=Outcome.of(base) if outcome is None else build(Outcome, _object(outcome, "outcome"), "outcome."),
         tuning=_tuning(values.get("tuning"), seeds),
         success=build(Success, _object(values.get("success", {}), "success"), "success."),
     )
@@ -147,6 +150,8 @@ def _arm(name: str, value: Any, folder: Path) -> Arm:
     values = dict(_object(value, f"arms.{name}"))
     extra = {field: values.pop(field) for field in _ARM_FIELDS if field in values}
     for field in ("configure", "train"):
+        if field == "configure" and extra.get(field) in tuple(BASELINES):
+            extra[field] = f"{BASELINES[extra[field]].__module__}:{extra[field]}"
         if callable(extra.get(field)):
             extra[field] = functions.reference(extra[field])
         elif isinstance(extra.get(field), str):

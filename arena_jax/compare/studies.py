@@ -18,14 +18,26 @@ class Study(NamedTuple):
 
     Attributes:
         plan: its file's name, without ending.
-        quick: the seeds of its shorter form, at least as many as can show anything.
+        quick: the seeds of its shorter form, at least as many as can show anything; None: it has none.
     """
 
     plan: str
-    quick: int
+    quick: int | None = None
 
 
-PAPERS: dict[str, tuple[Study, ...]] = {"mmo": (Study("mmo-target", 6), Study("mmo-table1", 3))}
+PAPERS: dict[str, tuple[Study, ...]] = {
+    "mmo": (
+        Study("mmo-target", 6),
+        Study("mmo-table1", 3),
+        Study("mmo-table1-published"),
+        Study("mmo-table1-default"),
+        Study("mmo-sharing-by-kind"),
+        Study("mmo-baselines"),
+        Study("mmo-sst2-target"),
+        Study("mmo-table2-ner"),
+        Study("mmo-table2-qa"),
+    )
+}
 
 
 def plans(paper: str, *, quick: bool = False) -> list[Plan]:
@@ -33,7 +45,8 @@ def plans(paper: str, *, quick: bool = False) -> list[Plan]:
 
     Args:
         paper: of `PAPERS`.
-        quick: the first seeds alone, and tuning on one: a study of its own, which says less.
+        quick: the first seeds alone, and tuning on one, of the plans that have a shorter form: a study of its own,
+            which says less.
 
     Raises:
         ArenaError: there is no study of that paper.
@@ -44,8 +57,13 @@ def plans(paper: str, *, quick: bool = False) -> list[Plan]:
     """
     if paper not in PAPERS:
         raise ArenaError(f"there is no study of '{paper}'; {nearest(paper, PAPERS)}")
-    whole = [read_plan(FOLDER / f"{study.plan}.toml") for study in PAPERS[paper]]
-    return [_quick(plan, study.quick) for plan, study in zip(whole, PAPERS[paper], strict=True)] if quick else whole
+    if not quick:
+        return [read_plan(FOLDER / f"{study.plan}.toml") for study in PAPERS[paper]]
+    return [
+        _quick(read_plan(FOLDER / f"{study.plan}.toml"), study.quick)
+        for study in PAPERS[paper]
+        if study.quick is not None
+    ]
 
 
 def _quick(plan: Plan, seeds: int) -> Plan:

@@ -56,6 +56,12 @@ class DataConfig:
         above=0,
         below=1,
     )
+    hold_out: str = option(
+        "rows",
+        "sentences: validation data are whole sentences of the training split, and every text contained in one of them"
+        " is dropped, also where there is a validation split; rows: examples, where there is none",
+        choices=("rows", "sentences"),
+    )
     train_limit: int | None = option(
         None, "use only this many training examples; all if not given", unit="examples", low=1
     )

@@ -22,6 +22,9 @@ _COMMON: dict[str, Any] = {
     "high": 1.5,
 }
 
+# What `transforms.kind_of` calls the parameters of a transformer.
+KINDS = ("attention", "feed-forward", "embedding", "normalisation", "bias", "head")
+
 _ASKED_FOR_BETA = 0.1  # of who says how often models move together, and not how far
 
 # "paper" is Algorithms 1 to 3 to the letter, "published" what the authors' code does instead, and "default" what

@@ -9,7 +9,7 @@ from typing import Any
 from arena_jax.config.component_rates import read_component_rates, settle_component_rates
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, option
-from arena_jax.config.forms import FORMS, default_beta
+from arena_jax.config.forms import FORMS, KINDS, default_beta
 
 # The fields of the optimizer that are arguments of `transforms.multi_model_adamw`, under the argument's name.
 ARGUMENTS = {
@@ -95,6 +95,9 @@ class OptimizerConfig:
     )
     share_every: int | None = option(None, "share gradients every so many steps", unit="steps", low=1)
     share_reduce: str | None = option(None, "how gradients are pooled", choices=("sum", "mean"))
+    unshared: tuple[str, ...] = option(
+        (), "kinds of parameters that keep their own gradients where others are shared", choices=KINDS
+    )
     correspondence: str | None = option(
         None, "which parameters belong together", choices=("by_kind", "by_role", "by_layer")
     )
@@ -150,11 +153,15 @@ class OptimizerConfig:
         if self.convergence_window == 1:
             raise ArenaError("optimizer.convergence_window is 1: a trend needs at least 2 losses; 0 turns it off")
         resolved = self.resolved()
-        idle = [name for name in _CONVERGENCE if getattr(self, name) is not None]
+        idle = [name for name in CONVERGENCE if getattr(self, name) is not None]
         if idle and not resolved.convergence_window:
             raise ArenaError(
                 f"optimizer.{idle[0]} does nothing while learning rates do not follow convergence; give"
                 " convergence_window, e.g. 100"
+            )
+        if self.unshared and not resolved.share_alpha:
+            raise ArenaError(
+                "optimizer.unshared does nothing where no gradients are shared; give share_alpha, e.g. 0.2"
             )
         low, high = resolved.convergence_low, resolved.convergence_high
         assert low is not None
@@ -198,6 +205,6 @@ class OptimizerConfig:
         return resolved
 
 
-_CONVERGENCE = (
+CONVERGENCE = (
     "convergence_slope", "convergence_decay", "convergence_every", "convergence_low", "convergence_high"
 )  # fmt: skip

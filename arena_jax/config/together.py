@@ -43,6 +43,11 @@ class TogetherConfig:
     relay_part: float | None = option(
         None, f"part of the steps that it trains for; {PART} if not given", unit="fraction", above=0, below=1
     )
+    relay_warm: bool = option(
+        True,
+        "whether the others of a relay start from its leader's weights; if not, it teaches them, with distil naming it:"
+        " sequential distillation",
+    )
     ema: float | None = option(
         None,
         "decay of a running average of each model's parameters, e.g. 0.999; it is scored beside the model, and taken"
@@ -64,6 +69,11 @@ class TogetherConfig:
             )
         if self.relay_part is not None and self.relay is None:
             raise ArenaError("together.relay_part does nothing without a leader; give relay, e.g. gpt2")
+        if not self.relay_warm and (self.relay is None or self.distil != self.relay):
+            raise ArenaError(
+                "together.relay_warm is off: then the others learn from the leader by its lessons alone; give relay and"
+                " distil, both naming it"
+            )
 
     @property
     def teaches(self) -> bool:

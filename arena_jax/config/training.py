@@ -78,7 +78,8 @@ class TrainingConfig:
     attention: str = option(
         "xla",
         "how it is computed: all weights at once (xla), those of some queries at a time (chunked), by NVIDIA's library"
-        " (cudnn: bfloat16, attention_dropout 0), or by that where it can and else by XLA (auto)",
+        " (cudnn: bfloat16, attention_dropout 0); auto: by that where it can, on a CPU in chunks from 1024 tokens on,"
+        " else all at once",
         choices=("auto", "xla", "chunked", "cudnn"),
     )
     devices: int | None = option(None, "how many devices share each batch; all if not given", unit="devices", low=1)
@@ -91,10 +92,19 @@ class TrainingConfig:
     figures: bool = option(True, "write report.html at every evaluation, and draw figures at the end")
     tensorboard: bool = option(True, "write TensorBoard events")
     track: tuple[str, ...] = option(
-        (), "trackers that the same numbers are sent to, each through its own library", choices=TRACKERS
+        (),
+        "trackers that the same numbers are sent to, each through its own library; tensorboard: its events, which are"
+        " written by default",
+        choices=(*TRACKERS, "tensorboard"),
+    )
+    histograms: bool = option(
+        False, "of gradients and weights, part by part, whenever training is recorded (about 5 kB a model and record)"
     )
     profile: str | None = option(
         None, "trace what each operation takes from one step to another, e.g. 10:20, for Perfetto and XProf"
+    )
+    mirror: str | None = option(
+        None, "object storage that each checkpoint is copied to, with all that the run needs to go on: s3://bucket/run"
     )
     output: str | None = option(None, "folder of the run; runs/PRESET-NUMBER if not given")
     stop_after: str | None = option(
@@ -103,6 +113,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check(self, "training.")
+        if self.output is not None and "://" in self.output:
+            raise ArenaError(f"a run's folder is on this machine: give --output FOLDER --mirror {self.output}")
         if self.stop_after is not None:
             parse_duration(self.stop_after)
         if self.profile is not None:

@@ -34,6 +34,7 @@ from arena_jax.data.label_columns import LABELS, gathered, label_columns
 from arena_jax.data.labels import Classes
 from arena_jax.data.memory import tables_in_memory
 from arena_jax.data.records import LIMIT, Rejected
+from arena_jax.data.sentence_hold_out import sentence_hold_out
 from arena_jax.data.stdlib_text import python_docs
 from arena_jax.data.streamed_text import is_stream
 from arena_jax.data.synthetic import synthetic_sentiment
@@ -42,6 +43,7 @@ from arena_jax.data.word_rows import sentences
 
 BUILT_IN = {"synthetic-sentiment": CLASSIFICATION, "python-docs": LANGUAGE}
 SPLITS = ("train", "validation", "test", "all")
+HOLD_OUTS = ("rows", "sentences")
 _KNOWN_TASK = {"sst2": CLASSIFICATION, "wikitext2": LANGUAGE, "wnut17": TAGGING, "squad": QUESTIONS}
 _KNOWN_FOLDER = {"sst2": "sst2", "wikitext2": "wikitext", "wnut17": "wnut17", "squad": "squad"}
 
@@ -57,6 +59,7 @@ def load(
     label_names: Sequence[str] = (),
     problem_type: str | None = None,
     validation_fraction: float = 0.1,
+    hold_out: str = "rows",
     max_bad_records: float = LIMIT,
     seed: int = 0,
     limit: int | None = None,
@@ -93,6 +96,9 @@ def load(
         problem_type: what the labels of classification are: "regression" (a number each), "multi_label_classification"
             (any of the classes), or "single_label_classification" (None: one class each).
         validation_fraction: share of the rows held out, in (0, 1).
+        hold_out: "sentences" holds whole sentences of the training split out, drops every text contained in one of
+            them, and leaves a validation split alone that is there (`arena_jax.data.sentence_hold_out`); of
+            classification of single texts. "rows" holds examples out, where there is no validation split.
         max_bad_records: largest fraction of the records that may be left out because they cannot be used.
         seed: of the choice of rows held out.
         limit: examples at most.
@@ -118,6 +124,8 @@ def load(
         raise ArenaError(f"unknown problem_type '{problem_type}'; {nearest(str(problem_type), PROBLEM_TYPES)}")
     if problem_type == "single_label_classification":
         problem_type = None
+    if hold_out not in HOLD_OUTS:
+        raise ArenaError(f"unknown hold_out '{hold_out}'; {nearest(hold_out, HOLD_OUTS)}")
     if not 0 <= max_bad_records < 1:
         raise ArenaError(f"max_bad_records is {max_bad_records}: give a fraction from 0 to below 1")
     if task_kind is not None:
@@ -140,6 +148,8 @@ def load(
             )
         if name in BUILT_IN:
             _check_task(name, task_kind, BUILT_IN[name])
+            if hold_out == "sentences":
+                raise ArenaError(f"hold_out sentences is of texts with their phrases, and '{name}' has none; remove it")
             if name == "python-docs":
                 data = python_docs(split, validation_fraction=validation_fraction, seed=seed)
             else:
@@ -156,7 +166,7 @@ def load(
     if Path(name).name == "sst2" and classes is None:
         classes = Classes(("negative", "positive"), True)
     reading = Reading(task_kind, columns, classes, problem_type, max_bad_records)
-    data = _split(name, tables, reading, split, validation_fraction, seed)
+    data = _split(name, tables, reading, split, validation_fraction, seed, hold_out)
     data = dataclasses.replace(data, provenance=provenance)
     return data if limit is None else data.take(limit)
 
@@ -180,11 +190,18 @@ def _same(table: Table) -> Table:
 
 
 def _split(
-    name: str, tables: Mapping[str, Reader], reading: Reading, split: str, fraction: float, seed: int
+    name: str,
+    tables: Mapping[str, Reader],
+    reading: Reading,
+    split: str,
+    fraction: float,
+    seed: int,
+    hold_out: str = "rows",
 ) -> Dataset:
     """Choose, read and number the split; hold rows out where there is no validation split."""
     train = next((key for key in ("train", "all") if key in tables), None)
-    holds_out = "validation" not in tables and split in ("train", "validation") and train is not None
+    by_sentence = hold_out == "sentences"
+    holds_out = ("validation" not in tables or by_sentence) and split in ("train", "validation") and train is not None
     key = train if holds_out or split in ("train", "all") else split
     if key is None or key not in tables:
         raise ArenaError(f"data set '{name}' has no split '{split}'; it has: {', '.join(sorted(tables))}")
@@ -242,6 +259,8 @@ def _split(
     )
     if not holds_out:
         return data
+    if by_sentence:
+        return _sentences_held_out(data, split, fraction, seed)
     others = sorted(set(tables) - {"train", "all", "test"})
     if others:
         data = dataclasses.replace(data, notes=(*data.notes, f"other splits, not used: {few(others)}"))
@@ -254,6 +273,18 @@ def _split(
     out = len(data) - len(indices) if split == "train" else len(indices)
     note = f"no validation split: {out:,} of {len(data):,} training examples held out (seed {seed})"
     return data.select(indices, note=note)
+
+
+def _sentences_held_out(data: Dataset, split: str, fraction: float, seed: int) -> Dataset:
+    if data.task != CLASSIFICATION or "text_pair" in data.columns:
+        raise ArenaError("hold_out sentences is of classification of single texts; give hold_out rows")
+    learnt, held_out = sentence_hold_out(data.columns["text"], fraction, seed, data.name)
+    dropped = len(data) - len(learnt) - len(held_out)
+    note = (
+        f"{len(held_out):,} whole sentences of the training split held out (seed {seed}), and {dropped:,} of its "
+        f"{len(data):,} texts dropped, which are contained in them"
+    )
+    return data.select(learnt if split == "train" else held_out, note=note)
 
 
 def folder_of(name: str) -> Path | None:

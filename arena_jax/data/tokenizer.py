@@ -38,7 +38,12 @@ class Tokenizer:
         vocab_size: largest id + 1: what a model's embedding must have at least.
         pad_id: fills rows up to their padded length; always hidden by the attention mask.
         special_ids: ids that stand for no text; never masked.
-        unk_id, bos_id, eos_id, cls_id, sep_id, mask_id: None where the family has none.
+        unk_id: of what is not in the vocabulary; this and the next five are None where the family has none.
+        bos_id: before a text.
+        eos_id: behind a text.
+        cls_id: before a text whose class is asked for.
+        sep_id: between and behind texts.
+        mask_id: in the place of a hidden token.
         token_types: whether the model of this family takes token types (BERT does).
         max_length: longest sequence that the tokenizer's own model takes, in tokens; None if unknown.
         truncation_side: which end of a long text is cut off, "right" or "left".

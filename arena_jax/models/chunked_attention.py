@@ -8,12 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from arena_jax.models.layers import dropout
 
 # Queries whose weights are in memory together. Enough for matrix products at full speed; a fixed number, so that what
 # is computed does not depend on how many devices share a batch.
 QUERIES = 128
+# What `jax.checkpoint_policies` may keep: results, and two numbers per query, with which nothing is computed again but
+# the weights of a block.
+RESIDUALS = "chunked attention"
 
 
 def chunked_attention(
@@ -114,7 +118,8 @@ def _forward(
         mixed = _product("bhlm,bhmd->bhld", remaining, values) / total
         return None, (mixed.astype(q.dtype), largest, total)
 
-    _, (mixed, largest, total) = jax.lax.scan(body, None, (query, of_blocks, start))
+    _, results = jax.lax.scan(body, None, (query, of_blocks, start))
+    mixed, largest, total = checkpoint_name(results, RESIDUALS)
     return mixed, (query, keys, values, shared, of_blocks, start, key, mixed, largest, total)
 
 

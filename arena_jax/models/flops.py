@@ -63,7 +63,7 @@ def training_flops(config: TransformerConfig, task: str, length: int, positions:
 
     By ``remat`` "dots", products with kernels are kept for the backward pass and those of attention computed again; by
     "block" both are, but for a last product whose result the backward pass does not read: GPT-2's, as no norm follows
-    it; by "none" nothing is. Attention in chunks computes its scores once more.
+    it; by "none" nothing is. Attention in chunks computes its scores once more, but keeps its results by "dots".
 
     Args:
         config: of the model.
@@ -81,7 +81,9 @@ def training_flops(config: TransformerConfig, task: str, length: int, positions:
         >>> round(again / training_flops(gpt2, "causal-lm", 128, 127), 2)  # what "block" costs
         1.15
     """
-    again = 0 if config.remat == "none" else _attention(config, length)
+    again = _attention(config, length)
+    if config.remat == "none" or (config.remat == "dots" and config.attention == "chunked"):
+        again = 0
     if config.remat == "block":
         again += _kernels(config) - (2 * config.hidden_size * config.intermediate_size) * (config.family == "gpt2")
     if config.attention == "chunked":

@@ -17,6 +17,7 @@ from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.models import heads, shards
 from arena_jax.models.attention import in_library
 from arena_jax.models.block import Block
+from arena_jax.models.chunked_attention import RESIDUALS
 from arena_jax.models.config import TransformerConfig, check_task
 from arena_jax.models.embeddings import Embeddings
 from arena_jax.models.gates import Gates, check_gates
@@ -226,6 +227,12 @@ class Transformer(nnx.Module):
         return self.head
 
 
+_KEEP_DOTS = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(RESIDUALS),
+)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))  # so that calls outside of jit do not compile each time
 def _run_blocks(
     graph: nnx.GraphDef[Block],
@@ -249,7 +256,7 @@ def _run_blocks(
     numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
     # "dots": the backward pass recomputes what is cheap from the products with kernels: on a CPU that is faster than
     # storing it per layer, and takes a third of the memory. "block": it recomputes the products too.
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
+    policy = _KEEP_DOTS if config.remat == "dots" else None
     body = run if config.remat == "none" else jax.checkpoint(run, prevent_cse=False, policy=policy)
     return jax.lax.scan(body, x, (stack, numbers, keys, gates))
 

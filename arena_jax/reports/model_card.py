@@ -10,6 +10,7 @@ from arena_jax import config as configuration
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.scores import SCORES
+from arena_jax.reports.parity_figure import ParityFigure, parity_figure
 from arena_jax.runs import document
 from arena_jax.runs.document import Block, Heading, Items, Listing, Paragraph, Table
 from arena_jax.runs.folder import load_run
@@ -46,14 +47,34 @@ def write_card(run: Path, model: str, directory: Path, checkpoint: str = "newest
     rows = parts.validation[model]
     scores = score_intervals(step, state.params[model], model, rows, config.training.evaluation_batch_size)
     about = next((record for record in records if record["kind"] == "start"), {"models": {model: {}}, "derived": []})
+    parity = parity_figure(directory)
     notes = [record["text"] for record in records if record["kind"] == "note" and record["text"].startswith(model)]
-    blocks = _compose(config, model, about, notes, scores, len(rows), checkpoint)
+    blocks = _compose(config, model, about, notes, scores, len(rows), checkpoint, parity)
     file = directory / FILE
     try:
         file.write_text(f"{_front(config, model, about)}\n{document.markdown(blocks)}\n", encoding="utf-8")
     except OSError as error:
         raise ArenaError(f"cannot write {file}: {error.strerror or error}") from None
     return file
+
+
+def _parity(parity: ParityFigure) -> list[Block]:
+    if not parity.rows:
+        return [
+            Paragraph(
+                f"Not measured: {parity.reason}. `python -m parity --model FOLDER`, of the extra arena-jax[parity],"
+                " compares this folder with transformers."
+            )
+        ]
+    rows = [
+        (row["layer"], f"{row['error']:.1e}", f"{row['tolerance']:.0e}", "agrees" if row["passed"] else "DIFFERS")
+        for row in parity.rows
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in parity.versions.items())
+    return [
+        Table(("this folder, in float64", "worst relative error", "allowed", ""), rows),
+        Paragraph(f"arena-jax beside transformers on PyTorch, by `python -m parity --model FOLDER`, with {versions}."),
+    ]
 
 
 def _front(config: RunConfig, model: str, about: dict[str, Any]) -> str:
@@ -79,6 +100,7 @@ def _compose(
     scores: dict[str, ScoreInterval],
     rows: int,
     checkpoint: str,
+    parity: ParityFigure,
 ) -> list[Block]:
     facts = about["models"].get(model, {})
     others = [other.name for other in config.models if other.name != model]
@@ -113,11 +135,7 @@ def _compose(
         Listing(json.dumps(configuration.to_dict(config), indent=1, ensure_ascii=False)),
         Paragraph(f"It ran with {versions}." if versions else "What it ran with is not recorded."),
         Heading("Parity"),
-        Paragraph(
-            "arena-jax compares its layers with PyTorch and transformers; what was measured is in its"
-            " docs/reference/parity.md. In a checkout of it, `python -m parity --model FOLDER` compares this folder;"
-            " for this card that was not done."
-        ),
+        *_parity(parity),
         Heading("Licence"),
         Paragraph("None is given here: it is for whoever publishes the model to choose."),
     ]

@@ -56,10 +56,11 @@ function draw(figure) {
       node(svg, "line", { x1: LEFT, x2: WIDTH - RIGHT, y1: toY(y), y2: toY(y), stroke: "#e4e4e4" });
       node(svg, "text", { x: LEFT - 8, y: toY(y) + 4, "text-anchor": "end" }, write(y));
     }
-    for (const x of ticks(first, last, false).filter(Number.isInteger))
-      node(svg, "text", { x: toX(x), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, x.toLocaleString("en"));
+    const whole = all.every((p) => Number.isInteger(p[0])); // steps are; the values of a histogram are not
+    for (const x of ticks(first, last, false).filter((x) => !whole || Number.isInteger(x)))
+      node(svg, "text", { x: toX(x), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, whole ? x.toLocaleString("en") : write(x));
     node(svg, "text", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, chart.x);
-    const alone = !shown.some((line) => line.thin); // then lines are often equal: the first are broader, so that all are seen
+    const alone = whole && !shown.some((line) => line.thin); // then lines are often equal: the first are broader, so that all are seen
     for (const [i, line] of [...shown].sort((a, b) => b.thin - a.thin).entries()) {
       let path = "", pen = "M";
       for (const [x, y] of line.points) {
@@ -95,7 +96,7 @@ function draw(figure) {
     if (!lines.length) return;
     const at = nearest(lines.map((line) => nearest(line.points)))[0];
     const rows = lines.filter((line) => nearest(line.points)[0] === at).map((line) => `${line.name}: ${write(nearest(line.points)[1])}`);
-    tip.replaceChildren(...[`${chart.x} ${at.toLocaleString("en")}`, ...rows].map((text) => {
+    tip.replaceChildren(...[`${chart.x} ${Number.isInteger(at) ? at.toLocaleString("en") : write(at)}`, ...rows].map((text) => {
       const row = document.createElement("div");
       row.textContent = text;
       return row;

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs import checkpoint_files as files
 from arena_jax.runs.checkpoint_files import Unreadable
+from arena_jax.runs.mirror import Mirror
 from arena_jax.runtime import processes
 
 Tree = TypeVar("Tree")
@@ -79,6 +80,7 @@ class Checkpoints:
         folder: where they are.
         keep: how many of the newest are kept. Beside them the best stays, the one whose score is the lowest.
         writing: this run will write here: make the folder, and take away what a killed one left half-written.
+        mirror: that each checkpoint is copied to, in the background too.
 
     Attributes:
         protected: steps that are kept in any case.
@@ -89,12 +91,13 @@ class Checkpoints:
         ArenaError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 2, writing: bool = False) -> None:
+    def __init__(self, folder: Path, *, keep: int = 2, writing: bool = False, mirror: Mirror | None = None) -> None:
         self.folder, self._keep = folder.absolute(), keep
         self.protected: set[int] = set()
         self.damaged: list[Damage] = []
         self.background_seconds = 0.0
         self._scores: dict[int, float | None] = {}
+        self.mirror = mirror
         self._thread: threading.Thread | None = None
         self._trouble: str | None = None
         if writing:
@@ -208,6 +211,8 @@ class Checkpoints:
             os.rename(partial, self.folder / str(step))
             self._scores[step] = content["score"]
             self._remove_old()
+            if self.mirror is not None:
+                self.mirror.copy(self.folder.parent, step, self.steps)
         except Exception as error:
             shutil.rmtree(partial, ignore_errors=True)
             self._trouble = _reason(error)

@@ -16,13 +16,15 @@ train       epoch, seconds (of training, since the last), steps (in them), model
             students "divergence" (from their teachers, T² KL)}};
             of joint training also tokens_per_second (of all models, without padding), mfu (part of the devices' peak
             that matrix products took, forward and backward) and peak (operations per second), where that is known
+            and histograms {model: {"gradients" and "weights": {part: {"low", "high", "counts" (of bins of one width
+            between these), "nonfinite"}}}}, where they are asked for
 evaluation  epoch, split, seconds, models {name: {metric: value}}, score (the models' mean of training.score),
             without_gain (evaluations in a row, up to this, without a better one); weights {name: weight} where they
             follow validation; teachers [name] from now on, where models teach;
             averages {name: {metric: value}} of parameters over steps, where they are kept
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
-trouble     what ("checkpoint", "damaged", "records", "page", "non-finite", "out of memory"), text, and what belongs to
-            it (model, action, checkpoint, …): something went wrong, and the run goes on
+trouble     what ("checkpoint", "damaged", "records", "page", "mirror", "non-finite", "out of memory"), text, and what
+            belongs to it (model, action, checkpoint, …): something went wrong, and the run goes on
 allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
             device), code (bytes per device of programs that are alive and not in force), models {name: {"share",
             "progress", "steps" (per round), "allowed" (bytes), "batch_size", "accumulation", "memory" (bytes),
@@ -56,6 +58,7 @@ from typing import Any
 
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
+from arena_jax.runs.histograms import Histogram, of_record
 from arena_jax.runs.tensorboard import Events, write_all
 from arena_jax.runs.trackers import RunTracker, open_trackers
 from arena_jax.runtime import processes
@@ -205,12 +208,13 @@ class Records:
         if prefix is None or not isinstance(models, dict):
             return
         # Trackers draw no gap for NaN; the JSON lines keep it.
-        values = {
+        values: dict[str, float | Histogram] = {
             f"{prefix}_{metric}/{model}": value
             for model, metrics in models.items()
             for metric, value in metrics.items()
             if isinstance(value, int | float) and math.isfinite(value)
         }
+        values |= {f"train_{kind}/{model}/{part}": it for model, kind, part, it in of_record(record)}
         for sink in self._sinks:
             sink.write(values, record["step"], record["time"])
 
@@ -255,7 +259,8 @@ def open_records(folder: Path, resume_at: int | None, config: RunConfig) -> Reco
     opened: list[Records] = []
 
     def begin() -> None:
-        trackers, tensorboard = open_trackers(folder, config), config.training.tensorboard
+        trackers, training = open_trackers(folder, config), config.training
+        tensorboard = training.tensorboard or "tensorboard" in training.track
         opened.append(Records(folder, resume_at, tensorboard=tensorboard, trackers=trackers))
 
     processes.on_first(begin)

@@ -22,7 +22,17 @@ Tree = TypeVar("Tree")
 # What may be another at a resume: no number of the run depends on it.
 _FREE = tuple(
     f"training.{name}: "
-    for name in ("devices", "shard", "figures", "tensorboard", "track", "keep_checkpoints", "output", "stop_after")
+    for name in (
+        "devices",
+        "shard",
+        "figures",
+        "tensorboard",
+        "track",
+        "keep_checkpoints",
+        "mirror",
+        "output",
+        "stop_after",
+    )
 )
 
 

@@ -17,6 +17,7 @@ from arena_jax.runs import competition_lines, document
 from arena_jax.runs.curves import Record, cycle, label, metrics_in, model_names, series
 from arena_jax.runs.document import Block, Chart, Heading, Items, Line, Listing, Paragraph, Table
 from arena_jax.runs.folder import load_run
+from arena_jax.runs.histograms import of_record
 from arena_jax.runs.log_lines import duration, model_rows
 from arena_jax.runs.records import FILE, read
 
@@ -94,6 +95,7 @@ def compose(runs: Sequence[RunFacts]) -> list[Block]:
         Items([_state(name, run) for name, run in zip(names, runs, strict=True)]),
         *_scores(names, runs),
         *_charts(names, runs),
+        *_histograms(names, runs),
         *_seconds(names, runs),
     ]
     for name, run in zip(names, runs, strict=True):
@@ -176,6 +178,25 @@ def _charts(names: Sequence[str], runs: Sequence[RunFacts]) -> list[Block]:
         if lines:
             charts.append(Chart(label(metric), " or ".join(sorted(rounds)), lines, metric == "perplexity"))
     return [Heading("Curves"), *charts] if charts else []
+
+
+def _histograms(names: Sequence[str], runs: Sequence[RunFacts]) -> list[Block]:
+    """The last ones of each run, a chart for each model's gradients and one for its weights."""
+    charts: list[Block] = []
+    steps: list[str] = []
+    for name, run in zip(names, runs, strict=True):
+        record = next((record for record in reversed(run.of("train")) if record.get("histograms")), {})
+        lines: dict[tuple[str, str], list[Line]] = {}
+        for model, kind, part, histogram in of_record(record):
+            drawn = lines.setdefault((model, kind), [])
+            total = max(1, sum(histogram.counts))
+            shares = [100 * count / total for count in histogram.counts]
+            drawn.append(Line(part, histogram.centres.tolist(), shares, cycle(len(drawn) + 1)[-1]))
+        for (model, kind), drawn in lines.items():
+            title = f"{kind} of {f'{name} · ' if len(runs) > 1 else ''}{model} (% of a part's values)"
+            charts.append(Chart(title, "value", drawn))
+        steps += [f"{name}: step {record['step']:,}"] if record else []
+    return [Heading("Histograms"), Items(steps), *charts] if charts else []
 
 
 def _seconds(names: Sequence[str], runs: Sequence[RunFacts]) -> list[Block]:

@@ -42,6 +42,7 @@ from arena_jax.runs.environment import environment
 from arena_jax.runs.evaluations import Evaluations
 from arena_jax.runs.folder import open_folder
 from arena_jax.runs.lock import Lock
+from arena_jax.runs.mirror import Mirror, open_mirror
 from arena_jax.runs.paths import with_absolute_paths
 from arena_jax.runs.profile import Profile
 from arena_jax.runs.records import Records, Silence, open_records, read
@@ -96,6 +97,7 @@ class Session:
         self._records: Records | Silence
         self._console: Console
         self._page: Path | None = None
+        self._mirror: Mirror | None
         self._stop: Stop
         self._profile: Profile
 
@@ -107,7 +109,10 @@ class Session:
             stack.enter_context(processes.watched(self.folder))
             stack.enter_context(Lock(self.folder))
             keep = self.config.training.keep_checkpoints
-            self.checkpoints = stack.enter_context(Checkpoints(self.folder / "checkpoints", keep=keep, writing=True))
+            self._mirror = open_mirror(self.config.training.mirror, resume=self._resume)
+            self.checkpoints = stack.enter_context(
+                Checkpoints(self.folder / "checkpoints", keep=keep, writing=True, mirror=self._mirror)
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -234,18 +239,21 @@ class Session:
         for note in notes:
             self.record("note", 0, text=note)
 
-    def record_evaluation(self, step: int, scores: Mapping[str, Mapping[str, float]], **fields: Any) -> None:
+    def record_evaluation(
+        self, step: int, scores: Mapping[str, Mapping[str, float]], *, score: float | None = None, **fields: Any
+    ) -> None:
         """Record an evaluation, and whether it is the best so far.
 
         Args:
             step: steps (of a competition: rounds) taken.
             scores: ``{model: {metric: value}}``.
+            score: what they are worth together, in the metric's unit; their mean if None.
             **fields: what else belongs to the record.
 
         Raises:
             ArenaError: a model has no metric of the name that the run is judged by.
         """
-        score = self.evaluations.add(step, scores)
+        score = self.evaluations.add(step, scores, score)
         gain = {"score": score, "without_gain": self.evaluations.without_gain}
         self.record("evaluation", step, **fields, models=scores, **gain)
 
@@ -306,6 +314,9 @@ class Session:
             last = "there is none yet" if self.saved is None else f"the last one is of step {self.saved:,}"
             text = f"a checkpoint could not be written: {reason}; {last}, and the run goes on"
             self.record_trouble(step, "checkpoint", text)
+        if self._mirror is not None and self._mirror.trouble is not None:
+            text, self._mirror.trouble = self._mirror.trouble, None
+            self.record_trouble(step, "mirror", f"{text}; the run goes on, and the next one is copied again")
         failure = self._records.trouble()
         if failure is not None:
             self.record_trouble(step, "records", failure)

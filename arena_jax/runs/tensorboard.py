@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from arena_jax.runs.histograms import Histogram
+
 
 class Events:
     """One file of events. What cannot be written is dropped: the records hold the same numbers.
@@ -46,17 +50,15 @@ class Events:
             log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._append(self._event(step=purge_step, session_log=log))
 
-    def write(self, values: Mapping[str, float], step: int, at: float) -> None:
-        """Write one number per tag.
+    def write(self, values: Mapping[str, float | Histogram], step: int, at: float) -> None:
+        """Write one number, or histogram, per tag.
 
         Args:
-            values: ``{tag: finite number}``.
+            values: ``{tag: finite number or histogram}``.
             step: updates taken so far.
             at: seconds since 1970.
         """
-        from tensorboardX.summary import scalar
-
-        self._append(*(self._event(wall_time=at, step=step, summary=scalar(t, v)) for t, v in values.items()))
+        self._append(*(self._event(wall_time=at, step=step, summary=_summary(t, v)) for t, v in values.items()))
 
     def close(self) -> None:
         """Close the file."""
@@ -77,6 +79,17 @@ class Events:
     def _give_up(self, error: OSError) -> None:
         self.close()
         self.trouble = f"TensorBoard events are no longer written ({error.strerror or error}); the records go on"
+
+
+def _summary(tag: str, value: float | Histogram) -> Any:
+    from tensorboardX.summary import histogram_raw, scalar
+
+    if not isinstance(value, Histogram):
+        return scalar(tag, value)
+    # TensorBoard draws the bins; the two sums, which it does not, are as if all values were in the middle of theirs.
+    counts, centres = np.asarray(value.counts, np.float64), value.centres
+    sums = (counts.sum(), counts @ centres, counts @ centres**2)
+    return histogram_raw(tag, value.low, value.high, *map(float, sums), value.edges[1:].tolist(), counts.tolist())
 
 
 def write_all(file: Any, data: bytes, size: int) -> None:

@@ -14,13 +14,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from arena_jax.config import RunConfig, to_dict
 from arena_jax.config.change import flat
 from arena_jax.config.errors import ArenaError
+from arena_jax.runs.histograms import Histogram
 
 FILE = "trackers.json"
 PROJECT = "arena-jax"  # unless the library's variable names another
 _LONGEST = 500  # characters of a parameter; MLflow's stores have limits
+
+
+Values = Mapping[str, float | Histogram]
 
 
 class Tracker(Protocol):
@@ -32,8 +38,8 @@ class Tracker(Protocol):
 
     run: str
 
-    def write(self, values: Mapping[str, float], step: int, at: float) -> None:
-        """Send finite numbers by tag, of a step, at so many seconds since 1970."""
+    def write(self, values: Values, step: int, at: float) -> None:
+        """Send finite numbers and histograms by tag, of a step, at so many seconds since 1970."""
 
     def close(self) -> None:
         """Send what is left, and end."""
@@ -54,8 +60,8 @@ class _Trackio:
             auto_log_cpu=False,
         )
 
-    def write(self, values: Mapping[str, float], step: int, at: float) -> None:
-        self._run.log(dict(values), step=step)
+    def write(self, values: Values, step: int, at: float) -> None:
+        self._run.log(_drawn(values, importlib.import_module("trackio")), step=step)
 
     def close(self) -> None:
         importlib.import_module("trackio").finish()
@@ -75,8 +81,8 @@ class _Wandb:
             settings=wandb.Settings(console="off", silent=True),
         )
 
-    def write(self, values: Mapping[str, float], step: int, at: float) -> None:
-        self._run.log(dict(values), step=step)
+    def write(self, values: Values, step: int, at: float) -> None:
+        self._run.log(_drawn(values, importlib.import_module("wandb")), step=step)
 
     def close(self) -> None:
         self._run.finish()
@@ -98,8 +104,9 @@ class _Mlflow:
         for name, value in flat(to_dict(config)).items():
             self._client.log_param(self.run, name, str(value)[:_LONGEST])
 
-    def write(self, values: Mapping[str, float], step: int, at: float) -> None:
-        metrics = [self._entities.Metric(tag, value, int(1000 * at), step) for tag, value in values.items()]
+    def write(self, values: Values, step: int, at: float) -> None:
+        numbers = {tag: value for tag, value in values.items() if not isinstance(value, Histogram)}  # it has no others
+        metrics = [self._entities.Metric(tag, value, int(1000 * at), step) for tag, value in numbers.items()]
         self._client.log_batch(self.run, metrics=metrics)
 
     def close(self) -> None:
@@ -146,15 +153,19 @@ class RunTracker:
             raise ArenaError(f"{name} cannot begin to track the run: {_reason(error)}") from None
         self._keep()
 
-    def write(self, values: Mapping[str, float], step: int, at: float) -> None:
-        """Send one number per tag, unless an earlier session has sent it.
+    def write(self, values: Values, step: int, at: float) -> None:
+        """Send one number or histogram per tag, unless an earlier session has sent it.
 
         Args:
-            values: ``{tag: finite number}``.
+            values: ``{tag: finite number or histogram}``.
             step: updates taken so far.
             at: seconds since 1970.
         """
-        news = {tag: float(value) for tag, value in values.items() if step > self._sent.get(tag, -1)}
+        news = {
+            tag: value if isinstance(value, Histogram) else float(value)
+            for tag, value in values.items()
+            if step > self._sent.get(tag, -1)
+        }
         if self._tracker is None or not news:
             return
         try:
@@ -199,13 +210,23 @@ def open_trackers(folder: Path, config: RunConfig) -> list[RunTracker]:
     """
     trackers: list[RunTracker] = []
     try:
-        for name in config.training.track:
+        for name in (name for name in config.training.track if name != "tensorboard"):
             trackers.append(RunTracker(name, folder, config))
     except ArenaError:
         for tracker in trackers:
             tracker.close()
         raise
     return trackers
+
+
+def _drawn(values: Values, library: Any) -> dict[str, Any]:
+    """The values, histograms as the library has them."""
+    return {
+        tag: library.Histogram(np_histogram=(np.asarray(value.counts), value.edges))
+        if isinstance(value, Histogram)
+        else value
+        for tag, value in values.items()
+    }
 
 
 def _reason(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from arena_jax.training.distillation import Distillation
 from arena_jax.training.ensemble import ensemble
 from arena_jax.training.evaluation import evaluate
 from arena_jax.training.export import export
+from arena_jax.training.floor import floor, floor_of_run
 from arena_jax.training.make_step import make_step
 from arena_jax.training.objectives import (
     MaskedBatch,
@@ -29,6 +30,8 @@ __all__ = [
     "train",
     "evaluate",
     "ensemble",
+    "floor",
+    "floor_of_run",
     "distil_into",
     "Distillation",
     "export",

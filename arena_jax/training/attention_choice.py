@@ -13,6 +13,8 @@ from arena_jax.models import TransformerConfig
 from arena_jax.models.chunked_attention import QUERIES
 
 _SIXTEEN_BITS = ("bfloat16", "float16")
+# Tokens of a row from which chunks take less memory on a CPU, and no more time (benchmarks/results/blocks.md).
+_CHUNKS_PAY = 1024
 
 
 def cudnn_obstacle(shape: TransformerConfig, config: RunConfig, device: Any) -> str | None:
@@ -53,6 +55,8 @@ def cudnn_obstacle(shape: TransformerConfig, config: RunConfig, device: Any) -> 
 def choose_attention(shape: TransformerConfig, config: RunConfig, device: Any) -> str:
     """Who computes a model's attention in a run: as the run says, and for "auto" cuDNN where it can, else XLA.
 
+    On a CPU "auto" is in chunks where that saves memory at equal speed.
+
     Args:
         shape: of the model, as the run computes it.
         config: of the run.
@@ -64,7 +68,9 @@ def choose_attention(shape: TransformerConfig, config: RunConfig, device: Any) -
     attention = config.training.attention
     if attention != "auto":
         return attention
-    return "cudnn" if cudnn_obstacle(shape, config, device) is None else "xla"
+    if cudnn_obstacle(shape, config, device) is None:
+        return "cudnn"
+    return "chunked" if device.platform == "cpu" and config.data.max_length >= _CHUNKS_PAY else "xla"
 
 
 def attention_facts(
@@ -88,7 +94,8 @@ def attention_facts(
 
 def _reason(shape: TransformerConfig, config: RunConfig, device: Any) -> str:
     if shape.attention == "chunked":
-        return f"the weights of {QUERIES} queries are in memory at a time"
+        pays = f"; from {_CHUNKS_PAY} tokens on that costs a CPU no time" if config.training.attention == "auto" else ""
+        return f"the weights of {QUERIES} queries are in memory at a time{pays}"
     if shape.attention == "xla":
         return f"not cuDNN: {cudnn_obstacle(shape, config, device)}"
     if config.data.documents == "packed":

@@ -17,6 +17,7 @@ from arena_jax.config import DataConfig, ModelConfig, RunConfig
 from arena_jax.config.agreement import Agreement, check, unnamed
 from arena_jax.config.errors import ArenaError, few
 from arena_jax.config.model import SIZES
+from arena_jax.models.huggingface.files import find_folder
 from arena_jax.runtime import processes
 from arena_jax.runtime.precision import computation_dtype
 from arena_jax.training.attention_choice import choose_attention
@@ -69,6 +70,7 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     Raises:
         ArenaError: data, tokenizers and models do not fit each other, or cannot be read.
     """
+    config = _with_folders(config)
     source = dataclasses.replace(config.data, problem_type=problem_type(config))
     if data.is_stream(source.name):
         splits = _streamed(config)
@@ -97,6 +99,19 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     return parts
 
 
+def _with_folders(config: RunConfig) -> RunConfig:
+    """The configuration with the folder of each checkpoint in the place of its name: the Hub is asked once."""
+    located = tuple(
+        model
+        if model.checkpoint is None
+        else dataclasses.replace(
+            model, checkpoint=str(find_folder(model.checkpoint)), tokenizer=model.tokenizer or model.checkpoint
+        )
+        for model in config.models
+    )
+    return dataclasses.replace(config, models=located)
+
+
 def load_split(source: DataConfig, task: str, split: str, limit: int | None) -> data.Dataset:
     """One split of the data that a configuration asks for, at most ``limit`` examples of it."""
     if data.is_stream(source.name) and split == "validation" and task == "language-model":
@@ -111,6 +126,7 @@ def load_split(source: DataConfig, task: str, split: str, limit: int | None) -> 
         problem_type=source.problem_type,
         max_bad_records=source.max_bad_records,
         validation_fraction=source.validation_fraction,
+        hold_out=source.hold_out,
         limit=limit,
     )
 

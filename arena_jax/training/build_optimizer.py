@@ -84,6 +84,8 @@ def optimizer_arguments(config: RunConfig) -> dict[str, Any]:
     arguments |= {"form": optimizer.form, "weights": {model.name: model.weight for model in config.models}}
     if optimizer.correspondence is not None:
         arguments["correspondence"] = CORRESPONDENCES[optimizer.correspondence]
+    if optimizer.unshared:
+        arguments["unshared"] = optimizer.unshared
     rates = rates_by_component(config)
     if rates is not None:
         arguments |= {"component_rates": rates, "components": component_of}

@@ -48,5 +48,6 @@ def build_step(
         skip_nonfinite=True,
         report=learning_rate_metrics,
         ema=config.together.ema,
+        histograms_every=config.training.log_every if config.training.histograms else None,
         **distillation_of(config),
     )

@@ -30,6 +30,7 @@ def make_step(
     distillation: Distillation | None = None,
     teachers: Sequence[str] = (),
     ema: float | None = None,
+    histograms_every: int | None = None,
 ) -> Step:
     """Compile the training of several models into one program.
 
@@ -59,6 +60,9 @@ def make_step(
         teachers: names of the models that teach from the first step on; ``step.teachers`` may be changed later.
         ema: decay per step of a running average of each model's parameters, kept in the state's ``averages``
             (:func:`arena_jax.training.averages.next_average`); None: none.
+
+        histograms_every: after every so many steps, histograms of each model's gradients (before sharing and clipping)
+            and of its weights are in its metrics, :func:`arena_jax.training.histograms.histograms`; None: never.
 
     Returns:
         A :class:`Step`: ``state = step.init()``, then ``state, metrics = step(state, batches)``.
@@ -115,4 +119,5 @@ def make_step(
         distillation=distillation,
         teachers=teachers,
         ema=ema,
+        histograms_every=histograms_every,
     )

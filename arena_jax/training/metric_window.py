@@ -29,6 +29,7 @@ class MetricWindow:
         self._rows: dict[str, int] = {}
         self._seconds = 0.0
         self._since: float = time.perf_counter()
+        self._histograms: dict[str, Any] = {}
         self._skipped: list[dict[str, bool]] = []
 
     def skipped(self) -> list[dict[str, bool]]:
@@ -73,7 +74,8 @@ class MetricWindow:
         Returns:
             ``models``: ``{name: {"loss", "learning_rate", "gradient_norm", "examples_per_second", …}}``, means over its
             steps, the loss weighted by what each step's was averaged over; ``skipped`` counts the steps a model sat out
-            because its loss or gradient was not finite. ``seconds`` of training. ``steps``.
+            because its loss or gradient was not finite. ``seconds`` of training. ``steps``. ``histograms``:
+            ``{name: {"gradients" and "weights": {part: histogram}}}`` of the last step that has some.
         """
         self._read()
         self._seconds += time.perf_counter() - self._since
@@ -91,6 +93,8 @@ class MetricWindow:
                 "skipped": int(sums["skipped"]),
             }
         result = {"models": models, "seconds": self._seconds, "steps": self._steps}
+        if self._histograms:
+            result["histograms"], self._histograms = self._histograms, {}
         self._sums, self._steps, self._rows, self._seconds = {}, 0, {}, 0.0
         self._since = time.perf_counter()
         return result
@@ -101,6 +105,9 @@ class MetricWindow:
         read = jax.device_get(self._waiting)
         self._skipped.append({name: bool(values["skipped"]) for name, values in read.items()})
         for name, values in read.items():
+            histograms = values.pop("histograms", {})
+            if any(part["counts"].any() for part in histograms.get("weights", {}).values()):
+                self._histograms[name] = jax.tree.map(lambda leaf: leaf.tolist(), histograms)
             sums = self._sums.setdefault(name, {})
             # A step that a model sat out counts as skipped and spoils no mean.
             skipped = bool(values["skipped"])

@@ -71,7 +71,7 @@ def variants(
     """
     config = for_target(config, target)
     networks = {name: model for name, model in abstract_models(config, target).items() if name in names}
-    named, tried = tuple(sorted(networks)), []
+    named, tried, start = tuple(sorted(networks)), [], None
     layouts = {"none": target.whole()} | ({"parameters": target.sharded()} if target.mesh.size > target.hosts else {})
     for attention, remat, shard in itertools.product(attentions, REMATS, layouts):
         changes: dict[str, Any] = {"attention": attention, "remat": remat, "right_padded": attention == "cudnn"}
@@ -85,9 +85,10 @@ def variants(
         progress(f"compiling {' + '.join(named)} with attention {attention}, remat {remat}, shard {shard}")
         abstract = {n: models.abstract(model.config.replace(**changes), model.task) for n, model in networks.items()}
         try:
-            need = largest_need(abstract, config, layouts[shard], limit=limit)
+            need = largest_need(abstract, config, layouts[shard], limit=limit, start=start)
         except (ArenaError, NotImplementedError, RuntimeError) as error:
             tried.append(variant._replace(reason=first_line(error, type(error).__name__)[:160]))
             continue
+        start = max(need.batch_sizes.values())  # the next may need about as much
         tried.append(variant._replace(need=need))
     return sorted(tried, key=lambda variant: -variant.need.batch_size if variant.need else 1)

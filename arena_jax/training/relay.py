@@ -67,13 +67,14 @@ def leader_config(config: RunConfig, steps: int) -> RunConfig:
 
 
 def followers_config(config: RunConfig) -> RunConfig:
-    """The run with every model that has no start of its own starting from the leader."""
+    """The run with every model that has no start of its own starting from the leader, unless it hands nothing down."""
     leader = config.together.relay
+    source = leader if config.together.relay_warm else None
     # The leader has started, from whatever it was, in its own run.
     followers = [
         dataclasses.replace(model, start=None, start_parts=())
         if model.name == leader
-        else dataclasses.replace(model, start=model.start or leader)
+        else dataclasses.replace(model, start=model.start or source)
         for model in config.models
     ]
     return dataclasses.replace(config, models=tuple(followers))
@@ -102,7 +103,8 @@ def run_relay(session: Session, parts: Parts, total_steps: int, train: Callable[
         return Relay(config, parts, (), 0, [])
     steps, followers = leader_steps(config, total_steps), followers_config(config)
     most = "at most " if config.training.stop_after_no_gain else ""
-    how = f"{most}{steps:,} of {total_steps:,} steps alone, in {FOLDER}/; the others start from it"
+    then = "the others start from it" if config.together.relay_warm else "it teaches the others from then on"
+    how = f"{most}{steps:,} of {total_steps:,} steps alone, in {FOLDER}/; {then}"
     relay = Relay(followers, parts, (leader,), steps, [("relay", f"{leader} leads", how)])
     if session.checkpoints.latest is not None:  # the followers have begun: all of it is in their checkpoints
         return relay

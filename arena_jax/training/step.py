@@ -15,17 +15,19 @@ from jax.sharding import Mesh
 from arena_jax.config.errors import ArenaError
 from arena_jax.models.shards import SHARD, sharding_of, traced_over
 from arena_jax.runtime.devices import distribute, place_batch, replicated, shardings
-from arena_jax.runtime.program import Program, compile_lowered
+from arena_jax.runtime.program import Program, compile_lowered, devices_of
 from arena_jax.training.averages import first_average, next_averages
 from arena_jax.training.distillation import Distillation, Lesson, Teaching
 from arena_jax.training.gradients import mean_gradient
+from arena_jax.training.histograms import histograms_at
 from arena_jax.training.modules import put_together, take_apart
+from arena_jax.training.nonfinite import leave_out_nonfinite
 from arena_jax.training.objective_signature import check_result
 from arena_jax.training.objectives import Objective, Result
 from arena_jax.training.state import TrainState, model_key, model_key_data, step_key
 
 Batches = Mapping[str, Mapping[str, Any]]
-Metrics = dict[str, dict[str, jax.Array]]
+Metrics = dict[str, dict[str, Any]]
 Report = Callable[[jax.Array, Any], Mapping[str, Mapping[str, jax.Array]]]
 # Evaluation masks tokens too, always the same ones, and never with a key that a training step has used.
 _EVALUATION = 0x45564C
@@ -61,6 +63,7 @@ class Step:
         distillation: Distillation | None = None,
         teachers: Sequence[str] = (),
         ema: float | None = None,
+        histograms_every: int | None = None,
     ) -> None:
         self.names = tuple(sorted(models))
         self.mesh = mesh
@@ -75,6 +78,7 @@ class Step:
         self._report = report
         self.teachers = tuple(teachers)
         self._ema = ema
+        self._histograms_every = histograms_every
         self.resting: tuple[str, ...] = ()
         self._teaching = None if distillation is None else Teaching(models, objectives, distillation)
         common = None if self._teaching is None else self._teaching.key_name
@@ -230,8 +234,10 @@ class Step:
             # Here and not with the gradients, which are compiled for every batch size.
             for name in self.names:
                 metrics[name]["gradient_norm"] = optax.tree.norm(gradients[name])
+        every, step = self._histograms_every, state.step + 1
+        histograms = {n: {"gradients": histograms_at(step, every, gradients[n])} for n in self.names} if every else {}
         if self._skip_nonfinite:
-            gradients, extra = self._leave_out_nonfinite(gradients, metrics, extra)
+            gradients, extra = leave_out_nonfinite(gradients, metrics, extra)
         after = self.update(state, gradients, losses, **extra)
         if variables:
             active = extra.get("active") or dict.fromkeys(self.names, True)
@@ -245,6 +251,10 @@ class Step:
         if self._ema is not None:
             active = extra.get("active") or dict.fromkeys(self.names, True)
             after = after._replace(averages=next_averages(state.averages, after.params, self._ema, active))
+        if every:
+            for name in self.names:
+                of_weights = histograms_at(step, every, after.params[name])
+                metrics[name]["histograms"] = histograms[name] | {"weights": of_weights}
         if self._report is not None:
             for name, reported in self._report(state.step, after.opt_state).items():
                 metrics[name].update(reported)
@@ -286,22 +296,6 @@ class Step:
                 variables[name] = after
         after, metrics = self.finish(state, gradients, metrics, extra, variables)
         return after, {name: measured for name, measured in metrics.items() if name not in self.resting}
-
-    def _leave_out_nonfinite(
-        self, gradients: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Take models with a non-finite loss or gradient out of this update, and say so in their metrics."""
-        taking_part = extra.get("active") or dict.fromkeys(self.names, True)
-        active, selected = {}, {}
-        for name in self.names:
-            finite = jnp.isfinite(metrics[name]["loss"]) & jnp.isfinite(metrics[name]["gradient_norm"])
-            metrics[name]["skipped"] = jnp.asarray(~finite, jnp.float32)
-            active[name] = finite & taking_part[name]
-            # An optimizer that knows nothing of `active` sees a gradient of 0, not a NaN that its moments would keep.
-            selected[name] = jax.tree.map(
-                lambda g, on=active[name]: jnp.where(on, g, 0).astype(g.dtype), gradients[name]
-            )
-        return selected, {**extra, "active": active}
 
     def place(self, batches: Batches) -> dict[str, dict[str, jax.Array]]:
         """Move ``{model: batch}`` to the devices as (microbatches, examples, …), spread over the data axis."""
@@ -394,7 +388,9 @@ class Step:
                 out_shardings = replicated(self.mesh)
             began = time.perf_counter()
             lowered = jax.jit(function, donate_argnums=donate, out_shardings=out_shardings).lower(*arguments)
-            program = compile_lowered(lowered, began=began)._replace(name=name, shapes=shapes)
+            program = compile_lowered(lowered, began=began, devices=devices_of(arguments))._replace(
+                name=name, shapes=shapes
+            )
             self.programs.append(program)
             self._programs[cache_key] = program
         return self._programs[cache_key]

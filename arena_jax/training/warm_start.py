@@ -10,6 +10,7 @@ from arena_jax import data, models
 from arena_jax.config import ModelConfig, RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.model import CORPUS
+from arena_jax.models.huggingface.files import find_folder
 from arena_jax.runs.session import Session
 from arena_jax.training.bag_of_embeddings import bag_of_embeddings
 from arena_jax.training.build import Parts, model_task
@@ -101,11 +102,12 @@ def _source(
         return table, tokens, what
     if start in networks:
         return networks[start], vocabulary(parts, start), f"model '{start}'"
-    shape = models.read_config(start)
+    folder = find_folder(start)  # once: of an id, the Hub is asked
+    shape = models.read_config(folder)
     task = "causal-lm" if shape.causal else model_task("language-model", shape.family)
     tokenizer = data.load_tokenizer(start)
     tokens = tokenizer.backend.get_vocab(with_added_tokens=True)
-    return models.from_pretrained(start, task=task), tokens, f"'{start}'"
+    return models.from_pretrained(folder, task=task), tokens, f"'{start}'"
 
 
 def corpus_source(name: str, config: RunConfig, parts: Parts) -> tuple[Any, str]:

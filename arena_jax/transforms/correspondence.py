@@ -6,11 +6,13 @@ equal keys *and* equal shapes form a group; ``None`` keeps a parameter out of ev
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Hashable
 from fractions import Fraction
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.forms import KINDS
 from arena_jax.transforms.trees import Leaf, Name, Path
 
 Correspondence = Callable[[Path, tuple[int, ...]], Hashable]
@@ -29,8 +31,7 @@ _FEED_FORWARD |= {"up", "down", "gate", "wi", "wo", "expert", "experts"}
 class Layer(int):
     """The place of a layer in its stack: an ``int`` from 0 that also knows how many layers there are.
 
-    Args:
-        index: position, from 0.
+    Attributes:
         of: number of layers in the stack.
 
     Example:
@@ -261,6 +262,36 @@ def by_layer(path: Path, shape: tuple[int, ...] | None = None) -> Hashable:
     size = _shape(shape, "by_layer")
     depth = next((name.depth for name in path if isinstance(name, Layer)), None)
     return _role(path), depth, size
+
+
+@functools.cache
+def without_kinds(correspondence: Correspondence, kinds: tuple[str, ...]) -> Correspondence:
+    """A correspondence that keeps some kinds of parameters out of every group.
+
+    Args:
+        correspondence: of the others.
+        kinds: what ``kind_of`` calls those that are left out.
+
+    Returns:
+        The same object for the same arguments: groups are decided once for each.
+
+    Raises:
+        ArenaError: there is no such kind.
+
+    Example:
+        >>> apart = without_kinds(by_kind, ("attention",))
+        >>> apart(("blocks", "attention", "query", "kernel"), (64, 64))
+        >>> apart(("blocks", "mlp", "up", "kernel"), (64, 256))
+        ('feed-forward', (64, 256))
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ArenaError(f"unshared names {kind!r}, which is no kind of parameters; {nearest(kind, KINDS)}")
+
+    def others(path: Path, shape: tuple[int, ...]) -> Hashable:
+        return None if kind_of(path) in kinds else correspondence(path, shape)
+
+    return others
 
 
 CORRESPONDENCES: dict[str, Correspondence] = {"by_kind": by_kind, "by_role": by_role, "by_layer": by_layer}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,7 +14,7 @@ from arena_jax.config.forms import FORMS, default_beta
 from arena_jax.transforms.arguments import is_number, is_real, is_traced, named_mistakes
 from arena_jax.transforms.by_model import constant_weights
 from arena_jax.transforms.clip_by_model_norm import clip_by_model_norm
-from arena_jax.transforms.correspondence import CORRESPONDENCES, Correspondence
+from arena_jax.transforms.correspondence import CORRESPONDENCES, Correspondence, by_kind, without_kinds
 from arena_jax.transforms.form_schedule import form_schedule
 from arena_jax.transforms.per_model import Optimizer, per_model
 from arena_jax.transforms.scale_by_adam import scale_by_adam
@@ -50,6 +50,7 @@ def multi_model_adamw(
     reduce: Literal["sum", "mean"] | None = None,
     alone: bool | None = None,
     correspondence: Correspondence | None = None,
+    unshared: Sequence[str] = (),
     beta: float | None = None,
     sync_every: int | None = None,
     warmup_steps: int | None = None,
@@ -132,6 +133,8 @@ def multi_model_adamw(
         reduce: "sum" or "mean": see ``share_gradients``.
         alone: pool a parameter with itself where nothing corresponds to it, as Algorithm 1 is printed.
         correspondence: which parameters belong together: ``by_kind``, ``by_role``, ``by_layer`` or your own.
+        unshared: kinds of parameters, as ``kind_of`` calls them, that keep their own gradients; they are synchronised
+            as the others are.
         beta: how far parameters are drawn to their average; 0 turns synchronisation off.
         sync_every: synchronise after every so many updates; 10 in every form.
         warmup_steps: updates until the full rate.
@@ -203,13 +206,15 @@ def multi_model_adamw(
     if isinstance(bound, Mapping) or is_traced(bound) or bound != 0:
         links.append(clip_by_model_norm(bound, epsilon=1e-6 if published else 0.0))
     part = get("alpha", alpha)
+    if _is_zero(part):
+        _refuse_idle({"unshared": tuple(unshared) or None}, "no gradients are shared; give alpha, e.g. 0.2")
     if not _is_zero(part):
         links.append(
             share_gradients(
                 checked_weights,
                 alpha=part,
                 every=get("share_every", share_every),
-                correspondence=pairs,
+                correspondence=without_kinds(pairs or by_kind, tuple(unshared)) if unshared else pairs,
                 reduce=get("reduce", reduce),
                 normalize=values["normalize"],
                 alone=get("alone", alone),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -23,15 +23,20 @@ VARIANTS = ("right padding", "left padding", "token types", "padding token in vi
 UNDEFINED = {("gpt2", "question-answering"): ("left padding",)}
 
 
-def backward(make: Callable[[], Case], dtype: str) -> Iterator[Measurement]:
-    """Gradients of the mean loss on batches with padding, with token types, and with the padding token in view."""
+def backward(make: Callable[[], Case], dtype: str, chosen: Sequence[str] = ()) -> Iterator[Measurement]:
+    """Gradients of the mean loss on batches with padding, with token types, and with the padding token in view.
+
+    Args:
+        make: the case.
+        dtype: of our side.
+        chosen: of these batches; if not given all in float64, and else the first.
+    """
     case = make()
     with precision(dtype):
         structure, params = models.split(case.ours(dtype))
         gradient = jax.jit(jax.grad(lambda p, b: our_loss(case, models.merge(structure, p), b)))
         found = inputs.variants(case.sizes)
-        chosen = VARIANTS if dtype == "float64" else VARIANTS[:1]
-        for name in chosen:
+        for name in chosen or (VARIANTS if dtype == "float64" else VARIANTS[:1]):
             if name == "token types" and case.task != MAIN_TASK[case.family]:
                 continue  # another program to compile, and the encoder is the same
             if name not in found or name in UNDEFINED.get((case.family, case.task), ()):

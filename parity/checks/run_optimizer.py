@@ -46,6 +46,13 @@ def role_and_shape(name: str, p: Parameter) -> Hashable:
     return _role(name, p.name), tuple(p.data.shape)
 
 
+def attention_apart(name: str, p: Parameter) -> Hashable:
+    """The same, with every kernel of attention in a group of its own."""
+    role = _role(name, p.name)
+    alone = "/attention/" in f"/{role}/" and role.endswith("kernel")
+    return (name, p.name) if alone else role_and_shape(name, p)
+
+
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """A configuration's optimizer, and what the reference is told instead."""
@@ -74,6 +81,10 @@ VARIANTS = {
     "default, studentized": Variant(
         OptimizerConfig(**OPEN, convergence_window=20, convergence_slope="studentized"),
         {**DEFAULT, "window": 20, "slope": "studentized"},
+    ),
+    "default, attention apart": Variant(
+        OptimizerConfig(**OPEN, unshared=("attention",), synchronize_beta=0.0),
+        {**DEFAULT, "key": attention_apart, "sync_every": None},
     ),
     "paper": Variant(OptimizerConfig(**OPEN, form="paper", convergence_window=10), {**PAPER, "window": 10}),
     "paper, by its form alone": Variant(OptimizerConfig(**OPEN, form="paper"), {**PAPER, "window": 100}),

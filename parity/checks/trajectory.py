@@ -10,15 +10,17 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 
 from arena_jax import training
-from parity import inputs
+from arena_jax.runtime.devices import make_mesh
+from parity import four_devices, inputs
 from parity.case import LABELS, precision, tensors
 from parity.checks.optimizer import PAPER, PUBLISHED, our_optimizer, reference_optimizer
 from parity.ensemble import TASKS, WEIGHTS, Ensemble, ensemble
-from parity.measure import Measurement, compare
+from parity.measure import Measurement, compare, exactly
 from parity.reference import losses
 from parity.registry import ALL, Check
 
@@ -27,6 +29,8 @@ STEPS, ACCUMULATION, LENGTH = 100, 2, 7
 OPTIONS: dict[str, Any] = {"lr": 0.003, "weight_decay": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}
 OPTIONS |= {"warmup": 12, "decay": 120, "window": 10, "sync_every": 10, "alpha": 0.2, "beta": 0.1}
 SAME_ROWS = dict.fromkeys(TASKS, inputs.ROWS)
+SHARDS = four_devices.COUNT
+EIGHT_ROWS = dict.fromkeys(TASKS, ACCUMULATION * SHARDS)  # one for each device and microbatch
 ROWS = {"bert": 2, "gpt2": 8, "roberta": 4}
 MODES = {PAPER: OPTIONS, PUBLISHED: OPTIONS | {"clip": 1.0}}
 NO_DROPOUT = dict.fromkeys(("embedding_dropout", "hidden_dropout", "attention_dropout", "classifier_dropout"), 0.0)
@@ -67,15 +71,26 @@ def backward(task: str, model: torch.nn.Module, labelled: inputs.Arrays) -> floa
     return total
 
 
-def trajectory(dtype: str, mode: str, count: int = STEPS, rows: Mapping[str, int] = SAME_ROWS) -> Iterator[Measurement]:
-    """Every parameter of every model and every loss, after every step; ``rows`` are the examples of each batch."""
+def trajectory(
+    dtype: str, mode: str, count: int = STEPS, rows: Mapping[str, int] = SAME_ROWS, shards: int = 1
+) -> Iterator[Measurement]:
+    """Every parameter of every model and every loss, after every step.
+
+    Args:
+        dtype: of our side.
+        mode: of the optimizer.
+        count: of steps.
+        rows: examples of each batch.
+        shards: devices over which examples, parameters and moments are dealt out.
+    """
     with precision(dtype):
         both, generator = ensemble(), np.random.default_rng(10)
         reference = reference_optimizer(mode, both.torch_models, WEIGHTS, **MODES[mode])
         models = {name: case.ours(dtype, **NO_DROPOUT) for name, case in both.cases.items()}
         objectives = {name: training.objective_for(task) for name, task in TASKS.items()}
         optimizer = our_optimizer(mode, WEIGHTS, **MODES[mode])
-        step = training.make_step(models, optimizer, objectives, accumulation=ACCUMULATION)
+        mesh = make_mesh(shards, shard=shards > 1)
+        step = training.make_step(models, optimizer, objectives, accumulation=ACCUMULATION, mesh=mesh)
         state = step.init()
         for number in range(1, count + 1):
             batches = {name: batch_of(both, name, generator, rows[name]) for name in TASKS}
@@ -86,6 +101,9 @@ def trajectory(dtype: str, mode: str, count: int = STEPS, rows: Mapping[str, int
             found = {name: metrics[name]["loss"] for name in TASKS}
             yield from compare(found, wanted, f"loss of step {number}: ")
             yield from compare(both.named(state.params), both.wanted(), f"after step {number}: ")
+        matrices = [leaf for leaf in jax.tree.leaves((state.params, state.opt_state)) if leaf.ndim > 1]
+        held = sum(leaf.addressable_shards[0].data.size for leaf in matrices)
+        yield exactly("a device holds its part", held * shards == sum(leaf.size for leaf in matrices))
 
 
 def checks() -> list[Check]:
@@ -98,4 +116,12 @@ def checks() -> list[Check]:
             for dtype, mode in rows
         ),
         Check("trajectory", ALL, own, "float64", partial(trajectory, "float64", PAPER, rows=ROWS), 1e-8),
+        Check(
+            "trajectory",
+            ALL,
+            f"{PAPER}, parameters in shards on {SHARDS} devices",
+            "float64",
+            partial(trajectory, "float64", PAPER, 2 * OPTIONS["sync_every"], EIGHT_ROWS, SHARDS),
+            1e-8,
+        ),
     ]

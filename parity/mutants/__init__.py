@@ -15,6 +15,8 @@ from parity.mutants import (
     in_attention,
     in_compare,
     in_data,
+    in_game,
+    in_memory,
     in_models,
     in_runs,
     in_training,
@@ -27,11 +29,13 @@ from parity.registry import Check
 ALL: tuple[Mutant, ...] = (
     *in_models.MUTANTS,
     *in_attention.MUTANTS,
+    *in_memory.MUTANTS,
     *in_training.MUTANTS,
     *in_transforms.MUTANTS,
     *in_arena.MUTANTS,
     *in_compare.MUTANTS,
     *in_data.MUTANTS,
+    *in_game.MUTANTS,
     *in_runs.MUTANTS,
 )
 

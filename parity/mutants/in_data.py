@@ -85,4 +85,11 @@ MUTANTS = (
         'batch["attention_mask"] = np.ones_like(real, np.int32)',
         f"{ROWS}/bert/sequence-classification/int32",
     ),
+    fault(
+        "phrases of a sentence held out are learnt",
+        "data.sentence_hold_out:sentence_hold_out",
+        "if text not in dropped",
+        "if text not in held_out",
+        "tests/data/test_sentence_hold_out.py::test_no_text_is_learnt_that_stands_in_a_sentence_held_out",
+    ),
 )

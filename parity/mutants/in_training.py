@@ -220,4 +220,25 @@ MUTANTS = (
         "value=dict.fromkeys(losses, losses[min(losses)])",
         TRAJECTORY,
     ),
+    fault(
+        "CKA without centering",
+        "training.similarity:linear_cka",
+        "left - left.mean(axis=0), right - right.mean(axis=0)",
+        "left, right",
+        "tests/training/test_similarity.py::test_cka_is_that_of_the_centered_kernels",
+    ),
+    fault(
+        "a model's influence by the pool of all",
+        "training.influence:shared_gradient",
+        "tree if name == giver else jax.tree.map(jnp.zeros_like, tree)",
+        "tree",
+        "tests/training/test_influence.py::test_the_parts_of_all_models_are_the_pool_of_algorithm_1",
+    ),
+    fault(
+        "influence along the gradient, not against it",
+        "training.influence:influences",
+        "p - jnp.asarray(scale, p.dtype) * d",
+        "p + jnp.asarray(scale, p.dtype) * d",
+        "tests/training/test_influence.py::test_the_gain_of_a_quadratic_loss_is_the_one_on_paper",
+    ),
 )

@@ -186,4 +186,12 @@ MUTANTS = (
         "return optax.chain(links[1], links[0], *links[2:])",
         CLIPPED,
     ),
+    fault(
+        "the kinds that keep their gradients are the only ones shared",
+        f"{KINDS}:without_kinds",
+        "kind_of(path) in kinds else",
+        "kind_of(path) not in kinds else",
+        "tests/transforms/test_correspondence.py::"
+        "test_a_kind_that_is_not_shared_keeps_its_gradient_and_the_others_are_shared_as_before",
+    ),
 )

@@ -42,7 +42,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pip(python: str | Path, *words: str) -> str:
     command = [sys.executable, "-m", "pip", "--quiet", "--python", str(python), *words]
-    done = subprocess.run(command, env={**os.environ, **QUIET}, capture_output=True, text=True)
+    # Without PYTHONPATH: what lies there would count as installed.
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | QUIET
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

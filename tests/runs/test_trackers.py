@@ -126,6 +126,11 @@ def test_what_is_not_installed_or_cannot_begin_is_one_line(tmp_path, monkeypatch
     assert set(TRACKERS) == set(trackers._LIBRARIES)
 
 
+def test_tensorboard_is_a_tracker_too(tmp_path):
+    run = a_run(tmp_path / "run", ["tensorboard"])  # whose configuration writes no events otherwise
+    assert len(list((run / "tensorboard").glob("events.*"))) == 1
+
+
 def test_nothing_is_imported_that_is_not_asked_for():
     code = f"import sys; import arena_jax.runs.session; sys.exit(bool(set({TRACKERS!r}) & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

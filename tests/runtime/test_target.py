@@ -211,10 +211,11 @@ def test_variants_say_why_one_cannot_be():
 
 def test_variants_are_ranked_by_their_batch(monkeypatch):
     """Several GPUs: parameters whole and dealt out. Needs are made up: of each its number of examples, by its mesh."""
-    sizes = {"none": 3, "parameters": 5}
+    sizes, starts = {"none": 3, "parameters": 5}, []
 
-    def largest_need(networks, config, target, *, limit):
+    def largest_need(networks, config, target, *, limit, start):
         (model,) = networks.values()
+        starts.append(start)
         bonus = {"xla": 0, "chunked": 10, "cudnn": 20}[model.config.attention]
         return NEED._replace(
             batch_sizes={"gpt2": bonus + sizes["parameters" if "shard" in target.mesh.shape else "none"]}
@@ -228,6 +229,7 @@ def test_variants_are_ranked_by_their_batch(monkeypatch):
         assert tried[6].options == "--attention chunked --remat none --shard parameters"
         assert {v.attention_dropout for v in tried if v.attention == "chunked"} == {0.1}
         assert {v.attention_dropout for v in tried if v.attention == "cudnn"} == {0.0}
+        assert [starts.pop(0) for _ in tried][:4] == [None, 3, 5, 3]  # each search begins where the last one ended
 
 
 def test_a_plan_chooses_what_blocks_keep_as_a_run_would():

@@ -73,6 +73,24 @@ def test_widths_types_and_lengths_that_cudnn_does_not_have():
     assert cudnn_obstacle(dataclasses.replace(shape, head_width=256), config, hopper) is None
 
 
+@pytest.mark.parametrize(("length", "value"), [(1023, "xla"), (1024, "chunked")])
+def test_on_a_cpu_auto_is_in_chunks_where_rows_are_long(length, value):
+    device, config = SimpleNamespace(platform="cpu"), run_config(attention="auto", max_length=length, lengths=())
+    shape = computed(config, device)
+    assert shape.attention == value
+    reason = attention_facts(config, {"bert": SimpleNamespace(config=shape)}, device)[0][2]
+    assert (
+        reason
+        == {
+            "xla": "not cuDNN: it needs an NVIDIA GPU",
+            "chunked": "the weights of 128 queries are in memory at a time; from 1024 tokens on"
+            " that costs a CPU no time",
+        }[value]
+    )
+    gpu = SimpleNamespace(**A100)
+    assert computed(config, gpu).attention == "xla"
+
+
 def test_texts_that_share_rows_go_as_a_mask_and_that_is_said():
     device = SimpleNamespace(**A100)
     config = presets.get("arena-small")

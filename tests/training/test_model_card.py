@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 import re
@@ -16,7 +17,10 @@ from scipy import stats
 from arena_jax import training
 from arena_jax.cli.main import main
 from arena_jax.config import DataConfig, ModelConfig, from_dict, presets
+from arena_jax.reports.model_card import _parity
+from arena_jax.reports.parity_figure import ParityFigure, parity_figure
 from arena_jax.runs import load_run
+from arena_jax.runs.document import markdown
 from arena_jax.training.score_intervals import score_intervals
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -68,6 +72,22 @@ def test_the_card_is_one_the_hub_reads_and_holds_what_was_measured(run, tmp_path
     assert f"jax {jax.__version__}" in card.text
     assert "trained together with gpt2" in card.text
     assert str(math.nan) not in card.text
+    figures = re.findall(r"\| (\w+) \| (\S+) \| 1e-10 \| agrees \|", card.text)
+    assert {layer for layer, _ in figures} == {"forward", "loss", "backward"}
+    assert all(0 <= float(error) < 1e-10 for _, error in figures)
+    assert f"jax {jax.__version__}, torch " in card.text
+
+
+def test_a_card_without_pytorch_says_that_nothing_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    figure = parity_figure(tmp_path)
+    assert (figure.rows, figure.reason, figure.agrees) == ([], "torch is not installed", False)
+    assert "Not measured: torch is not installed." in markdown(_parity(figure))
+
+
+def test_a_card_says_where_it_differs():
+    row = {"layer": "loss", "error": 1e-3, "tolerance": 1e-10, "passed": False}
+    assert "| loss | 1.0e-03 | 1e-10 | DIFFERS |" in markdown(_parity(ParityFigure([row], {"torch": "2"})))
 
 
 def test_public_needs_a_push_and_a_name_is_checked_before_anything_is_written(run, tmp_path, capsys):

@@ -127,6 +127,21 @@ def test_a_leader_can_teach_while_it_rests(tmp_path):
     assert last["models"]["bert"]["divergence"] > 0
 
 
+def test_a_leader_that_hands_nothing_down_teaches_students_that_begin_as_they_are(tmp_path):
+    """Sequential distillation: the students are those that a run without a leader would build."""
+    models_ = tuple(dataclasses.replace(model, batch_size=None) for model in tiny().models)
+    together = TogetherConfig(relay="gpt2", relay_part=0.375, distil="gpt2", relay_warm=False)
+    config = dataclasses.replace(tiny(), models=models_, together=together)
+    assert followers_config(config).models == models_
+    run = training.train(config, tmp_path / "run")
+    start, *records = read(run)
+    assert "start" not in start["models"]["bert"]
+    assert "it teaches the others from then on" in narrate([start])
+    last = [record for record in records if record["kind"] == "train"][-1]
+    assert last["models"]["bert"]["divergence"] > 0
+    same(state_of(run / "relay").params["gpt2"], state_of(run).params["gpt2"])
+
+
 def test_a_relay_that_cannot_be_is_refused():
     with pytest.raises(ArenaError, match="relay names 'gpt', which is no model of this run; did you mean 'gpt2'"):
         dataclasses.replace(tiny(), together=TogetherConfig(relay="gpt"))

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen, nnx
 
 from arena_jax import transforms as tx
+from arena_jax.config.errors import ArenaError
 from arena_jax.transforms.trees import read
 
 KINDS = {
@@ -208,3 +210,51 @@ def test_the_table_needs_shapes_only_and_adds_up(capsys):
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 1 + len(rows)
     assert printed[-1].endswith("alone")
+
+
+@pytest.mark.parametrize("kind", tx.correspondence.KINDS)
+def test_a_kind_that_is_not_shared_keeps_its_gradient_and_the_others_are_shared_as_before(kind):
+    """Against sharing all, leaf by leaf: a kind's own gradient, to the bit, or what it is with all kinds shared."""
+    names = {
+        "attention": ("attention", "query", "kernel"), "feed-forward": ("mlp", "up", "kernel"),
+        "embedding": ("embeddings", "token", "embedding"), "normalisation": ("norm", "scale"),
+        "bias": ("mlp", "up", "bias"), "head": ("classifier", "kernel"),
+    }  # fmt: skip
+
+    def tree(value):
+        made = {}
+        for i, path in enumerate(names.values()):
+            place = made
+            for name in path[:-1]:
+                place = place.setdefault(name, {})
+            place[path[-1]] = jnp.full((2, 2) if path[-1] not in ("scale", "bias") else (2,), value + i)
+        return made
+
+    def leaf(tree, path):
+        for name in path:
+            tree = tree[name]
+        return tree
+
+    gradients = {"a": tree(1.0), "b": tree(-7.0)}
+
+    def mixed(**options):
+        optimizer = tx.multi_model_adamw(
+            optax.constant_schedule(1.0), form="paper", inner=optax.identity(), weight_decay=0.0, beta=0.0, window=0,
+            **options,
+        )  # fmt: skip
+        return optimizer.update(gradients, optimizer.init(gradients), gradients)[0]
+
+    whole, without = mixed(), mixed(unshared=(kind,))
+    for model in gradients:
+        for other, path in names.items():
+            want = -leaf(gradients[model], path) if other == kind else leaf(whole[model], path)
+            np.testing.assert_array_equal(leaf(without[model], path), want)
+            if other == kind:
+                assert np.abs(want - leaf(whole[model], path)).max() > 0.1
+
+
+def test_a_kind_that_is_none_is_refused():
+    with pytest.raises(ArenaError, match="unshared names 'embeddings', which is no kind of parameters"):
+        tx.multi_model_adamw(1e-3, unshared=("embeddings",))
+    with pytest.raises(ArenaError, match="no gradients are shared"):
+        tx.multi_model_adamw(1e-3, alpha=0.0, unshared=("bias",))

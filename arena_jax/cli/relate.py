@@ -1,0 +1,46 @@
+"""`arena-jax relate`: what models have to do with one another, joint runs beside lone ones."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add the command.
+
+    Args:
+        commands: where commands are added.
+
+    Returns:
+        Its parser.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "relate",
+        help="what a run's models share, gain from one another, and have in common; beside models trained alone",
+        description="Measure joint runs beside lone ones of the same seeds: which parameters are shared, whose gradient"
+        " lowers whose loss (against shuffled numbers), how alike representations and attention are, how often models"
+        " agree, and what an ensemble of them adds. `arena-jax compare PLAN --keep-runs` leaves such runs in"
+        " FOLDER/work.",
+    )
+    parser.add_argument("joint", metavar="RUN", nargs="+", help="folders of joint runs")
+    parser.add_argument("--alone", metavar="RUN", nargs="+", required=True, help="folders of lone runs, the same seeds")
+    parser.add_argument("--split", default="validation", help="what answers are scored on [validation]")
+    parser.add_argument("--output", metavar="FOLDER", default="relations", help="of the page and figures [relations]")
+    parser.set_defaults(call=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from arena_jax.compare.relations import pairs_of, relate
+    from arena_jax.reports import relations
+
+    joint, lone = (
+        [relate(Path(folder), arguments.split) for folder in folders] for folders in (arguments.joint, arguments.alone)
+    )
+    output = Path(arguments.output)
+    print(relations.write(pairs_of(joint, lone), output, arguments.split))
+    print(f"all of it is in {output}: relations.html to look at, relations.md and relations.json")
+    return 0
