@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from arena_jax.arena import DEFAULT_POLICY, planted, policy
+from arena_jax.arena.policies import policy_for
 from arena_jax.arena.simulate import best_fixed, bootstrap, simulate
 
 POLICIES = {
@@ -29,9 +30,17 @@ POLICIES = {
     "multi-objective": policy("multi-objective"),
     **{
         name: policy(name)
-        for name in ("proportional-share-auction", "second-price-auction", "fisher-market", "rising-bandit")
+        for name in (
+            "proportional-share-auction",
+            "second-price-auction",
+            "fisher-market",
+            "rising-bandit",
+            "hyperband",
+        )
     },
     "predictive, equation 10 alone": policy("predictive", patience=0.0, insurance=0.0, ambition=0.0, smoothing=0.7),
+    "predictive, for the best": policy_for("predictive", "best"),
+    "multi-objective, for the best": policy_for("multi-objective", "best"),
     DEFAULT_POLICY + " (default)": policy(DEFAULT_POLICY),
 }
 CASES = (*planted.CASES, planted.RANDOM_CURVES)

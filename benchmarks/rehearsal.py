@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -31,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arena_jax.arena import competition, reallocation, rounds
+from arena_jax.arena import competition, rounds
 from arena_jax.arena.state import to_position
 from arena_jax.config import ArenaConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig, presets
 from arena_jax.config.errors import ArenaError
@@ -195,11 +196,17 @@ def scenery(script: Script, disk: Disk, clock: Clock, moments: list[int], crashe
                     "derived_values": lambda setup, state: [],
                 },
             ),
-            (rounds, {"time": clock, "place_batch": lambda batch, mesh, k: place(batch, k)}),
-            (reallocation, {"time": clock}),
+            (rounds, {"place_batch": lambda batch, mesh, k: place(batch, k)}),
+            *((module, {"time": clock}) for module in clock_readers()),
         ):
             stack.enter_context(mock.patch.multiple(module, **fakes))
         yield
+
+
+def clock_readers() -> list[ModuleType]:
+    """The modules of the arena that look at a clock."""
+    ours = [module for name, module in sys.modules.items() if name.startswith("arena_jax.arena.")]
+    return [module for module in ours if getattr(module, "time", None) is time]
 
 
 def place(batch: Any, k: int) -> dict[str, np.ndarray]:

@@ -177,7 +177,7 @@ class RehearsalSession(Session):
     def __init__(self, disk: Disk, config: RunConfig, output: Path | None = None, *, resume: bool = False) -> None:
         super().__init__(config, output, resume=resume)
         self.checkpoints = disk  # type: ignore[assignment]
-        self.folder = Path("rehearsal")
+        self.folder, self._mirror = Path("rehearsal"), None
         self._console: Any = SimpleNamespace(show=lambda record: None, advance=lambda step: None)
         self._records: Any = SimpleNamespace(sync=lambda: None, waiting=False, trouble=lambda: None)
 

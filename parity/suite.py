@@ -21,6 +21,7 @@ from parity.checks import (
     optimizer,
     packing,
     problem_types,
+    pruning,
     remat,
     run_optimizer,
     tokens,
@@ -54,6 +55,7 @@ def all_checks() -> list[Check]:
         *problem_types.checks(),
         *distillation.checks(),
         *packing.checks(),
+        *pruning.checks(),
     ]
 
 

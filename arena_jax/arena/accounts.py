@@ -20,10 +20,12 @@ class Account:
         tokens: tokens computed, padding included.
         padding: those of them that were padding.
         text_bytes: UTF-8 bytes of the text whose tokens it predicted, where the data say.
-        flops: operations of the matrix products of its gradients, see `arena_jax.models.training_flops`; updates,
-            which are no products, and evaluations are not charged.
-        seconds: device-seconds of its gradients, and of its part of the updates. One step of each round is timed and
-            stands for the round's others; `arena_jax.arena.step_times` takes the hiccups out.
+        flops: operations of the matrix products of its gradients, see `arena_jax.models.training_flops`, and of its
+            evaluations; updates, which are no products, are not charged.
+        seconds: device-seconds of its gradients, of its part of the updates, and of its evaluations. One step of each
+            round is timed and stands for the round's others; `arena_jax.arena.step_times` takes the hiccups out.
+        evaluation_flops: of the flops, those of evaluations.
+        evaluation_seconds: of the seconds, those of evaluations.
     """
 
     steps: int = 0
@@ -33,6 +35,8 @@ class Account:
     text_bytes: float = 0.0
     flops: float = 0.0
     seconds: float = 0.0
+    evaluation_flops: float = 0.0
+    evaluation_seconds: float = 0.0
 
     def count_step(self, batch: Mapping[str, np.ndarray], flops: float) -> None:
         """Count one optimizer step.
@@ -54,6 +58,18 @@ class Account:
         self.padding += int(mask.size - mask.sum())
         self.text_bytes += float(batch["bytes"].sum()) if "bytes" in batch else 0.0
         self.flops += flops * mask.shape[0]
+
+    def count_evaluation(self, flops: float, seconds: float) -> None:
+        """Charge one evaluation.
+
+        Args:
+            flops: its operations.
+            seconds: its device-seconds.
+        """
+        self.flops += flops
+        self.seconds += seconds
+        self.evaluation_flops += flops
+        self.evaluation_seconds += seconds
 
     def to_json(self) -> dict[str, Any]:
         """The account as JSON holds it; ``Account(**fields)`` reads it back."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from arena_jax.arena.records import model_fields, record_programs
 from arena_jax.arena.setup import Setup
-from arena_jax.arena.state import PendingSize, State, share_bytes, step_rows
+from arena_jax.arena.state import PendingSize, State, largest_size, share_bytes, step_rows
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
@@ -44,14 +44,17 @@ def begin_search(setup: Setup, state: State, name: str, rounds: int) -> None:
     if name in state.pending:
         overtaken = state.pending[name].overtaken + 1
         _abandon(setup, state, name)
-    search = setup.executables.search(name, memory)
-    state.pending[name] = PendingSize(search, memory, rounds + setup.arena.swap_rounds, overtaken=overtaken)
+    most = largest_size(setup, state, name)
+    search = setup.executables.search(name, memory, most=most)
+    due = rounds + setup.arena.swap_rounds
+    state.pending[name] = PendingSize(search, memory, due, most, overtaken=overtaken)
 
 
 def resume_searches(setup: Setup, state: State, pending: dict[str, dict[str, Any]]) -> None:
     """Begin the searches again that were under way when a run was interrupted, and wait for them."""
     for name, fields in pending.items():
-        state.pending[name] = PendingSize(setup.executables.search(name, fields["memory"]), **fields)
+        search = setup.executables.search(name, fields["memory"], most=fields.get("most"))
+        state.pending[name] = PendingSize(search, **fields)
     # Training has not begun again yet; without the interruption they would have been compiled beside it.
     wait([size.search for size in state.pending.values()])
 
@@ -125,7 +128,7 @@ def step_down(setup: Setup, state: State, session: Session, name: str, rounds: i
     if name in state.pending:  # that search did not know
         pending = state.pending[name]
         _abandon(setup, state, name)
-        search = setup.executables.search(name, pending.memory)
+        search = setup.executables.search(name, pending.memory, most=pending.most)
         state.pending[name] = pending._replace(search=search, overtaken=pending.overtaken + 1)
 
 

@@ -29,8 +29,9 @@ from typing import Any
 from arena_jax.arena import policies
 from arena_jax.arena.admission import admit_evaluations, compile_evaluations, compile_update
 from arena_jax.arena.batch_sizes import find_first_sizes, resume_searches, swap_sizes
+from arena_jax.arena.evaluation_schedule import choose_batches, is_due
 from arena_jax.arena.leaderboard import leaderboard
-from arena_jax.arena.reallocation import reallocate, score_models
+from arena_jax.arena.reallocation import reallocate
 from arena_jax.arena.records import (
     derived_values,
     record_allocation,
@@ -39,6 +40,7 @@ from arena_jax.arena.records import (
     with_accounts,
 )
 from arena_jax.arena.rounds import play_round
+from arena_jax.arena.scoring import score_models, target_reached
 from arena_jax.arena.setup import Evaluate, Observe, Setup, build_setup, check_repeatable, ignore
 from arena_jax.arena.state import State, epoch, first_state, fraction, from_position, is_over, to_position
 from arena_jax.config import RunConfig
@@ -48,7 +50,6 @@ from arena_jax.runtime import memory, program
 from arena_jax.runtime.batch_search import Compile
 from arena_jax.runtime.devices import zeros_like
 from arena_jax.runtime.executables import Calibrate
-from arena_jax.training import evaluation
 from arena_jax.training.build import describe_models
 from arena_jax.training.build_optimizer import component_notes
 from arena_jax.training.warm_start import begin_warm
@@ -60,7 +61,7 @@ def train(
     *,
     resume: bool = False,
     policy: policies.Policy | None = None,
-    evaluate: Evaluate = evaluation.score,
+    evaluate: Evaluate | None = None,
     observe: Observe = ignore,
     compile_program: Compile = program.compile_program,
     calibrate: Calibrate = memory.calibrate,
@@ -69,8 +70,9 @@ def train(
     """Let a run's models compete: Algorithm 1.
 
     After a baseline evaluation, each round gives model i ``max(1, ⌊10·share_i⌋)`` steps of the largest batch that its
-    share of the memory holds; every E rounds the models are scored, S = −loss on the validation set; every R rounds the
-    policy returns new shares. The run ends after ``training.steps`` rounds, or when ``arena.spend`` is spent. Where the
+    share of the memory holds; every E rounds the models are scored, S by ``training.score`` on the validation set;
+    every R rounds the policy returns new shares. The run ends after ``training.steps`` rounds, or when ``arena.spend``
+    is spent. Where the
     paper lets one model after the other take its steps, here each takes its first, then each its second, …: without
     sharing that is the same, with it the pools hold all who still step. And where the paper's shares divide the whole
     budget, parameters included, these divide what is left beside the parameters, gradients and optimizer states.
@@ -82,7 +84,7 @@ def train(
         policy: a function of your own from a `History` to shares; the configuration's policy if not given. A resumed
             run must be given it again. Its first answer is checked before the first round.
         evaluate: ``(step, parameters, model, rows, batch size) -> {metric: value}`` on the validation rows, ``loss``
-            among them.
+            and the run's score among them; what the task is judged by, with its standard error, if not given.
         observe: ``(moment, rounds taken, setup, state) -> None``, called before each ``"round"``, after each
             ``"step"``, ``"before swap"``, ``"after swap"``, ``"before reallocation"`` and ``"after reallocation"``;
             `arena_jax.arena.setup.Setup` and `arena_jax.arena.state.State` are the run's own, to be looked at.
@@ -144,6 +146,7 @@ def train(
                 record_programs(session, rounds, setup.step.new_programs())
                 find_first_sizes(setup, state, session)
                 admit_evaluations(setup, evaluations, state.train.params)
+                state.evaluation_batches = choose_batches(setup, state)
                 state.window.resume()
                 score_models(setup, state, session, rounds)
                 record_allocation(setup, state, session, rounds)
@@ -155,7 +158,7 @@ def train(
 
             # ---- rounds: lines 10 to 36 ----
             state.window.resume()
-            over = is_over(setup, state, rounds) or session.evaluations.over
+            over = _has_ended(setup, state, session, rounds)
             stopping = session.stop_requested(rounds)
             while not over and not stopping:
                 # A frozen model takes no more steps, and keeps its share of the memory.
@@ -172,9 +175,9 @@ def train(
                 if rounds % training.log_every == 0 or over:
                     summary = with_accounts(setup, state, state.window.summary())
                     session.record("train", rounds, epoch=epoch(state), fraction=used, **summary)
-                if rounds % (training.evaluate_every or 1) == 0 or over:
+                if is_due(setup, state, rounds) or over:
                     score_models(setup, state, session, rounds)
-                    over = over or session.evaluations.over
+                    over = over or _has_ended(setup, state, session, rounds)  # scoring is paid for, too
                 if rounds % arena.reallocate_every == 0 and not over:
                     reallocate(setup, state, session, rounds)
                 stopping = session.stop_requested(rounds)
@@ -187,12 +190,17 @@ def train(
             session.finish(rounds, setup.rounds, over=over)
             deferred = state.deferred + sum(pending.late > 0 for pending in state.pending.values())
             record_deferred(session, rounds, deferred)
-            session.record(
-                "leaderboard", rounds, **leaderboard(setup.names, state.history, state.accounts, state.metrics)
-            )
-            early = not is_over(setup, state, rounds)
+            board = leaderboard(setup.names, state.history, state.accounts, state.metrics, state.judgement)
+            reached = target_reached(setup, state)
+            session.record("leaderboard", rounds, **board, target=setup.arena.target, reached=reached)
+            early = not (reached or is_over(setup, state, rounds))
             session.record_end(rounds, early=early, epoch=epoch(state), deferred=deferred)
     return session.folder
+
+
+def _has_ended(setup: Setup, state: State, session: Session, rounds: int) -> bool:
+    """Whether all is spent, the target is reached, or nothing is gained any more."""
+    return is_over(setup, state, rounds) or target_reached(setup, state) or session.evaluations.over
 
 
 def _resume(setup: Setup, state: State, session: Session, position: Mapping[str, Any]) -> None:

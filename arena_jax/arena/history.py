@@ -23,6 +23,9 @@ class History(NamedTuple):
         seconds: [evaluations, models], device-seconds spent on each model from the start until then.
         steps: [evaluations, models], optimizer steps taken from the start until then.
         fraction: [evaluations], how much of the run's budget was used by then, 0 to 1.
+        worth: [models], the models' weights in what the competition is for (those of the ensemble, at the last
+            evaluation); None where they count alike.
+        cost: [models], what scores are set against (objective pareto); None where they are not.
     """
 
     scores: Array
@@ -30,6 +33,8 @@ class History(NamedTuple):
     seconds: Array
     steps: Array
     fraction: Array
+    worth: Array | None = None
+    cost: Array | None = None
 
 
 def empty(models: int) -> History:
@@ -90,8 +95,9 @@ def extend(
         >>> h.scores.shape, h.fraction
         ((2, 2), array([0. , 0.1]))
     """
-    row = History(*(np.asarray(value, float) for value in (scores, shares, seconds, steps, fraction)))
-    return History(*(np.concatenate([old, new[None]]) for old, new in zip(history, row, strict=True)))
+    row = (np.asarray(value, float) for value in (scores, shares, seconds, steps, fraction))
+    columns = (np.concatenate([old, new[None]]) for old, new in zip(history[:5], row, strict=True))
+    return history._replace(**dict(zip(History._fields, columns, strict=False)))
 
 
 def pad(history: History, multiple: int = 64) -> History:
@@ -120,4 +126,6 @@ def pad(history: History, multiple: int = 64) -> History:
         seconds=front(history.seconds, 0),
         steps=front(history.steps, 0),
         fraction=front(history.fraction, 0),
+        worth=history.worth,
+        cost=history.cost,
     )

@@ -18,8 +18,9 @@ def leaderboard(
     history: History,
     accounts: Mapping[str, Account],
     metrics: Mapping[str, Mapping[str, float]],
+    judgement: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Rank the models by their last score, S = −loss.
+    """Rank the models by their last score, S: what ``training.score`` names, more being better, −loss if nothing.
 
     Losses of different kinds (next token or masked tokens, different tokenizers) are ranked as the paper ranks them;
     bits per byte stand beside, which do not depend on how a tokenizer divides the text. They do on what it leaves out
@@ -31,10 +32,12 @@ def leaderboard(
         history: of the whole run.
         accounts: ``{model: account}``.
         metrics: ``{model: {metric: value}}`` of the last evaluation.
+        judgement: of the last evaluation by the objective, see `arena_jax.arena.scoring.score_models`.
 
     Returns:
         ``winner`` (None where no score is finite), ``efficiency`` (equation 8 over the whole run, memory as a share of
-        what was divided) and ``models``, ``{name: {"place", "score", "baseline", "progress", "share", …}}`` in order.
+        what was divided), what the judgement holds (``objective``, ``score``, ``value``, …), and ``models``, ``{name:
+        {"place", "score", "error", "baseline", "progress", "share", …}}`` in order.
 
     Example:
         >>> from arena_jax.arena.history import extend, start
@@ -49,12 +52,14 @@ def leaderboard(
     scores, shares = np.asarray(history.scores), np.asarray(history.shares)
     last = scores[-1]
     order = sorted(range(len(names)), key=lambda i: (-last[i] if math.isfinite(last[i]) else math.inf, names[i]))
-    progress = learning_progress(scores).tolist()
+    progress, judged = learning_progress(scores).tolist(), dict(judgement or {})
+    errors = judged.pop("errors", {})
     mean_shares = shares[1:].mean(0) if len(shares) > 1 else shares[0]
     models = {
         names[i]: {
             "place": place,
             "score": float(last[i]),
+            **({"error": errors[names[i]]} if names[i] in errors else {}),
             "baseline": float(scores[0, i]),
             "progress": progress[i],
             "share": float(shares[-1, i]),
@@ -68,5 +73,6 @@ def leaderboard(
     return {
         "winner": winner,
         "efficiency": float(resource_utilization_efficiency(last - scores[0], mean_shares)),
+        **judged,
         "models": models,
     }

@@ -10,6 +10,8 @@ from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State, fraction, step_microbatches
+from arena_jax.config.arena import EVALUATION_SHARE
+from arena_jax.config.scores import SCORES
 from arena_jax.runs.checkpoints import COPIES
 from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import shard_facts
@@ -70,6 +72,7 @@ def model_fields(setup: Setup, state: State, name: str) -> dict[str, Any]:
         "memory": setup.executables.step_bytes(name, size),
         "executables": len(setup.executables.alive(name)),
         "evicted": setup.executables.evicted[name],
+        **({"noise_scale": state.noise[name].scale} if name in state.noise else {}),
     }
 
 
@@ -104,10 +107,27 @@ def derived_values(setup: Setup, state: State) -> list[tuple[str, str, str]]:
             f"{setup.rounds} rounds" if setup.rounds else str(arena.spend),
             "given" if setup.rounds else "to be spent on all models together; learning rates fall with it",
         ),
-        ("scores", f"every {setup.config.training.evaluate_every} rounds", "given"),
+        ("objective", *_objective(setup)),
+        ("scores", *_scoring(setup)),
         *attention_facts(setup.config, setup.parts.models),
         *shard_facts((state.train.params, state.train.opt_state), setup.mesh),
     ]
+
+
+def _objective(setup: Setup) -> tuple[str, str]:
+    """What the competition is for, and by which score."""
+    arena, score = setup.arena, setup.config.training.score
+    kind = f"{arena.objective} {arena.target:g}" if arena.target is not None else arena.objective
+    return kind, f"by {SCORES[score].title}; policies and the leaderboard go by it"
+
+
+def _scoring(setup: Setup) -> tuple[str, str]:
+    """How often models are scored."""
+    every = setup.config.training.evaluate_every
+    if every:
+        return f"every {every} rounds", "given"
+    share = EVALUATION_SHARE if setup.arena.evaluation_share is None else setup.arena.evaluation_share
+    return "as often as they are paid for", f"at most {share:.0%} of what is spent, the last one included"
 
 
 def _checkpoint_memory(setup: Setup, state: State) -> tuple[str, str]:

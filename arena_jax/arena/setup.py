@@ -17,13 +17,14 @@ from arena_jax.arena import policies
 from arena_jax.arena.allocation import accumulation_steps
 from arena_jax.config import ArenaConfig, OptimizerConfig, RunConfig
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.objective import check_objective
+from arena_jax.config.scores import SCORES
 from arena_jax.config.units import Spend, parse_spend
 from arena_jax.runtime import memory, processes, program
 from arena_jax.runtime.batch_search import Compile
 from arena_jax.runtime.devices import make_mesh
 from arena_jax.runtime.executables import Calibrate, Executables
 from arena_jax.runtime.memory import device_bytes, format_bytes, parse_bytes
-from arena_jax.training import evaluation
 from arena_jax.training.build import Parts, build_parts
 from arena_jax.training.build_step import build_step
 from arena_jax.training.state import TrainState
@@ -60,7 +61,8 @@ class Setup:
         rounds: the length of the run; None: by what it costs.
         policy: from a history to shares.
         policy_name: for the records.
-        evaluate: ``(step, parameters, model, rows, batch size) -> {metric: value}``, ``loss`` among them: S = −loss.
+        evaluate: ``(step, parameters, model, rows, batch size) -> {metric: value}``, ``loss`` and the run's score among
+            them; None: what the task is judged by, with a standard error.
         observe: ``(moment, rounds taken, setup, state)``, called before each ``"round"``, after each ``"step"``, and
             before and after batch sizes are swapped and memory is reallocated.
         compile_program: ``(function, *arguments) -> Program``.
@@ -81,7 +83,7 @@ class Setup:
     rounds: int | None
     policy: policies.Policy
     policy_name: str
-    evaluate: Evaluate
+    evaluate: Evaluate | None
     observe: Observe
     compile_program: Compile
 
@@ -91,7 +93,7 @@ def build_setup(
     folder: Path,
     *,
     policy: policies.Policy | None = None,
-    evaluate: Evaluate = evaluation.score,
+    evaluate: Evaluate | None = None,
     observe: Observe = ignore,
     compile_program: Compile = program.compile_program,
     calibrate: Calibrate = memory.calibrate,
@@ -120,6 +122,12 @@ def build_setup(
 
     # ---- data and models ----
     parts = build_parts(config, folder)
+    check_objective(
+        arena.objective,
+        training.score,
+        {name: model.task for name, model in parts.models.items()},
+        {name: parts.tokenizers[name].left_out for name in parts.models},
+    )
 
     # ---- devices, optimizer, step ----
     mesh = make_mesh(training.devices, shard=training.shard == "parameters")
@@ -155,7 +163,7 @@ def build_setup(
     )
 
     # ---- who decides ----
-    policy, policy_name = _policy(arena, policy)
+    policy, policy_name = _policy(arena, policy, training.score)
     setup = Setup(
         config=config,
         arena=arena,
@@ -217,13 +225,14 @@ def policy_options(arena: ArenaConfig) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _policy(arena: ArenaConfig, policy: policies.Policy | None) -> tuple[policies.Policy, str]:
+def _policy(arena: ArenaConfig, policy: policies.Policy | None, score: str) -> tuple[policies.Policy, str]:
     """The policy and its name: the configuration's, unless a function is handed over."""
+    goal = None if arena.target is None else SCORES[score].sign * arena.target
     if policy is not None and not callable(policy):
         raise ArenaError(
             f"policy {policy!r} is no function; give one from a history to shares, or name one in arena.policy"
         )
-    policy = policy or policies.policy(arena.policy, **policy_options(arena))
+    policy = policy or policies.policy_for(arena.policy, arena.objective, goal, **policy_options(arena))
     if type(policy) is policies.POLICIES[arena.policy]:
         return policy, arena.policy
     return policy, policies.name_of(policy)

@@ -13,6 +13,7 @@ from arena_jax import data, models
 from arena_jax.arena import history as histories
 from arena_jax.arena.accounts import Account
 from arena_jax.arena.history import History
+from arena_jax.arena.noise import GradientNoise
 from arena_jax.arena.rates import learning_rate as rate_of_next_step
 from arena_jax.arena.setup import Setup, microbatches
 from arena_jax.arena.step_times import StepTimes
@@ -28,6 +29,7 @@ class PendingSize(NamedTuple):
     Attributes:
         search: for it.
         memory: bytes per device that it is for.
+        most: the largest size that helps; None: whatever fits.
         due: the round it takes over at, if its program is ready.
         late: rounds by which it has been deferred.
         overtaken: searches for this model, one after the other, that a reallocation, or memory that ran out, has
@@ -37,6 +39,7 @@ class PendingSize(NamedTuple):
     search: Future[BatchChoice]
     memory: float
     due: int
+    most: int | None = None
     late: int = 0
     overtaken: int = 0
 
@@ -58,6 +61,9 @@ class State:
         times: what programs take.
         history: every evaluation so far.
         metrics: ``{model: {metric: value}}`` of the last evaluation.
+        judgement: of the last evaluation by the objective: its value, and what it comes from.
+        evaluation_batches: that an evaluation takes; None: all.
+        noise: ``{model: gradient noise measured at reallocations}``.
         window: metrics since the last printed line.
         stepping: the models that took part in the last update.
     """
@@ -74,6 +80,9 @@ class State:
     deferred: int = 0
     times: StepTimes = field(default_factory=StepTimes)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    judgement: dict[str, Any] = field(default_factory=dict)
+    evaluation_batches: int | None = None
+    noise: dict[str, GradientNoise] = field(default_factory=dict)
     window: MetricWindow = field(default_factory=MetricWindow)
     stepping: tuple[str, ...] = ()
 
@@ -123,14 +132,28 @@ def is_over(setup: Setup, state: State, rounds: int) -> bool:
 # ---- what a share means ----
 
 
-def step_microbatches(setup: Setup, state: State, name: str) -> int:
-    """The microbatches that make a model's next step."""
-    return microbatches(setup.config, setup.mesh.size, name, state.sizes[name])
+def step_microbatches(setup: Setup, state: State, name: str, size: int | None = None) -> int:
+    """The microbatches that make a model's next step, at its batch size or another."""
+    return microbatches(setup.config, setup.mesh.size, name, size or state.sizes[name])
 
 
-def step_rows(setup: Setup, state: State, name: str) -> int:
-    """The examples of a model's next step, over all devices."""
-    return state.sizes[name] * setup.mesh.size * step_microbatches(setup, state, name)
+def step_rows(setup: Setup, state: State, name: str, size: int | None = None) -> int:
+    """The examples of a model's next step, over all devices, at its batch size or another."""
+    return (size or state.sizes[name]) * setup.mesh.size * step_microbatches(setup, state, name, size)
+
+
+def largest_size(setup: Setup, state: State, name: str) -> int | None:
+    """The largest batch size whose step has no more examples than help; None where nothing bounds it.
+
+    Never fewer than the run's own batch: the noise scale says how far a batch is raised, and does not shrink what
+    was asked for.
+    """
+    noise = state.noise.get(name)
+    if noise is None or not np.isfinite(noise.scale):
+        return None
+    cap = max(noise.scale, setup.config.batch_size(name))
+    sizes = [size for size in setup.arena.batch_sizes if step_rows(setup, state, name, size) <= cap]
+    return max(sizes, default=setup.arena.batch_sizes[0])
 
 
 def learning_rate(setup: Setup, state: State, name: str, rounds: int) -> float:
@@ -192,8 +215,13 @@ def to_position(setup: Setup, state: State) -> dict[str, Any]:
             for name, pending in state.pending.items()
         },
         "deferred": state.deferred,
-        "history": {name: np.asarray(rows).tolist() for name, rows in state.history._asdict().items()},
+        "history": {
+            name: None if rows is None else np.asarray(rows).tolist() for name, rows in state.history._asdict().items()
+        },
         "metrics": state.metrics,
+        "judgement": state.judgement,
+        "evaluation_batches": state.evaluation_batches,
+        "noise": {name: noise._asdict() for name, noise in state.noise.items()},
         "executables": setup.executables.state(),
         "policy": setup.policy_name,
     }
@@ -213,5 +241,11 @@ def from_position(state: State, position: Mapping[str, Any]) -> None:
     state.shares = np.array(position["shares"])
     state.sizes, state.first_rows = dict(position["sizes"]), dict(position["first_rows"])
     state.deferred = position["deferred"]
-    state.history = History(**{name: np.array(rows) for name, rows in position["history"].items()})
+    arrays: dict[str, Any] = {
+        name: None if rows is None else np.array(rows) for name, rows in position["history"].items()
+    }
+    state.history = History(**arrays)
     state.metrics = position["metrics"]
+    state.judgement = position.get("judgement", {})  # of earlier versions: none
+    state.evaluation_batches = position.get("evaluation_batches")
+    state.noise = {name: GradientNoise(**fields) for name, fields in position.get("noise", {}).items()}

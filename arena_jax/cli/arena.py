@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     parser.add_argument(
         "--policy", action="append", default=[], metavar="NAME", help="to try; repeat [all], beside static, the control"
     )
-    parser.add_argument("--objective", choices=OBJECTIVES, default="best", help="what the winner is named by [best]")
+    parser.add_argument(
+        "--objective", choices=OBJECTIVES, default="best", help="what it is for: policies are made for it [best]"
+    )
     parser.add_argument(
         "--budget", type=float, metavar="SECONDS", help="device-seconds, all models together [the runs' own]"
     )
@@ -98,8 +101,10 @@ def simulate(arguments: argparse.Namespace) -> int:
     from arena_jax.reports import simulation
     from arena_jax.runs import document
 
-    names = dict.fromkeys([*(arguments.policy or POLICIES), simulation.CONTROL])
-    tried = {name: policies.policy(name) for name in names}
+    there = importlib.util.find_spec("optuna") is not None
+    every = [name for name in POLICIES if there or not name.startswith("optuna")]
+    names = dict.fromkeys([*(arguments.policy or every), simulation.CONTROL])
+    tried = {name: policies.policy_for(name, arguments.objective) for name in names}
     cases = [*planted.CASES, planted.RANDOM_CURVES] if arguments.case == "all" else [arguments.case]
     results = {}
     for case in cases:

@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from arena_jax.cli import game_learn, game_scale, game_surgery, program_cache
+from arena_jax.cli import game_across, game_learn, game_prune, game_scale, game_surgery, program_cache
 from arena_jax.config.errors import ArenaError
-
-MEASURES = ("banzhaf", "leave-one-out", "shapley", "sensitivity", "second-order", "aumann-shapley")  # of all players
 
 
 def add_parser(below: Any) -> list[argparse.ArgumentParser]:
@@ -51,20 +49,10 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
         number(action, "--seed", 0, "of samples" if action is prune else "of the new parts' weights")
         number(action, "--sequences", 32, "rows that utilities, and the loss before and after, are measured on")
         action.add_argument("--output", metavar="FOLDER", required=True, help="where the new model goes")
-    number(prune, "--groups", 4, "groups of feed-forward neurons per block")
-    prune.add_argument("--share", type=float, metavar="X", help="part of the players that goes [0.25]")
-    prune.add_argument("--threshold", type=float, metavar="X", help="instead: all who surely are worth less (nats)")
-    prune.add_argument("--measure", default="banzhaf", choices=MEASURES, help="by which utility [banzhaf]")
-    prune.add_argument(
-        "--form",
-        choices=("masked", "compact"),
-        default="masked",
-        help="masked: zeros in every shape's place; compact: smaller arrays, where transformers can express them",
-    )
-    prune.add_argument("--regrow", action="store_true", help="split the most valuable parts into the free places")
+    game_prune.options(prune)
     number(grow, "--widen", 0, "feed-forward neurons more per block")
     number(grow, "--insert-block", None, "place of a new block")
-    prune.set_defaults(call=game_surgery.prune)
+    prune.set_defaults(call=game_prune.prune)
     grow.set_defaults(call=game_surgery.grow)
 
     evaluate = actions.add_parser("evaluate", help="a language model in and out of its domain, with floors beside")
@@ -73,7 +61,8 @@ def add_parser(below: Any) -> list[argparse.ArgumentParser]:
     evaluate.add_argument("--summaries", metavar="FILE", help="JSON lines with source and target, such as SciTLDR's")
     number(evaluate, "--papers", 100, "how many of them")
     evaluate.set_defaults(call=_evaluate)
-    parsers = [analyze, prune, grow, evaluate, game_learn.add_parser(actions), game_scale.add_parser(actions)]
+    others = [action.add_parser(actions) for action in (game_across, game_learn, game_scale)]
+    parsers = [analyze, prune, grow, evaluate, *others]
     for parser in parsers:
         program_cache.add_options(parser)
     return parsers
@@ -96,7 +85,7 @@ def number(parser: argparse.ArgumentParser, flag: str, value: int | None, about:
 def _analyze(arguments: argparse.Namespace) -> int:
     """`arena-jax game analyze`."""
     from arena_jax.game import analysis, subject
-    from arena_jax.reports import game_figures
+    from arena_jax.reports import game_figures, game_page
 
     folder = Path(arguments.output) if arguments.output else Path(arguments.target) / "game"
     if folder.exists() and not folder.is_dir():
@@ -118,7 +107,8 @@ def _analyze(arguments: argparse.Namespace) -> int:
     path = analysis.save(result, folder)
     print(result)
     figures = game_figures.draw(path)
-    print(f"written: {path}, {', '.join(figure.name for figure in figures)}")
+    page = game_page.write(path)
+    print(f"written: {path}, {page.name}, {', '.join(figure.name for figure in figures)}")
     return 0
 
 

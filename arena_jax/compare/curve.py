@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.compare.plan import Outcome
+from arena_jax.compare.plan import OBJECTIVES_ALONE, Outcome
 from arena_jax.config.scores import SCORES, of_models
 
 Point = Mapping[str, Any]
@@ -24,9 +24,10 @@ def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, 
         devices: that it trained on.
 
     Returns:
-        ``step`` (of a competition: round), ``epoch``, ``seconds`` (device-seconds of training: no compiling, no
-        evaluation), ``compile_seconds`` (device-seconds until then) and ``models`` ``{name: {metric: value}}``, a point
-        per evaluation on validation data.
+        ``step`` (of a competition: round), ``epoch``, ``seconds`` (device-seconds of training: no compiling, and no
+        evaluation but in a competition, which pays for it), ``flops`` (counted operations; NaN but in a competition),
+        ``compile_seconds`` (device-seconds until then), ``models`` ``{name: {metric: value}}``, and ``objective``
+        ``{name: value}``, more being better: what a competition was for; a point per evaluation on validation data.
 
     Example:
         >>> records = [{"kind": "train", "step": 10, "seconds": 2.0, "models": {}},
@@ -47,8 +48,10 @@ def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, 
         if record["kind"] != "evaluation" or record.get("split") != "validation":
             continue
         accounts = record.get("accounts")
+        flops = math.nan
         if accounts:  # a competition counts device-seconds itself
             seconds = float(sum(account["seconds"] for account in accounts.values()))
+            flops = float(sum(account["flops"] for account in accounts.values()))
         else:
             seconds = float(np.interp(record["step"], steps, spent)) * devices
         points.append(
@@ -56,11 +59,17 @@ def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, 
                 "step": int(before["steps"]) + record["step"],
                 "epoch": record.get("epoch"),
                 "seconds": seconds,
+                "flops": flops,
                 "compile_seconds": compiling * devices,
+                "objective": _objective(record.get("judgement")),
                 "models": {name: dict(scores) for name, scores in record["models"].items()},
             }
         )
     return points
+
+
+def _objective(judgement: Mapping[str, Any] | None) -> dict[str, float]:
+    return {judgement["objective"]: judgement["value"]} if judgement else {}
 
 
 def relay(records: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
@@ -78,11 +87,16 @@ def relay(records: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
 
 def values(points: Sequence[Point], outcome: Outcome) -> list[float]:
     """The score at each point, one number for all models."""
+    if outcome.over in OBJECTIVES_ALONE:
+        sign = SCORES[outcome.metric].sign
+        return [sign * point["objective"].get(outcome.over, math.nan) for point in points]
     return [of_models(point["models"], outcome.metric, outcome.over) for point in points]
 
 
 def seconds(points: Sequence[Point], outcome: Outcome) -> list[float]:
-    """The device-seconds at each point, as the plan counts them."""
+    """The device-seconds at each point, as the plan counts them; operations where it counts these."""
+    if outcome.kind == "flops":
+        return [point["flops"] for point in points]
     return [point["seconds"] + (point["compile_seconds"] if outcome.compiling else 0.0) for point in points]
 
 
@@ -95,8 +109,8 @@ def measure(points: Sequence[Point], outcome: Outcome) -> float:
 
     Returns:
         A score: at the step, at the device-seconds (on a straight line between evaluations) or at the end; NaN where
-        the run did not come so far. Or the steps or device-seconds at the first evaluation that reached the target;
-        infinite where none did.
+        the run did not come so far. Or the steps, device-seconds or operations at the first evaluation that reached the
+        target; infinite where none did.
 
     Example:
         >>> points = [{"step": 5 * k, "seconds": float(k), "compile_seconds": 0.0,

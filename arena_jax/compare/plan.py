@@ -15,9 +15,12 @@ from arena_jax.config.change import change, flat, resolved
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.scores import SCORES
+from arena_jax.config.units import parse_spend
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LARGEST_SEED = 2**32 - 1
+# Objectives of competitions whose value is no function of the models' scores alone: runs record it.
+OBJECTIVES_ALONE = ("ensemble", "pareto")
 # What belongs to the plan or to the engine, and is no arm's business.
 _ENGINE = (
     "training.seed",
@@ -35,11 +38,16 @@ class Outcome:
 
     kind: str = option(
         MISSING,
-        "score: how good a run is; steps, seconds: what it needs to a target",
-        choices=("score", "steps", "seconds"),
+        "score: how good a run is; steps, seconds, flops: what it needs to a target (flops: counted operations, of"
+        " competitions)",
+        choices=("score", "steps", "seconds", "flops"),
     )
     metric: str = option(MISSING, "the score, on validation data", choices=tuple(SCORES))
-    over: str = option("mean", "of the models of a run: their mean, the worst, the best, or a model by name")
+    over: str = option(
+        "mean",
+        "of the models of a run: their mean, the worst, the best, a model by name, or what a"
+        " competition is for (ensemble, pareto)",
+    )
     target: float | None = option(None, "score to be reached, of steps and seconds", unit="the metric's")
     at_step: int | None = option(
         None, "a score after so many steps; at the run's end if not given", unit="steps", low=1
@@ -69,6 +77,27 @@ class Outcome:
             raise ArenaError("outcome.compiling says which seconds count, and the outcome counts none; remove it")
         if self.interval != "t" and self.kind != "score":
             raise ArenaError("outcome.interval is of mean differences; a ratio's interval is rank-based: remove it")
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Outcome:
+        """What a competition is judged by where the plan does not say: its objective, by its score.
+
+        Raises:
+            ArenaError: it is no competition.
+
+        Example:
+            >>> from arena_jax.config import presets
+            >>> outcome = Outcome.of(presets.get("arena-sst2"))
+            >>> outcome.kind, outcome.metric, outcome.over
+            ('score', 'accuracy', 'best')
+        """
+        arena, metric = config.arena, config.training.score
+        if arena is None:
+            raise ArenaError("outcome is missing: `arena-jax compare --example` shows a plan that has everything")
+        if arena.objective == "target":
+            seconds = arena.spend is not None and parse_spend(arena.spend).of == "seconds"
+            return cls("seconds" if seconds else "flops", metric, over="best", target=arena.target)
+        return cls("score", metric, over=arena.objective)
 
     @property
     def timed(self) -> bool:
@@ -234,7 +263,17 @@ class Plan:
                 if task not in SCORES[outcome.metric].tasks:
                     metrics = [name for name, score in SCORES.items() if task in score.tasks]
                     raise ArenaError(f"outcome.metric: {task} has no {outcome.metric}; it has {', '.join(metrics)}")
-                if outcome.over not in ("mean", "worst", "best", *names):
+                objective = config.arena.objective if config.arena else None
+                if outcome.over in OBJECTIVES_ALONE and outcome.over not in (objective, *names):
+                    raise ArenaError(
+                        f"outcome.over is '{outcome.over}', and arm '{arm.name}' does not compete for that; give "
+                        f"arena.objective {outcome.over}"
+                    )
+                if outcome.kind == "flops" and objective is None:
+                    raise ArenaError(
+                        f"outcome.kind is flops, which competitions count, and arm '{arm.name}' is none; give steps"
+                    )
+                if outcome.over not in ("mean", "worst", "best", *OBJECTIVES_ALONE, *names):
                     raise ArenaError(
                         f"outcome.over is '{outcome.over}', and arm '{arm.name}' has no such model; give mean, worst, "
                         f"best or one of {', '.join(names)}"

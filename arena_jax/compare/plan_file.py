@@ -66,17 +66,19 @@ def plan_from(values: Mapping[str, Any], folder: str | Path = ".") -> Plan:
     for name in values:
         if name not in _FIELDS:
             raise ArenaError(f"unknown field '{name}'; {nearest(str(name), _FIELDS)}")
-    for name in ("name", "base", "seeds", "baseline", "arms", "outcome"):
+    for name in ("name", "base", "seeds", "baseline", "arms"):
         if name not in values:
             raise ArenaError(f"{name} is missing: `arena-jax compare --example` shows a plan that has everything")
     seeds = _seeds(values["seeds"], "seeds", first=0)
+    base = change(_base(values["base"], folder), _object(values.get("change", {}), "change"))
+    outcome = values.get("outcome")
     return Plan(
         name=values["name"],
-        base=change(_base(values["base"], folder), _object(values.get("change", {}), "change")),
+        base=base,
         seeds=seeds,
         arms=tuple(_arm(str(name), value, folder) for name, value in _object(values["arms"], "arms").items()),
         baseline=values["baseline"],
-        outcome=build(Outcome, _object(values["outcome"], "outcome"), "outcome."),
+        outcome=Outcome.of(base) if outcome is None else build(Outcome, _object(outcome, "outcome"), "outcome."),
         tuning=_tuning(values.get("tuning"), seeds),
         success=build(Success, _object(values.get("success", {}), "success"), "success."),
     )

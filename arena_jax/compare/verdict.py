@@ -8,7 +8,7 @@ from typing import Any
 
 from arena_jax.compare.confidence import CONFIDENCE
 from arena_jax.compare.paired import Paired, difference, holm, ratio
-from arena_jax.compare.plan import Outcome, Plan
+from arena_jax.compare.plan import OBJECTIVES_ALONE, Outcome, Plan
 from arena_jax.config.scores import SCORES
 
 Records = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -182,8 +182,8 @@ def at(outcome: Outcome) -> str:
 
 def cost_unit(outcome: Outcome) -> str:
     """What a target takes, in words."""
-    if outcome.kind == "steps":
-        return "steps"
+    if outcome.kind != "seconds":
+        return {"steps": "steps", "flops": "counted operations"}[outcome.kind]
     return "device-seconds, compiling counted," if outcome.compiling else "device-seconds"
 
 
@@ -204,6 +204,8 @@ def goal(plan: Plan) -> str:
 def of_which(plan: Plan) -> str:
     """Which models a score is of, in words; nothing where there is one only."""
     over, count = plan.outcome.over, len(plan.base.models)
+    if over in OBJECTIVES_ALONE:
+        return f" of {count} models ({over})"
     if over not in ("mean", "worst", "best"):
         return f" ({over})"
     return f" ({over} of {count} models)" if count > 1 else ""

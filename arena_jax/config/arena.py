@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
+from arena_jax.config.objective import OBJECTIVES
 from arena_jax.config.units import parse_memory, parse_spend
 
 # Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
@@ -20,8 +21,12 @@ POLICIES = (
     "second-price-auction",
     "fisher-market",
     "rising-bandit",
+    "hyperband",
+    "optuna-median",
+    "optuna-halving",
     "static",
 )
+EVALUATION_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,32 @@ class ArenaConfig:
         None,
         "length of training by what it costs, all models together, instead of steps: 150s or 10min"
         " (device-seconds; two such runs need not agree) or 20TFLOP (matrix products, counted)",
+    )
+    objective: str = option(
+        "mean",
+        "what it is for, by training.score: the models' mean, the best of them, their weighted ensemble (by its loss),"
+        " the cost until one reaches the target, or the best score at each size (pareto)",
+        choices=OBJECTIVES,
+    )
+    target: float | None = option(None, "score that objective target ends at", unit="the score's")
+    pareto_cost: str = option(
+        "parameters",
+        "what objective pareto sets scores against: parameters, or measured seconds of scoring an example (latency)",
+        choices=("parameters", "latency"),
+    )
+    evaluation_share: float | None = option(
+        None,
+        f"part of what is spent that scoring the models may take, {EVALUATION_SHARE} if not given: it says how often"
+        " and on how many rows; where training.evaluate_every is given, that says how often, on all rows",
+        unit="fraction",
+        above=0,
+        below=1,
+    )
+    batch_cap: str = option(
+        "none",
+        "how far shares raise effective batches: as far as memory goes (none), or to the gradient noise scale, measured"
+        " at each reallocation (noise)",
+        choices=("none", "noise"),
     )
     reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
     progress_window: int | None = option(
@@ -95,6 +126,14 @@ class ArenaConfig:
                 f"arena.swap_after is {self.swap_after} and arena.reallocate_every {self.reallocate_every}: batch sizes"
                 " would come when their shares are gone; give fewer rounds, or none for a fifth of them"
             )
+        if (self.target is not None) != (self.objective == "target"):
+            raise ArenaError(
+                "arena.objective is target, to which score? give --target"
+                if self.target is None
+                else f"arena.target belongs to objective target, not {self.objective}; remove it"
+            )
+        if self.pareto_cost != "parameters" and self.objective != "pareto":
+            raise ArenaError(f"arena.pareto_cost belongs to objective pareto, not {self.objective}; remove it")
         if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
             raise ArenaError(f"arena.batch_sizes is {error_text(self.batch_sizes)}: sizes must rise, e.g. 1,2,4,8")
 

@@ -34,6 +34,7 @@ EXTRAS = {
         ),
         "train",
     ),
+    "optuna": "optuna",
     **dict.fromkeys(("seqeval", "torch"), "parity"),
     **dict.fromkeys(("rouge_score", "sacrebleu", "sklearn"), "game"),
 }

@@ -19,6 +19,7 @@ from arena_jax.config.fields import build, check, error_text, plain
 from arena_jax.config.model import ModelConfig
 from arena_jax.config.optimizer import OptimizerConfig
 from arena_jax.config.scores import SCORES
+from arena_jax.config.tasks import CLASSIFIERS
 from arena_jax.config.together import TogetherConfig
 from arena_jax.config.training import TrainingConfig
 
@@ -132,12 +133,34 @@ class RunConfig:
             raise ArenaError("a competition keeps no histograms: leave training.histograms out")
         if self.optimizer.weights_follow != "none":
             raise ArenaError("a competition's model weights stay as they are: give optimizer.weights_follow none")
-        if self.training.evaluate_every is None:
-            raise ArenaError("a competition needs scores: give training.evaluate_every (rounds)")
+        if self.training.evaluate_every is not None and arena.evaluation_share is not None:
+            raise ArenaError(
+                "arena.evaluation_share says how often models are scored, and so does training.evaluate_every: give one"
+            )
+        self._check_objective(arena)
         if self.training.remat == "auto":
             raise ArenaError("a competition's batches follow its memory: give training.remat none, dots or block")
         if self.data.lengths:
             raise ArenaError("a competition compiles one length per model: remove data.lengths")
+
+    def _check_objective(self, arena: ArenaConfig) -> None:
+        score = self.training.score
+        if arena.target is not None and not SCORES[score].low <= arena.target <= SCORES[score].high:
+            low, high = SCORES[score].low, SCORES[score].high
+            raise ArenaError(f"arena.target is {arena.target:g}: {score} lies between {low:g} and {high:g}")
+        if arena.objective != "ensemble":
+            return
+        if self.task not in CLASSIFIERS or self.data.problem_type not in (None, "single_label_classification"):
+            raise ArenaError(
+                "objective ensemble mixes what models say of one class each, and this task has none: "
+                "`arena-jax ensemble RUN` scores language models together after a run"
+            )
+        if score != "loss":
+            raise ArenaError(
+                f"objective ensemble is judged by the loss of the mixture, and not by {score}: --score loss"
+            )
+        if len(self.models) < 2:
+            raise ArenaError("an ensemble needs two models; this run has one")
 
     def model(self, name: str) -> ModelConfig:
         """Return the model of that name."""

@@ -53,7 +53,7 @@ def of_models(scores: Mapping[str, Mapping[str, float]], metric: str, over: str)
     Args:
         scores: ``{model: {metric: value}}``.
         metric: of `SCORES`.
-        over: "mean", "worst", "best", or a model's name.
+        over: "mean", "worst", "best", or a model's name; `arena_jax.config.objective` has what a competition is for.
 
     Returns:
         The number; NaN where a model's score is none, or where the metric is not there.

@@ -26,11 +26,14 @@ Example:
 from arena_jax.game import scaling
 from arena_jax.game.ablation import AblationGame
 from arena_jax.game.analysis import GameAnalysis, analyze_subject
+from arena_jax.game.blocks import BLOCK_CRITERIA, choose_blocks, score_blocks
 from arena_jax.game.budget import BudgetEquilibrium, budget_equilibrium
 from arena_jax.game.coalitions import Values, coalitions, with_names
+from arena_jax.game.criteria import CRITERIA, score
 from arena_jax.game.flops import player_flops
 from arena_jax.game.gradients import attention_entropy, aumann_shapley, second_order, sensitivity
 from arena_jax.game.learn import learn_rates
+from arena_jax.game.nested import between, groups_of_blocks, myerson, neighbouring_parts, owen
 from arena_jax.game.noise import Bootstrap, bootstrap, select_equilibrium
 from arena_jax.game.observe import Observed, observe
 from arena_jax.game.payoffs import (
@@ -46,12 +49,15 @@ from arena_jax.game.players import Part, Player, PlayerTable, component_of, fine
 from arena_jax.game.population import Population, train_population
 from arena_jax.game.protocol import Protocol, learn_protocol
 from arena_jax.game.pruning import choose, prune
+from arena_jax.game.repair import recover, refit_without
 from arena_jax.game.report import EquilibriumReport, analyze
+from arena_jax.game.sparsity import WEIGHT_CRITERIA, sparsify
 from arena_jax.game.subject import Subject, load_subject
 from arena_jax.game.utilities import METHODS, measure
 from arena_jax.game.windows import Windows, train_windows
 from arena_jax.game.worth import banzhaf, interactions, leave_one_out, shapley
 from arena_jax.models.growth import add_heads, insert_block, split_heads, widen
+from arena_jax.models.pruning import remove_blocks
 from arena_jax.models.surgery import Surgery
 
 __all__ = [
@@ -74,6 +80,11 @@ __all__ = [
     "shapley",
     "banzhaf",
     "interactions",
+    "owen",
+    "myerson",
+    "between",
+    "groups_of_blocks",
+    "neighbouring_parts",
     "coalitions",
     "with_names",
     "aumann_shapley",
@@ -86,8 +97,18 @@ __all__ = [
     "split_heads",
     "widen",
     "insert_block",
+    "CRITERIA",
+    "score",
     "choose",
     "prune",
+    "BLOCK_CRITERIA",
+    "score_blocks",
+    "choose_blocks",
+    "remove_blocks",
+    "WEIGHT_CRITERIA",
+    "sparsify",
+    "refit_without",
+    "recover",
     # the games
     "UpdateGame",
     "update_game",

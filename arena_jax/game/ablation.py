@@ -77,7 +77,8 @@ class AblationGame:
         self.ablation = ablation
         self.structure, self.params = models.split(model)
         self.probe = _stacked(batches)
-        self.observed: Observed = observe(model, calibration or batches)
+        self.calibration = calibration or batches
+        self.observed: Observed = observe(model, self.calibration)
         self.means = tuple(map(jnp.asarray, self.observed.means)) if ablation == "mean" else None
         self.keys = jax.random.split(jax.random.key(seed), len(batches))
         rows, length = next(iter(shapes))

@@ -24,6 +24,7 @@ def choose(
     threshold: float | None = None,
     width: float = 1.96,
     per_flop: int | None = None,
+    even: bool = False,
 ) -> tuple[int, ...]:
     """Choose the players that are pruned, the least valuable first.
 
@@ -34,6 +35,8 @@ def choose(
         threshold: every player whose value plus ``width`` standard errors is below this (nats).
         width: of the confidence bound, in standard errors.
         per_flop: rank by value per operation, at this many tokens of context; None: by value.
+        even: take the share of the heads, and of the groups, of every block, rounded: all blocks stay alike, so that
+            the compact form is as small as it can be. False: of all players.
 
     Returns:
         Numbers of players. One head and one group of neurons stay in every block.
@@ -63,12 +66,18 @@ def choose(
     upper = values.values + width * np.where(np.isnan(values.standard_errors), np.inf, values.standard_errors)
     left = {(p.layer, p.kind): table.config.num_heads if p.kind == HEAD else table.groups for p in table.players}
     most = len(table) if share is None else round(share * len(table))
+    if even and share is None:
+        raise ArenaError("even takes a share of every block: give share, not threshold")
+    least = {
+        place: max(1, parts - round(share * parts)) if even and share is not None else 1
+        for place, parts in left.items()
+    }
     removed: list[int] = []
     for i in np.argsort(worth, kind="stable"):
         place = table.players[i].layer, table.players[i].kind
-        if len(removed) == most:
+        if len(removed) == most and not even:
             break
-        if left[place] == 1 or (threshold is not None and upper[i] >= threshold):
+        if left[place] == least[place] or (threshold is not None and upper[i] >= threshold):
             continue
         left[place] -= 1
         removed.append(int(i))
@@ -97,6 +106,7 @@ def prune(
     means: tuple[Any, Any] | None = None,
     *,
     compact: bool = False,
+    all_heads: bool = False,
     regrow: Values | None = None,
     seed: int = 0,
 ) -> Surgery:
@@ -108,6 +118,7 @@ def prune(
         means: μ of heads and neurons, as in the ablation game; None: they leave nothing.
         compact: make the arrays smaller: all blocks as wide as the widest, where what is left over stays zeroed. False
             keeps every shape and zeroes the output rows: what ``transformers`` can always express.
+        all_heads: with compact, keep the places of all heads: what ``transformers`` can express.
         regrow: split the most valuable player of the same block and kind into every place that is free, by these
             values: as many operations are bought as were sold, and the function stays that of the pruned model.
         seed: of the shares of split players.
@@ -140,6 +151,7 @@ def prune(
         means,
         name=f"{verb} {len(set(removed))} of {len(table)} players",
         compact=compact,
+        all_heads=all_heads,
         scores=None if scores is None else (scores[:, :heads], scores[:, heads:]),
         seed=seed,
     )

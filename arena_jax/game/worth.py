@@ -99,14 +99,14 @@ def shapley(
         orders = rng.permuted(np.tile(np.arange(n), (pairs, 1)), axis=1)
         orders = np.concatenate([orders, orders[:, ::-1]])
         if truncation is None:
-            marginal_values = _walk(oracle, orders, v_none, v_all)
+            marginal_values = walk(oracle, orders, v_none, v_all)
         else:
             marginal_values = _walk_truncated(oracle, orders, v_none, v_all, truncation)
         marginals.append((marginal_values[:pairs] + marginal_values[pairs:]) / 2)
         # An order truncated at once costs nothing: then more of them teach nothing either.
         if truncation is None or oracle.evaluations - before < pairs:
             break
-    result = _average(np.concatenate(marginals), oracle, "Shapley (antithetic orders)")
+    result = average(np.concatenate(marginals), oracle, "Shapley (antithetic orders)")
     return dataclasses.replace(result, gap=float(result.values.sum() - (v_all - v_none)))
 
 
@@ -169,7 +169,7 @@ def banzhaf(
     marginals = np.where(present, v[:, :1] - v[:, 1:], v[:, 1:] - v[:, :1])
     if certain:
         return Values(marginals[0], np.zeros(n), oracle.evaluations, f"Banzhaf (exact, keep {keep:g})")
-    return _average(marginals, oracle, f"Banzhaf (keep {keep:g})")
+    return average(marginals, oracle, f"Banzhaf (keep {keep:g})")
 
 
 def interactions(value: Value, n: int, *, index: Literal["grand", "shapley"] = "grand") -> Values:
@@ -238,7 +238,15 @@ def _prefixes(orders: Array, n: int) -> Array:
     return position[:, None, :] <= np.arange(n)[None, :, None]
 
 
-def _walk(oracle: Oracle, orders: Array, v_none: float, v_all: float) -> Array:
+def walk(oracle: Oracle, orders: Array, v_none: float, v_all: float) -> Array:
+    """What each player adds in each order: orders (m, n) of players → (m, n).
+
+    Args:
+        oracle: of the value function.
+        orders: permutations.
+        v_none: v(∅).
+        v_all: v(N).
+    """
     m, n = orders.shape
     inner = oracle(_prefixes(orders, n)[:, :-1].reshape(-1, n)).reshape(m, n - 1)
     path = np.concatenate([np.full((m, 1), v_none), inner, np.full((m, 1), v_all)], axis=1)
@@ -264,7 +272,14 @@ def _walk_truncated(oracle: Oracle, orders: Array, v_none: float, v_all: float, 
     return marginals
 
 
-def _average(marginals: Array, oracle: Oracle, method: str) -> Values:
+def average(marginals: Array, oracle: Oracle, method: str) -> Values:
+    """The mean over samples, and its standard errors: NaN of one sample, ``unseen`` where all agree.
+
+    Args:
+        marginals: (samples, n).
+        oracle: which counted the evaluations.
+        method: name of the estimator.
+    """
     samples = len(marginals)
     errors = np.full(oracle.n, np.nan)
     if samples > 1:

@@ -1,9 +1,11 @@
-"""Heads and groups of neurons removed: their mean output stays in the biases, or split neighbours take their places."""
+"""Heads, groups of neurons and blocks removed: mean outputs stay in the biases, or split neighbours fill the places."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from arena_jax.config.errors import ArenaError
@@ -20,6 +22,7 @@ def remove_parts(
     *,
     name: str,
     compact: bool = False,
+    all_heads: bool = False,
     scores: tuple[Array, Array] | None = None,
     seed: int = 0,
 ) -> Surgery:
@@ -34,6 +37,8 @@ def remove_parts(
         name: of the change, in words.
         compact: make the arrays smaller: all blocks as wide as the widest, where what is left over is zeroed. False
             keeps every shape and zeroes the output rows: what ``transformers`` can always express.
+        all_heads: with ``compact``, keep the places of all heads, zeroed where they go, and make smaller what
+            neurons take alone: ``transformers`` can express that, where fewer heads it cannot.
         scores: of heads (blocks, heads) and of groups (blocks, groups): the places of removed parts are filled by
             splitting the parts of the block with the highest scores; the function is that of the pruned model. None:
             places stay empty.
@@ -56,7 +61,8 @@ def remove_parts(
     for i, (parts, part) in enumerate(((heads, "head"), (groups, "group of neurons"))):
         if not parts.any(axis=1).all():
             raise ArenaError(f"block {int(np.argmin(parts.any(axis=1)))} would be left without a {part}; keep one")
-        plans.append(_plan(parts, None if scores is None else scores[i], compact, seed))
+        smaller = compact and not (all_heads and part == "head")
+        plans.append(_plan(parts, None if scores is None else scores[i], smaller, seed))
     layers, size = config.num_layers, config.intermediate_size // groups.shape[1]
     source, share = plans[1]
     neurons = (source[:, :, None] * size + np.arange(size)).reshape(layers, -1), np.repeat(share, size, axis=1)
@@ -68,6 +74,42 @@ def remove_parts(
         return inner.change(tree, role)
 
     return Surgery(name, config, inner.after, change)
+
+
+def remove_blocks(config: TransformerConfig, removed: Sequence[int]) -> Surgery:
+    """Remove whole blocks: what leaves the block before enters the one behind.
+
+    Args:
+        config: of the model.
+        removed: numbers of blocks, from 0.
+
+    Returns:
+        The change; ``transformers`` can express it.
+
+    Raises:
+        ArenaError: a block that does not exist, all of them, or a model whose scale of attention depends on the block's
+            number, unless the last ones go.
+
+    Example:
+        >>> from arena_jax import models
+        >>> remove_blocks(models.preset("gpt2-tiny"), [0]).after.num_layers
+        1
+    """
+    layers, blocks = config.num_layers, sorted(set(removed))
+    if any(isinstance(i, bool) or not isinstance(i, int | np.integer) or not 0 <= i < layers for i in blocks):
+        raise ArenaError(f"there are {layers} blocks, numbered from 0; {list(removed)} names another")
+    if len(blocks) == layers:
+        raise ArenaError("all blocks would be removed; keep one")
+    if config.scale_attn_by_inverse_layer_idx and blocks and blocks[0] < layers - len(blocks):
+        raise ArenaError(
+            "scale_attn_by_inverse_layer_idx divides by the block's number: only the last blocks can be removed"
+        )
+
+    def change(tree: dict[str, Any], role: str) -> dict[str, Any]:
+        return {**tree, "blocks": jax.tree.map(lambda x: np.delete(x, blocks, axis=0), tree["blocks"])}
+
+    name = f"remove {len(blocks)} of {layers} blocks"
+    return Surgery(name, config, config.replace(num_layers=layers - len(blocks)), change)
 
 
 def _plan(parts: Array, scores: Array | None, compact: bool, seed: int) -> tuple[Array, Array]:

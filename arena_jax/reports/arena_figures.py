@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_jax.config.scores import SCORES
 from arena_jax.reports.arena_tables import progress_at
 from arena_jax.reports.arms import CONTROL, Arms, Run
 from arena_jax.reports.figures import STYLE
@@ -37,7 +38,7 @@ def draw_figures(arms: Arms, folder: Path) -> list[Picture]:
     figures: list[tuple[str, Callable[[Arms], Any], str]] = [
         ("shares", shares, f"Figure 1: shares of the memory over the run. Dotted: an equal share. {how}"),
         ("progress", progress, f"Figure 2: learning progress (equation 1) and scores over the run. {how}"),
-        ("convergence", convergence, f"Figure 3: validation loss; solid: the policy, dashed: static. {how}"),
+        ("convergence", convergence, f"Figure 3: {_what(arms)}; solid: the policy, dashed: static. {how}"),
     ]
     pictures = []
     with rc_context(STYLE):
@@ -77,7 +78,7 @@ def progress(arms: Arms) -> Any:
         above.set_yscale("symlog", linthresh=1e-3)
         below.set(xlabel=_TIME, xlim=(0, 100))
     panels[0][0].set_ylabel("learning progress")
-    panels[1][0].set_ylabel("score (− validation loss)")
+    panels[1][0].set_ylabel(f"score ({next(iter(arms.values()))[0].score_title})")
     _legend(figure, panels[1][0])
     return figure
 
@@ -91,7 +92,7 @@ def convergence(arms: Arms) -> Any:
         for i, colour in enumerate(cycle(len(names))):
             axes = panels[row][i]
             for of, style in ((policy, "-"), (CONTROL, "--")):
-                losses = [_at(run, -run.scores[:, i]) for run in arms[of]]
+                losses = [_at(run, _sign(run) * run.scores[:, i]) for run in arms[of]]
                 _line(axes, losses, colour if of == policy else "#555555", label=of, style=style)
             every = [_at(run, -run.scores[:, i]) for runs in arms.values() for run in runs]
             # The fall of the first steps is the same for all and would flatten everything after it.
@@ -103,7 +104,7 @@ def convergence(arms: Arms) -> Any:
                 axes.set_title(names[i])
             if row == len(policies) - 1:
                 axes.set_xlabel(_TIME)
-        panels[row][0].set_ylabel("validation loss (nats)")
+        panels[row][0].set_ylabel(_what(arms))
     return figure
 
 
@@ -137,3 +138,12 @@ def _line(axes: Any, curves: Sequence[np.ndarray], colour: str, label: str | Non
 def _legend(figure: Any, axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+
+
+def _sign(run: Run) -> int:
+    return SCORES[run.config.training.score].sign
+
+
+def _what(arms: Arms) -> str:
+    """The metric that scores are made of, in words."""
+    return SCORES[next(iter(arms.values()))[0].config.training.score].title

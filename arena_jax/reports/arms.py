@@ -12,6 +12,8 @@ import numpy as np
 from arena_jax import config as configuration
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.objective import scores_of
+from arena_jax.config.scores import SCORES
 from arena_jax.runs.records import read
 
 CONTROL = "static"
@@ -41,7 +43,8 @@ class Run:
         seed: what it is paired by.
         models: ``{name: what the start record says}``, in the order of the columns.
         fraction: [evaluations] of the run that was over.
-        scores: [evaluations, models], S = −loss, the baseline first.
+        scores: [evaluations, models], S: the run's score, more being better; the baseline first.
+        objective: [evaluations], the value of what the competition is for; NaN where an earlier version did not say.
         seconds: [evaluations, models], device-seconds since the start.
         flops: [models], counted operations.
         examples: [models].
@@ -63,6 +66,7 @@ class Run:
     models: dict[str, dict[str, Any]]
     fraction: np.ndarray
     scores: np.ndarray
+    objective: np.ndarray
     seconds: np.ndarray
     flops: np.ndarray
     examples: np.ndarray
@@ -75,6 +79,15 @@ class Run:
     compiling: float
     evaluating: float
     deferred: int
+
+    @property
+    def score_title(self) -> str:
+        """What the scores are, in words.
+
+        They rise where the run gets better: of a metric of which less is better, they are the negative.
+        """
+        score = SCORES[self.config.training.score]
+        return score.title if score.sign > 0 else f"− {score.title.removesuffix(' (nats)')}"
 
     @property
     def device_seconds(self) -> float:
@@ -168,6 +181,8 @@ def read_run(folder: Path) -> Run:
     batch = {name: allocations[0]["models"][name]["batch_size"] for name in names}
     batch.update({record["model"]: record["batch_size"] for record in kinds.get("swap", [])})
 
+    scored = [scores_of(record["models"], config.training.score) for record in evaluations]
+
     def last(metric: str, of: dict[str, Any]) -> np.ndarray:
         return np.array([of[name].get(metric, np.nan) for name in names], float)
 
@@ -178,7 +193,8 @@ def read_run(folder: Path) -> Run:
         seed=config.training.seed,
         models=models,
         fraction=np.array([record["fraction"] for record in evaluations]),
-        scores=np.array([[-record["models"][name]["loss"] for name in names] for record in evaluations]),
+        scores=np.array([[scores[name] for name in names] for scores in scored]),
+        objective=np.array([record.get("judgement", {}).get("value", np.nan) for record in evaluations]),
         seconds=np.array([[account[name]["seconds"] for name in names] for account in accounts]),
         flops=last("flops", accounts[-1]),
         examples=last("examples", accounts[-1]),

@@ -12,6 +12,7 @@ from arena_jax.compare.confidence import ConfidenceInterval
 from arena_jax.config.errors import ArenaError
 from arena_jax.reports import claims
 from arena_jax.reports.arena_figures import draw_figures
+from arena_jax.reports.arena_objective import objective_table
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import CONTROL, Arms, gather, pairs
 from arena_jax.runs import document
@@ -63,6 +64,7 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
     seeds = {policy: [arm_run.seed for arm_run in runs] for policy, runs in arms.items()}
     policies = [policy for policy in arms if policy != CONTROL]
     spent, spending, notes = spent_table(arms)
+    goal, goal_numbers, goal_sentence = objective_table(arms)
     first, final = table1(arms)
     second, phases = table2(arms)
     findings = claims.judge(arms)
@@ -87,13 +89,16 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
             + (_intervals(arms) if max(map(len, seeds.values())) > 1 else "")
         ),
         *([Items(notes)] if notes else []),
+        Heading("What it was for"),
+        goal,
+        Paragraph(goal_sentence),
         Heading("What was spent"),
         spent,
         Paragraph("Device-seconds of each run, all models together:"),
         device_seconds_table(arms),
         Heading("Table 1: at the end"),
         first,
-        Paragraph("Score: − validation loss. Batch: last in force, over seeds. Shares are of what is divided."),
+        Paragraph(f"Score: {run.score_title}. Batch: last in force, over seeds. Shares are of what is divided."),
         *([Paragraph(f"{about_bits}.")] if about_bits and any(row[-1] for row in first.rows) else []),
         Heading("Table 2: resource utilization efficiency (equation 8)"),
         second,
@@ -117,6 +122,7 @@ def compose(arms: Arms, folder: Path) -> tuple[list[Block], dict[str, Any]]:
         "length": length,
         "runs": {policy: {str(arm_run.seed): str(arm_run.folder) for arm_run in runs} for policy, runs in arms.items()},
         "notes": notes,
+        "objective": goal_numbers,
         "spent": spending,
         "device_seconds": {
             policy: {str(arm_run.seed): arm_run.device_seconds for arm_run in runs} for policy, runs in arms.items()

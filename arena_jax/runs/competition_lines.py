@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from arena_jax.config.scores import SCORES
+
 Record = Mapping[str, Any]
 
 
@@ -106,7 +108,7 @@ def leaderboard_rows(record: Record, about: Mapping[str, Record] | None = None) 
     rows = [
         (
             str(model["place"]),
-            f"{model['score']:.4f}",
+            f"{model['score']:.4f}" + _error(model),
             f"{model['baseline']:.4f}",
             *((_bits(model, about.get(name, {})),) if bits else ()),
             f"{100 * model['mean_share']:.1f} %",
@@ -126,7 +128,7 @@ def _bits(model: Record, about: Record) -> str:
 
 
 def winner_line(record: Record) -> str:
-    """Who won.
+    """Who won, and how sure that is.
 
     Example:
         >>> winner_line({"winner": None})
@@ -134,6 +136,49 @@ def winner_line(record: Record) -> str:
     """
     if record["winner"] is None:
         return "nobody won: no model has a finite score"
-    score = record["models"][record["winner"]]["score"]
-    text = f"{score:.4f}" if math.isfinite(score) else "no score"
-    return f"winner: {record['winner']}, {text} (score: − validation loss; shares are means over the run)"
+    first, *others = record["models"].values()
+    text = f"{first['score']:.4f}" if math.isfinite(first["score"]) else "no score"
+    name = record.get("score", "loss")
+    what = f"{'− ' if SCORES[name].sign < 0 else ''}{SCORES[name].title.removesuffix(' (nats)')}"
+    line = f"winner: {record['winner']}, {text} (score: {what}; shares are means over the run)"
+    if others and "error" in first and "error" in others[0]:
+        apart = math.hypot(first["error"], others[0]["error"])
+        if first["score"] - others[0]["score"] <= 2 * apart:  # never where one has no error
+            line += "; the next is not behind by more than these rows can show"
+    return line
+
+
+def objective_lines(record: Record) -> list[str]:
+    """What came out by the objective of a competition; nothing for the mean.
+
+    Example:
+        >>> objective_lines({"objective": "ensemble", "ensemble": {"loss": 0.4, "error": 0.02, "weights": {"a": 1.0}}})
+        ['objective ensemble: loss 0.4000 ± 0.0200; weights a 1.00']
+        >>> objective_lines({"objective": "target", "target": 0.8, "reached": False, "models": {}})
+        ['objective target: 0.8 was not reached']
+    """
+    objective = record.get("objective", "mean")
+    if objective == "ensemble":
+        mixture = record["ensemble"]
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in mixture["weights"].items())
+        return [f"objective ensemble: loss {mixture['loss']:.4f} ± {mixture['error']:.4f}; weights {weights}"]
+    if objective == "target":
+        if not record["reached"]:
+            return [f"objective target: {record['target']:g} was not reached"]
+        accounts = record["models"].values()
+        seconds, flops = (sum(account[key] for account in accounts) for key in ("seconds", "flops"))
+        return [
+            f"objective target: {record['target']:g} was reached by {record['winner']} after {seconds:,.1f} "
+            f"device-seconds of all models, {flops / 1e12:,.3g} TFLOP"
+        ]
+    if objective == "pareto":
+        costs = record["costs"]
+        front = ", ".join(f"{name} ({costs[name]:,.4g})" for name in record["front"])
+        return [f"objective pareto: {record['value']:.4f}; no other is better at no more cost than {front}"]
+    return []
+
+
+def _error(model: Record) -> str:
+    """The standard error of a score, where there is one."""
+    error = model.get("error", math.nan)
+    return f" ± {error:.4f}" if math.isfinite(error) else ""

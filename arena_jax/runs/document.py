@@ -101,7 +101,43 @@ class Chart:
         return {"title": self.title, "x": self.x, "logarithmic": self.logarithmic, "lines": lines}
 
 
-Block = Heading | Paragraph | Items | Table | Listing | Picture | Chart
+class GridCell(NamedTuple):
+    """A cell of a grid.
+
+    Attributes:
+        row: its place.
+        column: its place.
+        name: its own; no two are alike.
+        value: what it is coloured by.
+        facts: (name, value in words), shown when one points at it.
+        partners: (name of another cell, number): marked when one points at it.
+    """
+
+    row: int
+    column: int
+    name: str
+    value: float
+    facts: Sequence[tuple[str, str]] = ()
+    partners: Sequence[tuple[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Coloured cells under headings; in HTML one can point at each and read what is known of it."""
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    cells: Sequence[GridCell]
+    hint: str = ""
+    partners: str = ""
+
+    def data(self) -> dict[str, Any]:
+        """What the page's script builds."""
+        return {**self.__dict__, "cells": [cell._asdict() for cell in self.cells]}
+
+
+Block = Heading | Paragraph | Items | Table | Listing | Picture | Chart | Grid
 
 
 def text(blocks: Sequence[Block]) -> str:
@@ -131,6 +167,8 @@ def text(blocks: Sequence[Block]) -> str:
                 parts.append(_wrapped(f"{caption} {file}", "  ", "  "))
             case Chart():
                 parts.append(_wrapped(_last_values(block), "  ", "  "))
+            case Grid():
+                parts.append(_wrapped(_highest(block), "  ", "  "))
     return "\n\n".join(parts)
 
 
@@ -162,6 +200,8 @@ def markdown(blocks: Sequence[Block]) -> str:
                 parts.append(f"![{caption}]({file.name})\n\n*{caption}*")
             case Chart():
                 parts.append(_last_values(block))
+            case Grid():
+                parts.append(_highest(block))
     return "\n\n".join(parts)
 
 
@@ -190,6 +230,12 @@ def page(title: str, blocks: Sequence[Block]) -> str:
 def _last_values(chart: Chart) -> str:
     """A chart in words, where none can be drawn."""
     return f"{chart.title}, at the end: {', '.join(f'{line.name} {line.y[-1]:.4g}' for line in chart.lines if line.y)}"
+
+
+def _highest(grid: Grid) -> str:
+    """A grid in words."""
+    order = sorted(grid.cells, key=lambda cell: -cell.value)[:5]
+    return f"{grid.title}; the highest: {', '.join(f'{cell.name} {cell.value:.4g}' for cell in order)}"
 
 
 def _png(file: Path) -> str:

@@ -14,7 +14,7 @@ class Evaluations:
     """What a run remembers of its evaluations.
 
     Args:
-        metric: of `arena_jax.config.scores.SCORES`; its mean over the models is the score.
+        metric: of `arena_jax.config.scores.SCORES`; its mean over the models is the score, where none is handed over.
         limit: evaluations in a row without a better score after which the run is over; None: it never is.
         state: from :meth:`state` of an interrupted run.
 
@@ -35,6 +35,7 @@ class Evaluations:
         self._metric, self._limit = metric, limit
         before: Mapping[str, Any] = state or {}
         self.last: dict[str, dict[str, float]] = {name: dict(of) for name, of in before.get("last", {}).items()}
+        self._score: float | None = before.get("score")
         self._best: float | None = before.get("best")
         self.best_step: int | None = before.get("best_step")
         self.without_gain: int = before.get("without_gain", 0)
@@ -43,17 +44,19 @@ class Evaluations:
         """What a checkpoint keeps."""
         return {
             "last": self.last,
+            "score": self._score,
             "best": self._best,
             "best_step": self.best_step,
             "without_gain": self.without_gain,
         }
 
-    def add(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> float:
+    def add(self, step: int, scores: Mapping[str, Mapping[str, float]], score: float | None = None) -> float:
         """Take note of an evaluation.
 
         Args:
             step: steps (of a competition: rounds) taken.
             scores: ``{model: {metric: value}}``.
+            score: what they are worth together, in the metric's unit; their mean if None.
 
         Returns:
             The score; NaN where that of a model is none.
@@ -68,7 +71,7 @@ class Evaluations:
                     " these with --score"
                 )
         self.last = {name: dict(metrics) for name, metrics in scores.items()}
-        score = of_models(scores, self._metric, "mean")
+        score = self._score = of_models(scores, self._metric, "mean") if score is None else score
         if math.isfinite(score) and (self._best is None or SCORES[self._metric].sign * (score - self._best) > 0):
             self._best, self.best_step, self.without_gain = score, step, 0
         else:
@@ -80,7 +83,8 @@ class Evaluations:
         """The last score, turned so that less is better; None before the first evaluation."""
         if not self.last:
             return None
-        return -SCORES[self._metric].sign * of_models(self.last, self._metric, "mean")
+        score = of_models(self.last, self._metric, "mean") if self._score is None else self._score
+        return -SCORES[self._metric].sign * score
 
     @property
     def over(self) -> bool:

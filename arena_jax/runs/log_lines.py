@@ -166,7 +166,8 @@ class Narrator:
         rows = competition_lines.leaderboard_rows(record, about)
         table = columns(rows, right=range(len(rows[0]) - 1), rule=True)
         note = competition_lines.bits_note(about) if "bits/byte" in rows[0] else ""
-        return ["", *table, *textwrap.wrap(note, WIDTH, subsequent_indent="  "), competition_lines.winner_line(record)]
+        result = [competition_lines.winner_line(record), *competition_lines.objective_lines(record)]
+        return ["", *table, *textwrap.wrap(note, WIDTH, subsequent_indent="  "), *result]
 
     def _improved(self, name: str, value: Any, score: str) -> bool:
         if not isinstance(value, int | float) or math.isnan(value):

@@ -239,18 +239,21 @@ class Session:
         for note in notes:
             self.record("note", 0, text=note)
 
-    def record_evaluation(self, step: int, scores: Mapping[str, Mapping[str, float]], **fields: Any) -> None:
+    def record_evaluation(
+        self, step: int, scores: Mapping[str, Mapping[str, float]], *, score: float | None = None, **fields: Any
+    ) -> None:
         """Record an evaluation, and whether it is the best so far.
 
         Args:
             step: steps (of a competition: rounds) taken.
             scores: ``{model: {metric: value}}``.
+            score: what they are worth together, in the metric's unit; their mean if None.
             **fields: what else belongs to the record.
 
         Raises:
             ArenaError: a model has no metric of the name that the run is judged by.
         """
-        score = self.evaluations.add(step, scores)
+        score = self.evaluations.add(step, scores, score)
         gain = {"score": score, "without_gain": self.evaluations.without_gain}
         self.record("evaluation", step, **fields, models=scores, **gain)
 

@@ -172,7 +172,13 @@ class Executables:
     # ---- searches ----
 
     def search(
-        self, name: str, memory: float, *, refuse: bool = False, start: int | None = None
+        self,
+        name: str,
+        memory: float,
+        *,
+        refuse: bool = False,
+        start: int | None = None,
+        most: int | None = None,
     ) -> Future[BatchChoice]:
         """Look for the largest batch that an amount of memory allows: equation 7. Compiles in the background.
 
@@ -182,17 +188,18 @@ class Executables:
             refuse: raise where not even the smallest size fits; otherwise that size is what a model keeps, and it is
                 held against the whole pool: models take turns on a device, so that the budget is still kept.
             start: the size to compile first where none is known.
+            most: the largest size that is of use; None: all are.
 
         Returns:
             The choice to come. Its result raises ArenaError where nothing fits.
         """
-        model_bytes = self._model_bytes(name)
+        model_bytes, sizes = self._model_bytes(name), self.limits.sizes(name)
         # What is known and what is allowed are those of this moment, so that the answer does not hang on the clock.
         search = SizeSearch(
             name=name,
             step=self._jitted[name],
             arguments=functools.partial(self.arguments, name),
-            sizes=self.limits.sizes(name),
+            sizes=sizes if most is None else tuple(size for size in sizes if size <= most) or sizes[:1],
             programs=dict(self._programs[name]),
             earlier=tuple(future for model, future in self._abandoned if model == name),
             budget=self._budget,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,18 +95,38 @@ def compile_program(function: Callable[..., Any], *arguments: Any, **keywords: A
     """
     began = time.perf_counter()
     jitted = function if hasattr(function, "lower") else jax.jit(function)
-    program = compile_lowered(jitted.lower(*arguments, **keywords), began=began)
+    lowered = jitted.lower(*arguments, **keywords)
+    program = compile_lowered(lowered, began=began, devices=devices_of((arguments, keywords)))
     if program.bytes == ProgramBytes():
         raise ArenaError("this backend does not say what a compiled program needs; set batch sizes by hand")
     return program
 
 
-def compile_lowered(lowered: jax.stages.Lowered, *, began: float | None = None) -> Program:
-    """Compile what was lowered by hand.
+def devices_of(arguments: Any) -> tuple[str, ...]:
+    """The devices that arguments lie on, in words; none for arguments that lie nowhere yet."""
+    placements = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(arguments))
+    names = {
+        f"{device.platform} {device.device_kind} {device.id}"
+        for placement in placements
+        if placement is not None
+        for device in placement.device_set
+    }
+    return tuple(sorted(names))
+
+
+# Programs that are alive, by what they are: models of equal shapes, however many, share theirs.
+_alive: weakref.WeakValueDictionary[Any, jax.stages.Compiled] = weakref.WeakValueDictionary()
+
+
+def compile_lowered(
+    lowered: jax.stages.Lowered, *, began: float | None = None, devices: tuple[str, ...] | None = None
+) -> Program:
+    """Compile what was lowered by hand; take the same program where one is alive.
 
     Args:
         lowered: from ``jax.jit(f).lower(…)``.
         began: when tracing began, by ``time.perf_counter``; its seconds are counted from now if not given.
+        devices: from :func:`devices_of` of the arguments; None: compile, and share it with nobody.
 
     Returns:
         The program.
@@ -116,8 +138,17 @@ def compile_lowered(lowered: jax.stages.Lowered, *, began: float | None = None) 
     """
     _count_cache_hits()
     began = time.perf_counter() if began is None else began
+    key = None
+    if devices is not None and jax.config.values["jax_enable_compilation_cache"]:
+        text = hashlib.blake2b(lowered.as_text().encode(), digest_size=16).digest()
+        key = text, lowered.in_tree, lowered.out_tree, devices
+        alive = _alive.get(key)
+        if alive is not None:
+            return Program(alive, _program_bytes(alive), time.perf_counter() - began, cached=True)
     hits = getattr(_cache_hits, "count", 0)
     executable = lowered.compile()
+    if key is not None:
+        _alive[key] = executable
     cached = getattr(_cache_hits, "count", 0) > hits
     return Program(executable, _program_bytes(executable), time.perf_counter() - began, cached)
 

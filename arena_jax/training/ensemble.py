@@ -168,6 +168,23 @@ def combine(fitting: Mapping[str, Predictions], scoring: Mapping[str, Prediction
     )
 
 
+def mixture_loss(predictions: Mapping[str, Predictions]) -> tuple[float, float, dict[str, float]]:
+    """The loss of the weighted ensemble, each half of the texts by weights that the other half was fitted on.
+
+    Args:
+        predictions: ``{model: predictions}``, aligned, of models with classes.
+
+    Returns:
+        Loss in nats, its standard error over items, and ``{model: weight}``, fitted on all of them.
+    """
+    names = tuple(predictions)
+    first = predictions[names[0]]
+    losses = _sums(_say(predictions, predictions, names), first.labels, is_language=not first.classes)["loss"]
+    weights, _ = _fit(predictions, names, None)
+    error = float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else float("nan")
+    return float(losses.mean()), error, dict(zip(names, weights.tolist(), strict=True))
+
+
 def _fit(predictions: Mapping[str, Predictions], names: tuple[str, ...], where: Array | None) -> tuple[Array, float]:
     """Weights and temperature by the items of a mask; all if it is None."""
     first = predictions[names[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,14 @@ def _spread(step: Step, batch_size: int) -> int:
 
 
 def results(
-    step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int, variables: Any
+    step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int, variables: Any, batches: int | None = None
 ) -> Iterator[tuple[Any, Any]]:
-    """Each batch with its result, both whole on every process; one is computed while the last one is read."""
+    """Each batch with its result, both whole on every process; one is computed while the last one is read.
+
+    ``batches``: the first so many alone; all if None.
+    """
     waiting = None
-    for index, batch in enumerate(data.evaluation_batches(rows, _spread(step, batch_size))):
+    for index, batch in enumerate(itertools.islice(data.evaluation_batches(rows, _spread(step, batch_size)), batches)):
         result = step.evaluate(name, params, local_rows(batch), index, variables)
         if waiting is not None:
             yield waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -66,15 +67,9 @@ def predict(
     if batch_size < 1:
         raise ArenaError(f"batch_size is {batch_size}: give 1 or more")
     structure, params = models.split(model)
-
-    @jax.jit
-    def log_probabilities(p: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-        network: Any = models.merge(structure, p)
-        return jax.nn.log_softmax(widened(network(**inputs)), axis=-1)
-
     items, probabilities, labels = [], [], []
     for start, batch in _batches(rows, batch_size):
-        output = np.asarray(log_probabilities(params, model_inputs(batch)), np.float64)
+        output = np.asarray(_log_probabilities(structure, params, model_inputs(batch)), np.float64)
         for offset in np.flatnonzero(batch["valid"]):
             row = start + int(offset)
             if model.task == "sequence-classification":
@@ -94,6 +89,12 @@ def predict(
     )
     assert len(result.items) == len(result.labels), (len(result.items), len(result.labels))
     return result
+
+
+@functools.partial(jax.jit, static_argnames="structure")  # one program for all calls, and for all models that are alike
+def _log_probabilities(structure: Any, params: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+    network: Any = models.merge(structure, params)
+    return jax.nn.log_softmax(widened(network(**inputs)), axis=-1)
 
 
 def _batches(rows: data.Encoded, batch_size: int) -> Any:

@@ -55,34 +55,90 @@ def score_intervals(
     delete-a-group jackknife (2001).
     """
     batch_size = max(1, min(batch_size, len(rows) // GROUPS))
-    sums: list[metrics.Sums] = []
-    outputs: list[list[Any]] = []
-    for i, (batch, result) in enumerate(results(step, params, name, rows, batch_size, None)):
-        if len(sums) < GROUPS:
-            sums.append({})
-            outputs.append([])
-        sums[i % GROUPS] = metrics.add(sums[i % GROUPS], result.sums)
-        if result.outputs:
-            outputs[i % GROUPS].append((batch, jax.tree.map(np.asarray, result.outputs)))
-
-    def without(group: int | None) -> dict[str, float]:
-        rest = [i for i in range(len(sums)) if i != group]
-        return metrics.finalize(rows, metrics.total(sums[i] for i in rest), [o for i in rest for o in outputs[i]])
-
-    whole, count = without(None), len(sums)
+    groups = _groups(step, params, name, rows, batch_size, None)
+    whole, count = groups.without(None), len(groups.sums)
     if rows.task == QUESTIONS or count < 2:
         return {metric: ScoreInterval(value, math.nan, math.nan) for metric, value in whole.items()}
-    return _jackknife(whole, [without(group) for group in range(count)])
+    return _jackknife(whole, [groups.without(group) for group in range(count)])
+
+
+def score_with_error(
+    step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int, metric: str, batches: int | None = None
+) -> tuple[dict[str, float], float]:
+    """Score one model, with the standard error of one of its scores on these examples.
+
+    The error is that of :func:`score_intervals`, over the batches as they are; of questions' exact match and F1, the
+    standard deviation over questions, by the square root of how many there are.
+
+    Args:
+        step: knows the model and its objective.
+        params: the model's parameter tree.
+        name: the model's name.
+        rows: the data set as its tokens.
+        batch_size: examples at a time.
+        metric: whose error is asked for.
+        batches: score the first so many alone; all if None, and all of questions, whose windows belong together.
+
+    Returns:
+        ``{metric: value}`` of `arena_jax.training.evaluation.score`, and the error; NaN where a single batch, or a
+        metric that the model does not have, tells none.
+    """
+    groups = _groups(step, params, name, rows, batch_size, None if rows.task == QUESTIONS else batches)
+    if rows.task == QUESTIONS:
+        answers = metrics.Answers(rows)
+        for batch, output in (pair for group in groups.outputs for pair in group):
+            logits = np.asarray(output["span_logits"], np.float32)
+            answers.add(batch["feature_index"], logits[..., 0], logits[..., 1], batch["valid"])
+        scores = metrics.ratios(metrics.add(metrics.total(groups.sums), answers.sums()))
+        columns = {"exact_match": 0, "f1": 1}
+        if metric not in columns or len(answers.scores()) < 2:
+            return scores, math.nan
+        values = np.asarray(answers.scores())[:, columns[metric]]
+        return scores, float(values.std(ddof=1) / math.sqrt(len(values)))
+    whole, count = groups.without(None), len(groups.sums)
+    if count < 2 or metric not in whole:
+        return whole, math.nan
+    return whole, _error([groups.without(group)[metric] for group in range(count)])
+
+
+class _Groups(NamedTuple):
+    """Sums and outputs of an evaluation, its batches dealt out to at most `GROUPS` groups."""
+
+    rows: data.Encoded
+    sums: list[metrics.Sums]
+    outputs: list[list[Any]]
+
+    def without(self, group: int | None) -> dict[str, float]:
+        """The scores of all groups but one; of all for None."""
+        rest = [i for i in range(len(self.sums)) if i != group]
+        sums, outputs = (self.sums[i] for i in rest), [o for i in rest for o in self.outputs[i]]
+        return metrics.finalize(self.rows, metrics.total(sums), outputs)
+
+
+def _groups(step: Step, params: Any, name: str, rows: data.Encoded, batch_size: int, batches: int | None) -> _Groups:
+    groups = _Groups(rows, [], [])
+    for i, (batch, result) in enumerate(results(step, params, name, rows, batch_size, None, batches)):
+        if len(groups.sums) < GROUPS:
+            groups.sums.append({})
+            groups.outputs.append([])
+        groups.sums[i % GROUPS] = metrics.add(groups.sums[i % GROUPS], result.sums)
+        if result.outputs:
+            groups.outputs[i % GROUPS].append((batch, jax.tree.map(np.asarray, result.outputs)))
+    return groups
 
 
 def _jackknife(whole: dict[str, float], partial: list[dict[str, float]]) -> dict[str, ScoreInterval]:
     from scipy import stats
 
-    count = len(partial)
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(partial) - 1))
     intervals = {}
     for metric, value in whole.items():
-        scores = np.array([of_part[metric] for of_part in partial])
-        half = quantile * math.sqrt((count - 1) / count * float(np.sum((scores - scores.mean()) ** 2)))
+        half = quantile * _error([of_part[metric] for of_part in partial])
         intervals[metric] = ScoreInterval(value, value - half, value + half)
     return intervals
+
+
+def _error(partial: list[float]) -> float:
+    """The jackknife's standard error, from the scores without each group."""
+    scores, count = np.array(partial), len(partial)
+    return math.sqrt((count - 1) / count * float(np.sum((scores - scores.mean()) ** 2)))

@@ -154,12 +154,16 @@ class Answers:
             answers.append("" if empty else context[first:last])
         return answers
 
+    def scores(self) -> list[tuple[float, float]]:
+        """Exact match and F1 of each question, in the order of the examples."""
+        return [answer_scores(text, true) for text, true in zip(self.texts(), self._true, strict=True)]
+
     def sums(self) -> dict[str, float]:
         """Score all answers.
 
         Returns:
             "exact_sum", "f1_sum" and "questions", to be divided by `metrics.ratios`.
         """
-        scores = [answer_scores(text, true) for text, true in zip(self.texts(), self._true, strict=True)]
+        scores = self.scores()
         exact, f1 = np.asarray(scores, np.float64).sum(0)
         return {"exact_sum": float(exact), "f1_sum": float(f1), "questions": float(len(scores))}

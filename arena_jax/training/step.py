@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from arena_jax.config.errors import ArenaError
 from arena_jax.models.shards import SHARD, sharding_of, traced_over
 from arena_jax.runtime.devices import distribute, place_batch, replicated, shardings
-from arena_jax.runtime.program import Program, compile_lowered
+from arena_jax.runtime.program import Program, compile_lowered, devices_of
 from arena_jax.training.averages import first_average, next_averages
 from arena_jax.training.distillation import Distillation, Lesson, Teaching
 from arena_jax.training.gradients import mean_gradient
@@ -388,7 +388,9 @@ class Step:
                 out_shardings = replicated(self.mesh)
             began = time.perf_counter()
             lowered = jax.jit(function, donate_argnums=donate, out_shardings=out_shardings).lower(*arguments)
-            program = compile_lowered(lowered, began=began)._replace(name=name, shapes=shapes)
+            program = compile_lowered(lowered, began=began, devices=devices_of(arguments))._replace(
+                name=name, shapes=shapes
+            )
             self.programs.append(program)
             self._programs[cache_key] = program
         return self._programs[cache_key]

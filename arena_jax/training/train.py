@@ -155,7 +155,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             losses = {name: metrics["loss"] for name, metrics in scores.items()}
             model_weights.follow(losses)
             step.teachers = teachers_now(config, losses)
-            details = {"split": "validation", "seconds": seconds, **model_weights.record()}
+            details: dict[str, Any] = {"split": "validation", "seconds": seconds, **model_weights.record()}
             details |= {"averages": averages} if averages else {}
             details |= teachers_record(config, step.teachers)
             session.record_evaluation(step_count, scores, epoch=step_count / steps_per_epoch, **details)

@@ -15,6 +15,7 @@ from parity.mutants import (
     in_attention,
     in_compare,
     in_data,
+    in_game,
     in_memory,
     in_models,
     in_runs,
@@ -34,6 +35,7 @@ ALL: tuple[Mutant, ...] = (
     *in_arena.MUTANTS,
     *in_compare.MUTANTS,
     *in_data.MUTANTS,
+    *in_game.MUTANTS,
     *in_runs.MUTANTS,
 )
 

@@ -21,6 +21,17 @@ BANDIT, HAND = (
     "tests/arena/test_policies.py::test_rising_bandit_drops_who_cannot_become_the_best",
 )
 
+POLICIES_TEST, NOISE_TEST = "tests/arena/test_policies.py::", "tests/arena/test_noise.py::"
+HYPERBAND, PUBLISHED_SCHEDULE = (
+    "arena.policies.hyperband",
+    f"{POLICIES_TEST}test_hyperband_follows_the_published_schedule",
+)
+PREDICTIVE, LIKELY = "arena.policies.predictive", f"{POLICIES_TEST}test_the_parts_of_likely_winners_are_as_written"
+NOISE, GAUSSIAN = (
+    "arena.noise",
+    f"{NOISE_TEST}test_signal_and_variance_of_gaussian_gradients_are_what_they_were_drawn_with",
+)
+OBJECTIVE_TEST = "tests/arena/test_objective.py::"
 CONCAVE, GOOD = "equilibria.concave", "tests/equilibria/test_concave.py::"
 GAME = "tests/arena/test_allocation_game.py::"
 
@@ -30,6 +41,65 @@ LEARNED, WEIGHTS = "arena.policies.objective_weights", "tests/arena/test_objecti
 REHEARSAL = "tests/arena/test_rehearsal.py::test_what_must_hold_holds_whatever_happens"
 
 MUTANTS = (
+    fault(
+        "brackets rounded down",
+        f"{HYPERBAND}:schedule",
+        "math.ceil((largest",
+        "math.floor((largest",
+        PUBLISHED_SCHEDULE,
+    ),
+    fault(
+        "a bracket begins with those who are left",
+        f"{HYPERBAND}:Hyperband.__call__",
+        "candidates, bracket = everybody, rung.bracket",
+        "candidates, bracket = alive, rung.bracket",
+        f"{POLICIES_TEST}test_hyperband_lets_the_dropped_come_back",
+    ),
+    fault(
+        "rivals are those that cost more",
+        f"{PREDICTIVE}:winning",
+        "size[None, :] <= size[:, None]",
+        "size[None, :] >= size[:, None]",
+        LIKELY,
+    ),
+    fault(
+        "the soonest counts like the others", f"{PREDICTIVE}:soonest", "_parts(speed**2)", "_parts(speed**0)", LIKELY
+    ),
+    fault(
+        "signal and noise of the small batch alone",
+        f"{NOISE}:signal_and_variance",
+        "(large * large_square - small * small_square)",
+        "(large * small_square - small * small_square)",
+        GAUSSIAN,
+    ),
+    fault(
+        "noise by the difference of the sizes",
+        f"{NOISE}:signal_and_variance",
+        "(1 / small - 1 / large)",
+        "(large - small)",
+        GAUSSIAN,
+    ),
+    fault(
+        "batches raised past the noise scale",
+        "arena.state:largest_size",
+        "step_rows(setup, state, name, size) <= cap",
+        "size <= 2 * cap",
+        f"{NOISE_TEST}test_batches_are_raised_no_further_than_they_help",
+    ),
+    fault(
+        "a size's best among those that cost more",
+        "config.objective:objective_value",
+        "if costs[other] <= costs[name]",
+        "if costs[other] >= costs[name]",
+        f"{OBJECTIVE_TEST}test_the_front_is_what_a_search_of_all_pairs_finds",
+    ),
+    fault(
+        "no room for the last evaluation",
+        "arena.evaluation_schedule:choose_batches",
+        "(ENOUGH + 2)",
+        "(ENOUGH - 2)",
+        f"{OBJECTIVE_TEST}test_rows_are_as_many_as_are_paid_for",
+    ),
     fault(
         "a resumed run has equal shares again",
         "arena.state:from_position",

@@ -153,10 +153,10 @@ def test_a_run_of_counted_operations_ends_when_they_are_spent_and_repeats_to_the
 
 
 def test_a_run_of_device_seconds_ends_when_they_are_spent(tmp_path):
-    run = train(whole({"spend": "0.05s"}, steps=None), tmp_path / "run", policy=to_first)
+    run = train(whole({"spend": "0.5s"}, steps=None), tmp_path / "run", policy=to_first)
     spent = [sum(account["seconds"] for account in r["accounts"].values()) for r in records(run, "evaluation")]
-    assert spent[0] == 0
-    assert spent[-2] < 0.05 <= spent[-1]
+    assert spent[0] > 0, "the first evaluation is paid for"
+    assert spent[-2] < 0.5 <= spent[-1]
     assert fractions(run)[-1] == 1
     assert fractions(run) == sorted(fractions(run))
 

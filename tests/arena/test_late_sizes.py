@@ -84,7 +84,7 @@ class Searches:
     def __init__(self):
         self.names, self.evicted = [], {"bert": 0, "gpt2": 0}
 
-    def search(self, name, memory):
+    def search(self, name, memory, most=None):
         self.names.append(name)
         future = Future()
         if len(self.names) % 2:

@@ -52,7 +52,7 @@ def test_the_learned_weights_are_those_of_a_loop(seed):
     history, rate = record(seed), 0.7
     total = np.zeros(len(OBJECTIVES))
     for now in range(ROWS - 1):
-        prefix = History(*(x[: now + 1] for x in history))
+        prefix = History(*(x[: now + 1] for x in history[:5]))
         parts = [
             np.maximum(learning_progress(prefix.scores, 5), 1e-6),
             np.asarray(level(prefix.scores[-1])),

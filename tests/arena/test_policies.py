@@ -1,6 +1,7 @@
 """What every policy must keep, over a table of all of them, and what each is for."""
 
 import dataclasses
+import importlib.util
 
 import jax
 import numpy as np
@@ -8,19 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.stats import norm
 
 from arena_jax.arena import POLICIES, History, decide, history, policy
 from arena_jax.arena import forecast as forecasts
-from arena_jax.arena.policies import prepare
+from arena_jax.arena.policies import policy_for, prepare
+from arena_jax.arena.policies.hyperband import schedule
+from arena_jax.arena.policies.predictive import soonest, winning
 from arena_jax.config.errors import ArenaError
 
 ROWS, MODELS = 7, 4
 EQUAL = np.full(MODELS, 1 / MODELS)
+HAS_OPTUNA = importlib.util.find_spec("optuna") is not None
+needs_optuna = pytest.mark.skipif(not HAS_OPTUNA, reason="an extra of its own: pip install 'arena-jax[optuna]'")
 ALL = {
-    **{name: policy(name) for name in POLICIES},
+    **{name: policy(name) for name in POLICIES if HAS_OPTUNA or not name.startswith("optuna")},
     "modelarena, published code": policy("modelarena", variant="published-code"),
     "successive-halving by 3": policy("successive-halving", eta=3.0),
     "predictive, power laws": policy("predictive", family="power-law", smoothing=0.0),
+    "predictive, best": policy_for("predictive", "best", patience=0.0),
+    "predictive, target": policy_for("predictive", "target", 0.5, patience=0.0),
+    "multi-objective, best": policy_for("multi-objective", "best"),
+    "hyperband by 2": policy("hyperband", eta=2.0),
 }
 COMPILED = {name: jax.jit(each) for name, each in ALL.items()}
 floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -90,7 +100,7 @@ def test_successive_halving_drops_the_worse_half_at_each_rung():
     halving = policy("successive-halving", floor=0.0)
 
     def shares_after(rows):
-        return decide(halving, History(*(x[:rows] for x in record))).tolist()
+        return decide(halving, History(*(x[:rows] for x in record[:5]))).tolist()
 
     assert shares_after(1) == [0.25, 0.25, 0.25, 0.25]
     assert shares_after(2) == [0.5, 0.5, 0, 0]  # the last two are out, and their later scores do not bring them back
@@ -128,6 +138,80 @@ def test_without_noise_a_rising_bandit_keeps_the_best(seed):
     record = a_run(scores, clock)._replace(fraction=clock.sum(1) / total)
     reachable = end - 9 * np.exp(-(clock[-1] + total - clock[-1].sum()) / scale)
     assert decide(policy("rising-bandit", window=2, floor=0.0), record)[np.argmax(reachable)] > 0
+
+
+def test_hyperband_follows_the_published_schedule():
+    """Algorithm 1 of arXiv:1603.06560 with R = 81 and η = 3, and the table of R package mlr3hyperband for 8 and 2."""
+    published = {4: [81, 27, 9, 3, 1], 3: [34, 11, 3, 1], 2: [15, 5, 1], 1: [8, 2], 0: [5]}
+    rungs = schedule(81)
+    assert {s: [rung.keep for rung in rungs if rung.bracket == s] for s in published} == published
+    by_two = {s: [rung.keep for rung in schedule(8, 2.0) if rung.bracket == s] for s in (3, 2, 1, 0)}
+    assert by_two == {3: [8, 4, 2, 1], 2: [6, 3, 1], 1: [4, 2], 0: [4]}
+    begins = [rung.begin for rung in rungs]
+    assert begins == sorted(begins)
+    assert [rung.begin for rung in rungs if rung.keep == [81, 34, 15, 8, 5][4 - rung.bracket]] == pytest.approx(
+        [0, 0.2, 0.4, 0.6, 0.8]
+    )
+
+
+def test_hyperband_lets_the_dropped_come_back():
+    """4 models, η 2: brackets of 4-2-1, 3-1 and 3 models; the last is behind at first and ahead in the end."""
+    assert [rung.keep for rung in schedule(4, 2.0)] == [4, 2, 1, 3, 1, 3]
+    scores = np.array([[0.0, 0, 0, 0], [4, 3, 2, 1], [5, 3, 2, 1], [5, 3, 2, 4], [5, 3, 2, 6], [6, 3, 2, 7]])
+    record = a_run(scores)._replace(fraction=np.array([0, 1 / 9, 2 / 9, 1 / 3, 1 / 2, 2 / 3]))
+    hyperband = policy("hyperband", eta=2.0, floor=0.0)
+
+    def alive_after(rows):
+        return (decide(hyperband, History(*(x[:rows] for x in record[:5]))) > 0).tolist()
+
+    assert alive_after(2) == [True, True, False, False]
+    assert alive_after(3) == [True, False, False, False]
+    assert alive_after(4) == [True, True, False, True]
+    assert alive_after(5) == [False, False, False, True]
+    assert alive_after(6) == [True, True, False, True]
+
+
+@needs_optuna
+def test_optuna_decides_in_its_own_code():
+    scores = np.array([[0.0, 0, 0, 0], [4, 3, 2, 1], [5, 4, 3, 2], [6, 5, 4, 9], [6, 5, 4, 9]])
+    median = policy("optuna-median", warmup=2, floor=0.0)
+    # Below the median of the three others at an evaluation after the first: the last two, and then the second.
+    assert (decide(median, a_run(scores[:2])) > 0).tolist() == [True, True, True, True]
+    assert (decide(median, a_run(scores[:3])) > 0).tolist() == [True, True, False, False]
+    assert (decide(median, a_run(scores)) > 0)[3] == np.False_  # does not come back
+    halving = policy("optuna-halving", warmup=1, floor=0.0)
+    left = decide(halving, a_run(scores[:2])) > 0
+    assert left.tolist() == [True, True, False, False]  # the best half at the first rung
+
+
+def test_what_a_competition_is_for_changes_what_predictive_does():
+    """Three learn alike, the third is ahead: to the best most goes to it, to the mean it does not."""
+    clock = np.arange(8.0)[:, None] * np.ones(3)
+    record = a_run(np.array([-3.0, -3.0, -1.0]) - np.exp(-clock / 5))._replace(fraction=np.linspace(0, 0.8, 8))
+    mean = decide(policy_for("predictive", "mean", smoothing=0.0), record)
+    best = decide(policy_for("predictive", "best", smoothing=0.0), record)
+    assert best[2] > 0.8 > mean[2]
+    assert policy_for("modelarena", "best") == policy("modelarena")
+    worth = record._replace(worth=np.array([0.8, 0.1, 0.1]))
+    ensemble = decide(policy_for("predictive", "ensemble", smoothing=0.0, insurance=0.0), worth)
+    assert np.argmax(ensemble) == 0
+    small_is_weak = record._replace(cost=np.array([1.0, 2.0, 3.0]))
+    pareto = decide(policy_for("predictive", "pareto", smoothing=0.0, ambition=1.0), small_is_weak)
+    assert pareto[0] > 0.2 > best[0], "the smallest has no rival of its size"
+
+
+def test_the_parts_of_likely_winners_are_as_written():
+    gains, deviations = jax.numpy.array([0.0, 0.3]), jax.numpy.array([0.3, 0.4])
+    # F = -1 and -0.7; the favourite against itself 1/2, the other Φ(-0.3 / 0.5).
+    expected = np.array([norm.cdf(-0.6), 0.5])
+    np.testing.assert_allclose(winning([-1.0, -1.0], gains, deviations), expected / expected.sum(), rtol=1e-5)
+    alone = winning([-1.0, -1.0], gains, deviations, costs=np.array([1.0, 2.0]))
+    np.testing.assert_allclose(alone, [0.5, 0.5], rtol=1e-5)  # each leads among those of its size
+    efforts, otherwise = jax.numpy.array([1.0, 3.0]), jax.numpy.array([0.9, 0.1])
+    ahead = jax.numpy.array([[0.5, 0.0], [0.5, 0.5]])
+    np.testing.assert_allclose(soonest([-1.0, -1.0], ahead, efforts, -0.5, otherwise), [0.9, 0.1], rtol=1e-5)
+    np.testing.assert_allclose(soonest([-1.0, -1.0], ahead[::-1] * 0, efforts, -0.5, otherwise), [0.9, 0.1])
+    np.testing.assert_allclose(soonest([-2.0, -1.0], ahead, efforts, -0.5, otherwise), [0.0, 1.0])
 
 
 def test_multi_objective_weighs_each_wish():

@@ -159,7 +159,7 @@ def assert_same_arrays(first, second):
 
 def without_times(run):
     """The records less what a clock measures, and less which programs a resumed run has not compiled again."""
-    clocks = {"time", "seconds", "compiling", "cached", "examples_per_second", "waited"}
+    clocks = {"time", "seconds", "compiling", "cached", "examples_per_second", "waited", "evaluation_seconds"}
     clocks |= {"run", "path", "executables", "evicted", "reason"}
 
     def strip(value):

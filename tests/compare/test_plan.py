@@ -59,7 +59,7 @@ def edited(values, path, value):
         ("arms/fast/against", "nobody", "no arm 'nobody'"),
         ("arms/fast/against", "fast", "is compared with nothing"),
         ("arms/fast/models", {"gpt2": {"weight": 2.0}}, "no model 'gpt2'"),
-        ("arms/fast/arena", {"spend": "3s"}, "a competition needs scores"),
+        ("arms/fast/arena", {"spend": "3s"}, "some arms compete for memory and some do not"),
         ("outcome", None, "outcome is missing"),
         ("outcome/kind", "step", "did you mean 'steps'?"),
         ("outcome/metric", "acuracy", "did you mean 'accuracy'?"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from arena_jax import data, game, models
-from arena_jax.cli.game import MEASURES
+from arena_jax.cli import game_prune
 from arena_jax.cli.main import main
 from arena_jax.game.coalitions import Values
 from arena_jax.game.utilities import METHODS
@@ -87,7 +87,7 @@ def test_a_quadrature_that_misses_its_sum_is_told():
 def test_prune_and_grow_write_folders(folder, tmp_path, capsys):
     common = ("--data", "synthetic-sentiment", "--sequences", "4")
     # 1 of 12 players: the other block stays as wide as it was.
-    options = ("--groups", "2", "--measure", "leave-one-out", "--share", "0.1", "--form", "compact")
+    options = ("--groups", "2", "--criterion", "leave-one-out", "--share", "0.1", "--form", "compact")
     assert run("prune", folder, *common, *options, "--output", tmp_path / "pruned") == 0
     out = capsys.readouterr().out
     assert "neither bought nor sold" in out
@@ -99,6 +99,38 @@ def test_prune_and_grow_write_folders(folder, tmp_path, capsys):
     assert "bought: " in out
     grown = models.from_pretrained(tmp_path / "grown").config
     assert (grown.num_layers, grown.intermediate_size) == (3, 72)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--share 0.5 --even --form compact --criterion magnitude", "heads are zeroed in their places"),
+        ("--share 0.5 --criterion least-squares --repair least-squares --recover-steps 2", "2 steps of training"),
+        ("--parts blocks --share 0.5", "remove 1 of 2 blocks"),
+        ("--parts blocks --share 0.5 --criterion leave-one-out", "remove 1 of 2 blocks"),
+        ("--parts weights --share 0.5", "nothing gets smaller or faster"),
+    ],
+)
+def test_prune_by_every_kind_of_criterion(folder, tmp_path, capsys, words, expected):
+    common = ("--data", "synthetic-sentiment", "--sequences", "4", "--output", tmp_path / "pruned")
+    assert run("prune", folder, *common, *words.split()) == 0
+    assert expected in capsys.readouterr().out
+    model = models.from_pretrained(tmp_path / "pruned")
+    kernel = np.asarray(model.blocks.feed_forward.down.kernel[...])
+    output = np.asarray(model.blocks.attention.output.kernel[...])
+    if "even" in words:
+        assert (model.config.num_heads, model.config.intermediate_size) == (4, 32)
+        assert (np.abs(output).reshape(2, 4, -1).max(-1) == 0).sum(1).tolist() == [2, 2]
+    elif "recover" in words:
+        zero = (np.abs(output).reshape(2, 4, -1).max(-1) == 0).sum() + (
+            np.abs(kernel).reshape(2, 4, -1).max(-1) == 0
+        ).sum()
+        assert zero == 8  # training brought none of them back
+    elif "blocks" in words:
+        assert model.config.num_layers == 1
+    else:
+        assert (kernel == 0).mean() == 0.5
 
 
 def test_help_says_where_heads_are_added(capsys):
@@ -133,7 +165,15 @@ def test_help_says_where_heads_are_added(capsys):
         ("prune FOLDER --output FOLDER/../tiny", "is what is read; give another folder"),
         ("prune FOLDER --output RUN", "holds a run; give another folder"),
         ("prune FOLDER --output x --threshold nan", "threshold is nan"),
-        ("prune FOLDER --output x --measure entropy", "--measure: invalid choice: 'entropy' (choose from "),
+        ("prune FOLDER --output x --criterion entropy", "'entropy' is none for heads-and-neurons: known: "),
+        ("prune FOLDER --output x --criterion sparsegpt", "none for heads-and-neurons: it is one of weights"),
+        ("prune FOLDER --output x --parts blocks --repair mean", "--repair is for heads and neurons"),
+        ("prune FOLDER --output x --parts weights --groups 2", "--groups is for heads and neurons"),
+        ("prune FOLDER --output x --threshold 0.1 --criterion wanda", "--threshold is in nats, and 'wanda' is not"),
+        ("prune FOLDER --output x --threshold 0.1 --even", "give --share, not --threshold"),
+        ("prune FOLDER --output x --regrow --form compact", "would take away: choose one"),
+        ("prune FOLDER --output x --learning-rate 1", "give --recover-steps too"),
+        ("prune FOLDER --output x --recover-steps 0", "--recover-steps is 0"),
         ("prune FOLDER --output x --sequences -3", "--sequences is -3"),
         ("grow FOLDER --output x --widen 4 --sequences 0", "--sequences is 0"),
         ("grow FOLDER --output x --widen 4 --seed -1", "the seed is -1"),
@@ -160,8 +200,9 @@ def test_mistakes_get_one_line(folder, tmp_path, monkeypatch, capsys, words, tol
     assert {path.name for path in tmp_path.iterdir()} == {"RUN", "NUMBER"}
 
 
-def test_measures_of_the_command_are_those_of_the_library():
-    assert {*MEASURES, "entropy"} == set(METHODS)
+def test_criteria_of_the_command_are_those_of_the_library():
+    libraries = (game.CRITERIA, game.BLOCK_CRITERIA, game.WEIGHT_CRITERIA)
+    assert tuple(game_prune.CRITERIA.values()) == libraries
 
 
 def test_a_file_that_is_no_record(tmp_path):

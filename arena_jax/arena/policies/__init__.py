@@ -6,10 +6,12 @@ are frozen dataclasses whose fields are their parameters; any function of a hist
 
 import dataclasses
 
+from arena_jax.arena.policies.hyperband import Hyperband
 from arena_jax.arena.policies.markets import FisherMarket, ProportionalShareAuction, SecondPriceAuction
 from arena_jax.arena.policies.modelarena import ModelArena
 from arena_jax.arena.policies.multi_objective import MultiObjective
 from arena_jax.arena.policies.objective_weights import LearnedObjectives, StagedObjectives
+from arena_jax.arena.policies.optuna_pruners import OptunaHalving, OptunaMedian
 from arena_jax.arena.policies.predictive import Predictive
 from arena_jax.arena.policies.protocol import Policy, decide, name_of, prepare
 from arena_jax.arena.policies.rising_bandit import RisingBandit
@@ -29,10 +31,29 @@ POLICIES: dict[str, type] = {
     "second-price-auction": SecondPriceAuction,
     "fisher-market": FisherMarket,
     "rising-bandit": RisingBandit,
+    "hyperband": Hyperband,
+    "optuna-median": OptunaMedian,
+    "optuna-halving": OptunaHalving,
 }
 
 # Chosen in the simulator (benchmarks/policies.py): never more than 5 % worse than static there, and better on average.
 DEFAULT_POLICY = "predictive"
+
+# What policies are given for an objective, where it differs from their defaults, which are for the mean.
+# Set by what they mean, and not searched for: benchmarks/policies.py has them beside the defaults.
+_TO_THE_BEST: dict[str, object] = {"ambition": 1.0, "patience": 0.3}
+_BY_OBJECTIVE: dict[str, dict[str, dict[str, object]]] = {
+    "predictive": {
+        "best": _TO_THE_BEST,
+        "target": _TO_THE_BEST,
+        "pareto": {"ambition": 0.75, "patience": 0.5},
+        "ensemble": {"ambition": 0.0},
+    },
+    "multi-objective": {
+        "best": {"progress": 0.25, "level": 0.75, "cost": 0.0},
+        "target": {"progress": 0.5, "level": 0.5, "cost": 0.0},
+    },
+}
 
 
 def policy(name: str, **options: object) -> Policy:
@@ -63,13 +84,45 @@ def policy(name: str, **options: object) -> Policy:
     return instance
 
 
+def policy_for(name: str, objective: str, target: float | None = None, **options: object) -> Policy:
+    """Make a policy for what a competition is for.
+
+    `ModelArena` and `Static` are the same for every objective. Policies that drop models (halving, Hyperband, the
+    bandit, Optuna's) look for the best whatever they are asked for. `Predictive` and `MultiObjective` change their
+    parameters, and `Predictive` knows the target.
+
+    Args:
+        name: one of ``POLICIES``.
+        objective: of `arena_jax.config.objective.OBJECTIVES`.
+        target: the score of objective target, higher being better.
+        **options: fields of that policy; they come before the objective's.
+
+    Returns:
+        The policy.
+
+    Raises:
+        ArenaError: there is no such policy or no such parameter.
+
+    Example:
+        >>> policy_for("predictive", "best").ambition, policy_for("predictive", "mean") == policy("predictive")
+        (1.0, True)
+    """
+    parameters = dict(_BY_OBJECTIVE.get(name, {}).get(objective, {}))
+    if target is not None and name == "predictive":
+        parameters["target"] = target
+    return policy(name, **{**parameters, **options})
+
+
 __all__ = [
     "DEFAULT_POLICY",
     "POLICIES",
     "FisherMarket",
+    "Hyperband",
     "LearnedObjectives",
     "ModelArena",
     "MultiObjective",
+    "OptunaHalving",
+    "OptunaMedian",
     "Policy",
     "Predictive",
     "ProportionalShareAuction",
@@ -81,5 +134,6 @@ __all__ = [
     "decide",
     "name_of",
     "policy",
+    "policy_for",
     "prepare",
 ]

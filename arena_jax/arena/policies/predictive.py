@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arena_jax.arena.allocation import blend
 from arena_jax.arena.forecast import Family, Fit, fit, gain
 from arena_jax.arena.history import History
 from arena_jax.equilibria.arguments import as_floats
+
+# Efforts at which a target may be reached, as parts of all that is left.
+_EFFORTS = np.geomspace(1 / 64, 4, 33)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Predictive:
         smoothing: α, the part kept of the current share.
         floor: δ, the smallest share before normalisation.
         epsilon: ε, the least gain relative to the sum of all.
+        target: the score that counts (objective target): the likely winners are then those who reach it soonest, see
+            `soonest`; None: those who end highest.
+
+    Gains count by the models' worth in the ensemble, where the history has it; and where it has their costs, a model
+    wins that ends above all that cost no more.
 
     Example:
         >>> import numpy as np
@@ -65,6 +74,7 @@ class Predictive:
     smoothing: float = 0.5
     floor: float = 0.05
     epsilon: float = 1e-3
+    target: float | None = None
 
     def __call__(self, history: History, /) -> jax.Array:
         """Compute the next shares [models]."""
@@ -76,10 +86,17 @@ class Predictive:
 
         mean, deviation = gain(curves, jnp.full_like(shares, part), family=self.family)
         promise = jnp.where(there, jnp.maximum(mean + self.optimism * deviation, 0), 0)
+        if history.worth is not None:
+            promise = promise * as_floats(history.worth)
         weights = jnp.maximum(_parts(promise), self.epsilon)
         if self.ambition:
             whole_gain = gain(curves, jnp.full_like(shares, part * models), family=self.family)
-            weights = (1 - self.ambition) * weights + self.ambition * winning(history.scores[-1], *whole_gain)
+            likely = winning(history.scores[-1], *whole_gain, costs=history.cost)
+            if self.target is not None:
+                efforts = part * models * jnp.asarray(_EFFORTS, part.dtype)
+                ahead, _ = gain(curves, jnp.broadcast_to(efforts[:, None], (len(_EFFORTS), models)), family=self.family)
+                likely = soonest(history.scores[-1], ahead, efforts, self.target, likely)
+            weights = (1 - self.ambition) * weights + self.ambition * likely
         if self.insurance:
             asleep = there & (movement(curves) < self.insurance)
             awake = _parts(jnp.where(asleep, 0, weights)) * (1 - asleep.sum() / models)
@@ -88,7 +105,12 @@ class Predictive:
         return jnp.where(jnp.nan_to_num(as_floats(history.fraction[-1])) < self.patience - 1e-6, shares, moved)
 
 
-def winning(scores: jax.typing.ArrayLike, gains: jax.Array, deviations: jax.Array) -> jax.Array:
+def winning(
+    scores: jax.typing.ArrayLike,
+    gains: jax.Array,
+    deviations: jax.Array,
+    costs: jax.typing.ArrayLike | None = None,
+) -> jax.Array:
     """Compute how likely each model is to end above the favourite, as parts of 1.
 
     P(i) ∝ Φ((F_i − F*) / √(σ_i² + σ*²)),  F = score + forecast gain, * the model with the largest F
@@ -97,6 +119,7 @@ def winning(scores: jax.typing.ArrayLike, gains: jax.Array, deviations: jax.Arra
         scores: now [models]; who is not finite cannot win.
         gains: expected [models].
         deviations: of the gains [models].
+        costs: [models]; a model's favourite is then among those that cost no more than it does. None: among all.
 
     Returns:
         Parts [models], summing to 1; equal when nobody has a finite score.
@@ -109,12 +132,49 @@ def winning(scores: jax.typing.ArrayLike, gains: jax.Array, deviations: jax.Arra
     there = jnp.isfinite(scores)
     big = jnp.finfo(scores.dtype).max ** 0.5
     forecast = jnp.where(there, jnp.clip(scores, -big, big) + gains, -jnp.inf)
-    favourite = jnp.max(forecast)
-    doubt = jnp.max(jnp.where(forecast == favourite, deviations, 0))
+    size = jnp.zeros_like(forecast) if costs is None else as_floats(costs)
+    rivals = size[None, :] <= size[:, None]  # [models, models]: of a row's model
+    favourite = jnp.max(jnp.where(rivals, forecast[None, :], -jnp.inf), axis=1)
+    leads = rivals & (forecast[None, :] == favourite[:, None])
+    doubt = jnp.max(jnp.where(leads, deviations[None, :], 0), axis=1)
     scale = jnp.maximum(jnp.maximum(deviations, doubt), 1e-12)
     spread = scale * jnp.sqrt((deviations / scale) ** 2 + (doubt / scale) ** 2 + 1e-12)
     behind = jnp.where(there, forecast - jnp.where(there.any(), favourite, 0), 0) / spread
     return _parts(jnp.where(there, jax.scipy.stats.norm.cdf(behind), 0))
+
+
+def soonest(
+    scores: jax.typing.ArrayLike,
+    gains: jax.Array,
+    efforts: jax.Array,
+    target: float,
+    otherwise: jax.Array,
+) -> jax.Array:
+    """Compute how much each model is the one to reach a score first, as parts of 1.
+
+    P(i) ∝ T_i⁻²,  T_i the first effort at which score + forecast gain is the target's
+
+    Args:
+        scores: now [models].
+        gains: expected [efforts, models].
+        efforts: [efforts], rising, of a model that gets everything.
+        target: the score.
+        otherwise: parts [models], where none is forecast to reach it.
+
+    Returns:
+        Parts [models], summing to 1.
+
+    Example:
+        >>> gains = jnp.array([[0.1, 0.0], [0.5, 0.1], [1.0, 1.0]])
+        >>> soonest([-1.0, -1.0], gains, jnp.array([1.0, 2.0, 4.0]), -0.5, jnp.array([0.5, 0.5]))
+        Array([0.8, 0.2], dtype=float32)
+    """
+    scores = as_floats(scores)
+    there = jnp.isfinite(scores)
+    big = jnp.finfo(scores.dtype).max ** 0.5
+    reached = (jnp.where(there, jnp.clip(scores, -big, big), 0)[None] + gains >= target) & there[None]
+    speed = jnp.where(reached, (efforts[0] / efforts)[:, None], 0).max(0)  # 1 / time, in units of the least effort
+    return jnp.where(reached.any(), _parts(speed**2), otherwise)
 
 
 def movement(curves: Fit) -> jax.Array:

@@ -111,10 +111,11 @@ def as_shares(answer: object, models: int, name: str) -> np.ndarray:
 
 
 def _read_only(history: History) -> History:
-    views = [np.asarray(rows).view() for rows in history]
+    views = [None if rows is None else np.asarray(rows).view() for rows in history]
     for view in views:
-        view.flags.writeable = False  # the record is the competition's
-    return History(*views)
+        if view is not None:
+            view.flags.writeable = False  # the record is the competition's
+    return History(*views)  # type: ignore[arg-type]
 
 
 def prepare(policy: Policy, history: History) -> None:
