@@ -74,7 +74,10 @@ def test_own_policy(capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "shorter"),
-    [("curves", {"steps = 125": "steps = 5"}), pytest.param("parity_table", {}, marks=pytest.mark.slow)],
+    [
+        ("curves", {"steps = 125": "steps = 5", "steps=steps,": "steps=steps, devices=1,"}),
+        pytest.param("parity_table", {}, marks=pytest.mark.slow),
+    ],
 )
 def test_notebooks(name, shorter, capsys, monkeypatch):
     """Valid as Jupyter sees it, kept with what it printed and drew, and its cells run here one after the other."""
