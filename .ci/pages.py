@@ -5,6 +5,7 @@ Made here: a page for each package, of its docstrings; one of every command's he
 
 import argparse
 import ast
+import json
 import os
 import posixpath
 import re
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 TEXTS = ("*.md", "docs/**/*.md", "benchmarks/**/*.md")
 PICTURES = ("docs/**/*.png", "docs/**/*.svg")
 SOURCES = ("examples/*.py", "benchmarks/*.py", "arena_jax/runtime/gpus.toml")
-LINK = re.compile(r"(\]\([^)\s#:]+\.(?:py|toml))\)")
+LINK = re.compile(r"(\]\([^)\s#:]+\.(?:py|toml|ipynb))\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -33,6 +34,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in (path for pattern in SOURCES for path in sorted(ROOT.glob(pattern))):
         name = str(path.relative_to(ROOT))
         pages.append(File.generated(config, f"{name}.md", content=_code(name, path.read_text(encoding="utf-8"))))
+    for path in sorted(ROOT.glob("examples/*.ipynb")):
+        name = str(path.relative_to(ROOT))
+        pages.append(File.generated(config, f"{name}.md", content=_notebook(name, path.read_text(encoding="utf-8"))))
     for path in sorted(ROOT.glob("arena_jax/*/__init__.py")):
         if (name := path.parent.name) != "cli":
             pages.append(File.generated(config, f"docs/reference/api/{name}.md", content=_package(path)))
@@ -53,6 +57,21 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _code(name: str, text: str) -> str:
     return f"# {name}\n\n````{name.rpartition('.')[2]}\n{text}````\n"
+
+
+def _notebook(name: str, text: str) -> str:
+    """A notebook's cells, with what they printed and drew when it was run."""
+    parts = [f"`{name}`"]
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source)
+        for output in cell.get("outputs", ()):
+            if "text" in output:
+                parts.append(f"```text\n{''.join(output['text'])}```")
+            elif "image/png" in output.get("data", {}):
+                picture = "".join(output["data"]["image/png"].split())
+                parts.append(f'<img alt="what the cell draws" src="data:image/png;base64,{picture}">')
+    return "\n\n".join(parts) + "\n"
 
 
 def _package(path: Path) -> str:

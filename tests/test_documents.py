@@ -2,7 +2,7 @@
 
 - Python blocks of a page run from top to bottom in one namespace. A block in a comment, `<!-- python … -->`, runs too
   and is not shown: it makes what the page takes as given. A block marked `text` right behind one is what it prints.
-- Commands, in console blocks and in tables, are parsed by the command line's own strict parser.
+- Commands, in console blocks and in tables, are parsed by the command line's own strict parser; the tutorial's are run.
 - Options, names of `arena_jax` and files of this repository that a page names exist; links lead somewhere.
 """
 
@@ -109,6 +109,23 @@ def test_each_command_is_understood(page):
         assert arguments.command == words[0]
         if words[0] == "train" and arguments.preset:
             apply(base(arguments.preset, None), vars(arguments))
+
+
+def test_the_tutorial_runs(workplace, monkeypatch, capsys):
+    """Its commands one after the other, in one folder, as they stand there; those that train with a smaller model."""
+    monkeypatch.chdir(workplace)
+    for code, _ in BLOCK.findall(PAGES["docs/tutorial.md"]):
+        exec(compile(code, "tutorial", "exec"), {})
+    count = 0
+    for command in console("docs/tutorial.md"):
+        program, *words = shlex.split(command)
+        if program == "arena-jax":
+            short = [*TINY, "--train-limit", "40"] if words[0] == "train" else []
+            assert cli.main([*words, *short]) == 0, (command, capsys.readouterr().err)
+            count += 1
+    assert count >= 10
+    for file in ("page.html", "both.html", "exported/bert/model.safetensors", "runs/mine/records.jsonl"):
+        assert (workplace / file).stat().st_size > 0
 
 
 @functools.cache

@@ -72,6 +72,35 @@ def test_own_policy(capsys, monkeypatch):
     assert out.count("against equal shares") == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "shorter"),
+    [
+        ("curves", {"steps = 125": "steps = 5", "steps=steps,": "steps=steps, devices=1,"}),
+        pytest.param("parity_table", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_notebooks(name, shorter, capsys, monkeypatch):
+    """Valid as Jupyter sees it, kept with what it printed and drew, and its cells run here one after the other."""
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("torch")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert {"stream", "display_data"} <= {output.output_type for output in outputs}
+    assert not any(output.output_type == "error" for output in outputs)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for number, cell in enumerate(cells, start=1):
+        code = cell.source
+        for long, short in shorter.items() if number == 1 else ():
+            assert long in code
+            code = code.replace(long, short)
+        exec(compile(code, f"{name}[{number}]", "exec"), names)
+    assert capsys.readouterr().out
+
+
 def test_each_example_says_how_it_is_run():
     scripts = sorted(EXAMPLES.glob("*.py"))
     assert len(scripts) >= 8
