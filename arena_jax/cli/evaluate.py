@@ -84,6 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
             print(note, file=sys.stderr)
     else:
         checkpoints = options.parse(arguments.checkpoint, tuple[str, ...], "--checkpoint")
+        floor = {}
+        if arguments.floor:
+            if arguments.data is not None:
+                raise ArenaError("--floor is of a run's own data: leave --data out")
+            floor["floor"] = training.floor_of_run(folder, arguments.split)
         scores = {}
         for checkpoint in checkpoints:
             of_one = training.evaluate(
@@ -91,10 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
             )
             mark = f" {checkpoint}" if len(checkpoints) > 1 else ""
             scores |= {name + mark: metrics for name, metrics in of_one.items()}
-        if arguments.floor:
-            if "floor" in scores or arguments.data is not None:
-                raise ArenaError("--floor is of a run's own data, and of no model of that name; remove it")
-            scores["floor"] = training.floor_of_run(folder, arguments.split)
+        if floor.keys() & scores:
+            raise ArenaError("a model of the run is named floor: leave --floor out")
+        scores |= floor
     if arguments.json:
         print(json.dumps(scores, indent=2))
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 from arena_jax.cli.evaluate import add_checkpoint_option
 from arena_jax.cli.resume import add_run
+from arena_jax.config.address import is_address
 from arena_jax.config.errors import ArenaError
 
 
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from arena_jax import training
     from arena_jax.models.huggingface.push import check_repository, push_folder
 
-    if "://" in arguments.directory:
+    if is_address(arguments.directory):
         raise ArenaError(
             f"a model is exported to a folder on this machine, not to {arguments.directory}: copy it there"
         )

@@ -29,6 +29,7 @@ _ENGINE = (
     "training.tensorboard",
     "training.track",
     "training.keep_checkpoints",
+    "training.mirror",
 )
 
 
@@ -346,6 +347,7 @@ class Plan:
                 "training.tensorboard": False,
                 "training.track": (),
                 "training.output": None,
+                "training.mirror": None,
             }
             every = config.training.evaluate_every
             if every and every % config.training.log_every:

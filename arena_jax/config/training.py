@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from arena_jax.config.address import is_address
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, option
 from arena_jax.config.scores import SCORES
@@ -113,8 +114,10 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check(self, "training.")
-        if self.output is not None and "://" in self.output:
+        if self.output is not None and is_address(self.output):
             raise ArenaError(f"a run's folder is on this machine: give --output FOLDER --mirror {self.output}")
+        if not self.tensorboard and "tensorboard" in self.track:
+            raise ArenaError("training.tensorboard is off, and training.track names tensorboard: give one of them")
         if self.stop_after is not None:
             parse_duration(self.stop_after)
         if self.profile is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from arena_jax.config.address import is_address
 from arena_jax.config.errors import ArenaError, first_line, nearest
 from arena_jax.config.hub_access import near_here, stay_offline_if_unreachable
 from arena_jax.data.columnar import COLUMNAR
@@ -35,7 +35,7 @@ def is_stream(name: str) -> bool:
         >>> is_stream("s3://bucket/train-*.jsonl.gz"), is_stream("stream:allenai/c4"), is_stream("data/train.txt")
         (True, True, False)
     """
-    return name.startswith(PREFIX) or re.match(r"[a-z][a-z0-9+.-]*://", name) is not None
+    return name.startswith(PREFIX) or is_address(name)
 
 
 class StreamedText:

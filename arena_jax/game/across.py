@@ -144,7 +144,9 @@ def measurements(subject: Subject, sequences: int, groups: int, seed: int) -> di
     """
     table = fine_players(subject.model.config, groups)
     halves = subject.batches(subject.validation, 2 * sequences, min(8, sequences))
-    probe, other = halves[::2], halves[1::2] or halves
+    if len(halves) < 2:
+        raise ArenaError("the validation rows fill one batch, and half of them must be other text: give more rows")
+    probe, other = halves[::2], halves[1::2]
     calibration = subject.batches(subject.train, sequences, 8)
     played, check = (
         AblationGame(subject.model, rows, subject.objective, table=table, calibration=calibration, seed=seed)

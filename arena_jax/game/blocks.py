@@ -71,13 +71,15 @@ def choose_blocks(values: Values, share: float) -> tuple[int, ...]:
         Their numbers, in order.
 
     Raises:
-        ArenaError: a share outside [0, 1].
+        ArenaError: a share outside [0, 1], or a value that is not finite.
 
     Example:
         >>> choose_blocks(Values(np.array([3.0, 1.0, 2.0, 4.0]), np.zeros(4), 0, "given"), 0.5)
         (1, 2)
     """
     real_number(share, "share", "a part of the blocks, from 0 to 1", lambda x: 0 <= x <= 1)
+    if not np.isfinite(values.values).all():
+        raise ArenaError(f"'{values.method}' gives a block no finite value; choose another criterion")
     blocks = len(values.values)
     most = min(round(share * blocks), blocks - 1)
     return tuple(sorted(int(i) for i in np.argsort(values.values, kind="stable")[:most]))

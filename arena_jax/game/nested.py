@@ -122,7 +122,11 @@ def myerson(
 
     Source: Myerson 1977.
     """
-    pairs = np.asarray(edges, np.int64).reshape(-1, 2)
+    pairs = np.asarray(edges)
+    if not pairs.size:
+        pairs = np.zeros((0, 2), np.int64)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
+        raise ArenaError(f"edges are {pairs.dtype} {list(pairs.shape)}; give whole numbers, [edges, 2]")
     oracle = Oracle(value, n)
     if len(pairs) and (pairs.min() < 0 or pairs.max() >= n):
         raise ArenaError(

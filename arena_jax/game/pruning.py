@@ -100,6 +100,20 @@ def check_choice(share: float | None, threshold: float | None) -> None:
         real_number(threshold, "threshold", "a finite number of nats")
 
 
+def check_removed(table: PlayerTable, removed: Sequence[int]) -> None:
+    """Refuse what names no heads or neurons of a table.
+
+    Raises:
+        ArenaError: the table by type, or a player that does not exist.
+    """
+    if not table.groups:
+        raise ArenaError("only heads and neurons can be pruned: give game.fine_players(config)")
+    if isinstance(removed, str) or not isinstance(removed, Sequence | np.ndarray):
+        raise ArenaError(f"removed is {removed!r}; give the numbers of the players to remove")
+    if any(not isinstance(i, int | np.integer) or not 0 <= i < len(table) for i in removed):
+        raise ArenaError(f"there are {len(table)} players, numbered from 0; {list(removed)} names another")
+
+
 def prune(
     table: PlayerTable,
     removed: Sequence[int],
@@ -130,12 +144,7 @@ def prune(
         ArenaError: the table by type, a player that does not exist, a block left empty, or compact with regrow.
     """
     config = table.config
-    if not table.groups:
-        raise ArenaError("only heads and neurons can be pruned: give game.fine_players(config)")
-    if isinstance(removed, str) or not isinstance(removed, Sequence | np.ndarray):
-        raise ArenaError(f"removed is {removed!r}; give the numbers of the players to remove")
-    if any(not isinstance(i, int | np.integer) or not 0 <= i < len(table) for i in removed):
-        raise ArenaError(f"there are {len(table)} players, numbered from 0; {list(removed)} names another")
+    check_removed(table, removed)
     if compact and regrow is not None:
         raise ArenaError("regrow fills the places that compact would take away: choose one")
     rest = np.ones(len(table), bool)

@@ -11,11 +11,11 @@ import numpy as np
 import optax
 
 from arena_jax import models, training
-from arena_jax.config.errors import ArenaError
 from arena_jax.equilibria.arguments import count, real_number
 from arena_jax.game.layer_inputs import layer_inputs
 from arena_jax.game.layer_least_squares import DAMPING, refit
 from arena_jax.game.players import PlayerTable
+from arena_jax.game.pruning import check_removed
 from arena_jax.training.objectives import Objective
 
 
@@ -43,7 +43,7 @@ def refit_without(
         A model of the same shapes; the output rows of removed parts are zero.
 
     Raises:
-        ArenaError: the table by type, or no batches.
+        ArenaError: the table by type, a player that does not exist, or no batches.
 
     Example:
         >>> from arena_jax import game
@@ -54,8 +54,7 @@ def refit_without(
         >>> bool((rows[:8] == 0).all()), bool((rows[8:] == 0).any())
         (True, False)
     """
-    if not table.groups:
-        raise ArenaError("only heads and neurons can be pruned: give game.fine_players(config)")
+    check_removed(table, removed)
     config = table.config
     rest = np.ones(len(table), bool)
     rest[list(removed)] = False

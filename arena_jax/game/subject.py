@@ -131,7 +131,9 @@ def _from_run(folder: Path, dataset: str | None, name: str | None, language: boo
     tokenizer = parts.tokenizers[name]
     train, validation = parts.train[name], parts.validation[name]
     if dataset is not None:
-        changed_config = dataclasses.replace(config.data, name=dataset, problem_type=problem_type(config))
+        changed_config = dataclasses.replace(
+            config.data, name=dataset, hold_out="rows", problem_type=problem_type(config)
+        )
         train, validation = (
             encode(
                 model,

@@ -29,6 +29,7 @@ _ANY_RUN = (
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_checkpoints",
+    "training.mirror",
 )
 
 

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from arena_jax import config as configuration
+from arena_jax.config import RunConfig
+from arena_jax.config.address import is_address
 from arena_jax.config.errors import ArenaError, first_line, nearest
+from arena_jax.runs.same_run import changes
 from arena_jax.runtime import processes
 
 # Of fsspec's schemes those that hold objects; a mirror's address may come from a configuration file.
@@ -29,14 +33,8 @@ _COMPLETE, _OWNER = "complete.json", "owner.json"
 _BESIDE = ("config.json", "format", "records.jsonl", "trackers.json", "report.html")
 
 
-def is_address(text: str) -> bool:
-    """Whether a text is an address and not a folder.
-
-    Example:
-        >>> is_address("s3://bucket/run"), is_address("runs/joint-1")
-        (True, False)
-    """
-    return re.match(r"[a-z][a-z0-9+.-]*://", text) is not None
+class Unusable(ArenaError):
+    """A copy that is not there, or not what was written."""
 
 
 class Mirror:
@@ -63,6 +61,7 @@ class Mirror:
 
         self.address = address.rstrip("/")
         self.trouble: str | None = None
+        self._owner: bytes | None = None
         try:
             self._system: Any
             self._system, self._root = fsspec.core.url_to_fs(self.address, use_listings_cache=False)
@@ -75,22 +74,30 @@ class Mirror:
         names = (name.removeprefix(self._root).strip("/").split("/") for name in self._find(""))
         return sorted(int(name[0]) for name in names if len(name) == 2 and name[1] == _COMPLETE and name[0].isdecimal())
 
-    def take(self, *, resume: bool) -> None:
-        """Begin to write here, and find out now whether one may.
+    def take(self, run: RunConfig, *, resume: bool) -> None:
+        """Begin to write here, and find out now whether one may. Whoever wrote here before writes no more.
 
         Args:
+            run: whose copies they will be.
             resume: the run goes on, and so may find its own copies.
 
         Raises:
             ArenaError: another run is here, or nothing can be written.
         """
-        if not resume and self.steps():
+        steps = self.steps()
+        if steps and not resume:
             raise ArenaError(
                 f"'{self.address}' holds a run already: go on with `arena-jax resume {self.address}`, or give another"
                 " --mirror"
             )
+        if steps:
+            changed = changes(configuration.from_dict(json.loads(self._get(f"{steps[-1]}/config.json"))), run)
+            if changed:
+                raise ArenaError(f"'{self.address}' holds another run: {'; '.join(changed)}; give another --mirror")
+        owner = {"host": socket.gethostname(), "process": os.getpid(), "time": time.time()}
+        self._owner = json.dumps(owner).encode()
         try:
-            self._put(_OWNER, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
+            self._put(_OWNER, self._owner)
         except Exception as error:
             raise ArenaError(f"cannot write to '{self.address}': {_reason(error)}") from None
 
@@ -103,13 +110,17 @@ class Mirror:
             keep: the steps whose checkpoints the run's folder keeps.
         """
         try:
-            listed = {}
+            if self._owner is not None and self._get(_OWNER) != self._owner:
+                raise ArenaError("another process has begun to write there")
+            if step in self.steps():  # one that was damaged here and is written again
+                self._system.rm_file(f"{self._root}/{step}/{_COMPLETE}")
+            checksums = {}
             for path in _files(run, step):
                 name = path.relative_to(run).as_posix()
                 content = path.read_bytes()
                 self._put(f"{step}/{name}", content)
-                listed[name] = [len(content), zlib.crc32(content)]
-            self._put(f"{step}/{_COMPLETE}", json.dumps(listed).encode())
+                checksums[name] = [len(content), zlib.crc32(content)]
+            self._put(f"{step}/{_COMPLETE}", json.dumps(checksums).encode())
             for old in set(self.steps()) - {step, *keep}:
                 self._system.rm_file(f"{self._root}/{old}/{_COMPLETE}")  # first: half of a copy must not look like one
                 for name in self._find(str(old)):
@@ -118,36 +129,63 @@ class Mirror:
         except Exception as error:
             self.trouble = f"the checkpoint of step {step:,} could not be copied to '{self.address}': {_reason(error)}"
 
-    def restore(self, folder: Path) -> None:
-        """Bring a run back: its newest state, and every checkpoint there is a whole copy of.
+    def restore(self, folder: Path) -> list[str]:
+        """Bring a run back: its newest state there is a whole copy of, and every older checkpoint.
 
         Args:
             folder: where to; it must not be there, and appears whole or not at all.
 
+        Returns:
+            What is wrong with the copies that were passed over.
+
         Raises:
-            ArenaError: there is no run, a file is not what was written, or the folder cannot be made.
+            ArenaError: there is no run, no copy is what was written, or the folder cannot be made.
         """
         steps = self.steps()
         if not steps:
             raise ArenaError(f"there is no run at '{self.address}': no checkpoint was copied there")
         if folder.exists():
             raise ArenaError(f"'{folder}' is there already: go on with `arena-jax resume {folder}`, or move it away")
-        partial = folder.with_name(f".{folder.name}.partial")
+        partial, passed_over = folder.with_name(f".{folder.name}.partial"), []
         shutil.rmtree(partial, ignore_errors=True)
-        for step in steps:
-            listed = json.loads(self._get(f"{step}/{_COMPLETE}"))
-            for name, expected in listed.items():
-                if step != steps[-1] and not name.startswith("checkpoints/"):
+        try:
+            for step in reversed(steps):
+                newest = partial / "run"
+                place = newest if not newest.exists() else partial / "older"
+                try:
+                    self._bring(step, place, "checkpoints/" if place != newest else "")
+                except Unusable as error:
+                    passed_over.append(str(error))
+                    shutil.rmtree(place, ignore_errors=True)
                     continue
-                path = Path(os.path.normpath(partial / name))
-                if not path.is_relative_to(partial):
-                    raise ArenaError(f"'{self.address}/{step}' names a file outside the run: '{name}'")
-                content = self._get(f"{step}/{name}")
-                if [len(content), zlib.crc32(content)] != expected:
-                    raise ArenaError(f"'{self.address}/{step}/{name}' is not what was written: the checksum differs")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-        os.rename(partial, folder)
+                if place != newest:
+                    os.rename(place / "checkpoints" / str(step), newest / "checkpoints" / str(step))
+                    shutil.rmtree(place)
+            if not newest.exists():
+                raise ArenaError(f"no copy can be used: {'; '.join(passed_over)}")
+            os.rename(newest, folder)
+        except OSError as error:
+            raise ArenaError(f"cannot bring '{self.address}' to '{folder}': {_reason(error)}") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return passed_over
+
+    def _bring(self, step: int, place: Path, prefix: str) -> None:
+        """The files of one copy that begin so, held against their checksums."""
+        try:
+            checksums = json.loads(self._get(f"{step}/{_COMPLETE}"))
+            names = [name for name in checksums if name.startswith(prefix)]
+        except (ValueError, TypeError, AttributeError):
+            raise Unusable(f"'{self.address}/{step}/{_COMPLETE}' is not what was written") from None
+        for name in names:
+            path = Path(os.path.normpath(place / name))
+            if not path.is_relative_to(place):
+                raise Unusable(f"'{self.address}/{step}' names a file outside the run: '{name}'")
+            content = self._get(f"{step}/{name}")
+            if [len(content), zlib.crc32(content)] != checksums[name]:
+                raise Unusable(f"'{self.address}/{step}/{name}' is not what was written: the checksum differs")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
     def _find(self, prefix: str) -> list[str]:
         try:
@@ -162,31 +200,35 @@ class Mirror:
         try:
             content: bytes = self._system.cat_file(f"{self._root}/{name}")
         except Exception as error:
-            raise ArenaError(f"cannot read '{self.address}/{name}': {_reason(error)}") from None
+            raise Unusable(f"cannot read '{self.address}/{name}': {_reason(error)}") from None
         return content
 
 
-def open_mirror(address: str | None, *, resume: bool) -> Mirror | None:
+def open_mirror(run: RunConfig, *, resume: bool) -> Mirror | None:
     """The mirror that a run's configuration names, ready for process 0 to write to; None where it names none."""
     opened: list[Mirror] = []
 
     def begin() -> None:
-        if address is not None:
-            opened.append(Mirror(address))
-            opened[0].take(resume=resume)
+        if run.training.mirror is not None:
+            opened.append(Mirror(run.training.mirror))
+            opened[0].take(run, resume=resume)
 
     processes.on_first(begin)
     return opened[0] if opened else None
 
 
-def bring(address: str) -> Path:
-    """A run from object storage as a folder here, ``runs/NAME``, the address' last part."""
+def bring(address: str, tell: Callable[[str], None] = print) -> Path:
+    """A run from object storage as a folder here, ``runs/NAME``, the address' last part; damaged copies are told."""
     folder = Path("runs") / address.rstrip("/").rpartition("/")[2]
 
     def restore() -> None:
         mirror = Mirror(address)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        mirror.restore(folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArenaError(f"cannot make '{folder.parent}': {_reason(error)}") from None
+        for note in mirror.restore(folder):
+            tell(f"a copy was passed over: {note}")
 
     processes.on_first(restore)
     return folder

@@ -10,7 +10,7 @@ start       preset, task, run (folder), steps (in all; null where that is not kn
             "compile_seconds"), versions, commit, platform, devices, processes, flags, settings
 resume      checkpoint; printed, not recorded: the records are those of a run that was never interrupted
 note        text: something a person should know, e.g. how many examples were cut
-compile     program, seconds, bytes (of the program, per device), cached (on disk, by an earlier run)
+compile     program, seconds, bytes (of the program, per device), cached (there already, on disk or in this process)
 train       epoch, seconds (of training, since the last), steps (in them), models {name: {"loss", "accuracy" or
             "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out), and of
             students "divergence" (from their teachers, T² KL)}};
@@ -214,7 +214,7 @@ class Records:
             for metric, value in metrics.items()
             if isinstance(value, int | float) and math.isfinite(value)
         }
-        values |= {f"train_{kind}/{model}/{part}": it for model, kind, part, it in of_record(record)}
+        values |= {f"train_{kind}/{model}/{part}": histogram for model, kind, part, histogram in of_record(record)}
         for sink in self._sinks:
             sink.write(values, record["step"], record["time"])
 

@@ -14,26 +14,11 @@ from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runs.records import FILE, read
+from arena_jax.runs.same_run import changes
 from arena_jax.runtime import processes
 from arena_jax.runtime.devices import distribute
 
 Tree = TypeVar("Tree")
-
-# What may be another at a resume: no number of the run depends on it.
-_FREE = tuple(
-    f"training.{name}: "
-    for name in (
-        "devices",
-        "shard",
-        "figures",
-        "tensorboard",
-        "track",
-        "keep_checkpoints",
-        "mirror",
-        "output",
-        "stop_after",
-    )
-)
 
 
 def newest(checkpoints: Checkpoints, state: Tree, config: RunConfig) -> tuple[Tree, dict[str, Any]]:
@@ -58,8 +43,7 @@ def newest(checkpoints: Checkpoints, state: Tree, config: RunConfig) -> tuple[Tr
     else:
         state, position = checkpoints.load(state)
     if position:
-        changed = configuration.differences(configuration.from_dict(position["config"]), config)
-        changed = [difference for difference in changed if not difference.startswith(_FREE)]
+        changed = changes(configuration.from_dict(position["config"]), config)
         if changed:
             raise ArenaError(
                 f"'{checkpoints.folder.parent}' was begun with another configuration: {'; '.join(changed)}; change it "

@@ -109,7 +109,7 @@ class Session:
             stack.enter_context(processes.watched(self.folder))
             stack.enter_context(Lock(self.folder))
             keep = self.config.training.keep_checkpoints
-            self._mirror = open_mirror(self.config.training.mirror, resume=self._resume)
+            self._mirror = open_mirror(self.config, resume=self._resume)
             self.checkpoints = stack.enter_context(
                 Checkpoints(self.folder / "checkpoints", keep=keep, writing=True, mirror=self._mirror)
             )
@@ -271,7 +271,7 @@ class Session:
             program: its name.
             seconds: that compiling took.
             size: bytes per device.
-            cached: whether it came from a cache on disk.
+            cached: whether it was there already, on disk or in this process.
             again: the records hold it. A competition, which compiles programs of one name more than once, says so
                 itself.
         """

@@ -57,7 +57,7 @@ class Program(NamedTuple):
         executable: runs it; None once it has been let go of, when its bytes are all that is kept.
         bytes: what it needs on each device; zeros where the backend does not say.
         seconds: how long tracing and compiling took.
-        cached: whether it came from the cache on disk and not from the compiler.
+        cached: whether it was there already, on disk or alive in this process, and did not come from the compiler.
         name: what it computes, such as ``"step"`` or ``"evaluate bert"``.
         shapes: ``(shape, dtype)`` of the arrays it was compiled for, where there are programs of one name for several.
     """
@@ -126,7 +126,8 @@ def compile_lowered(
     Args:
         lowered: from ``jax.jit(f).lower(…)``.
         began: when tracing began, by ``time.perf_counter``; its seconds are counted from now if not given.
-        devices: from :func:`devices_of` of the arguments; None: compile, and share it with nobody.
+        devices: from :func:`devices_of` of the arguments; None: compile, and share it with nobody, as where
+            ``jax_enable_compilation_cache`` is off.
 
     Returns:
         The program.
@@ -140,9 +141,8 @@ def compile_lowered(
     began = time.perf_counter() if began is None else began
     key = None
     if devices is not None and jax.config.values["jax_enable_compilation_cache"]:
-        text = hashlib.blake2b(lowered.as_text().encode(), digest_size=16).digest()
-        key = text, lowered.in_tree, lowered.out_tree, devices
-        alive = _alive.get(key)
+        key = _identity(lowered, devices)
+        alive = None if key is None else _alive.get(key)
         if alive is not None:
             return Program(alive, _program_bytes(alive), time.perf_counter() - began, cached=True)
     hits = getattr(_cache_hits, "count", 0)
@@ -151,6 +151,20 @@ def compile_lowered(
         _alive[key] = executable
     cached = getattr(_cache_hits, "count", 0) > hits
     return Program(executable, _program_bytes(executable), time.perf_counter() - began, cached)
+
+
+def _identity(lowered: jax.stages.Lowered, devices: tuple[str, ...]) -> Any:
+    """What makes two lowered functions one program; None where none can be told to be the same.
+
+    The text alone does not: it lacks the arguments that the function does not read, and says of a call back to Python
+    only that there is one.
+    """
+    details = getattr(getattr(lowered, "_lowering", None), "compile_args", {})
+    if "kept_var_idx" not in details or details.get("host_callbacks", True):
+        return None
+    text = hashlib.blake2b(lowered.as_text().encode(), digest_size=16).digest()
+    read = tuple(sorted(details["kept_var_idx"]))
+    return text, lowered.in_tree, lowered.out_tree, str(lowered.args_info), read, devices
 
 
 def _program_bytes(executable: jax.stages.Compiled) -> ProgramBytes:

@@ -85,5 +85,5 @@ def distillation_config(config: RunConfig, student: ModelConfig, folders: dict[s
         optimizer=dataclasses.replace(config.optimizer, weights_follow="none"),
         # Their heads are trained by now, also where the run began with new ones.
         data=dataclasses.replace(config.data, new_head=False),
-        training=dataclasses.replace(config.training, output=None),
+        training=dataclasses.replace(config.training, output=None, mirror=None),
     )

@@ -77,6 +77,7 @@ def evaluate(
     source = dataclasses.replace(
         config.data,
         name=dataset or config.data.name,
+        hold_out=config.data.hold_out if dataset is None else "rows",
         columns=columns or config.data.columns,
         label_names=label_names or config.data.label_names,
         problem_type=problem_type(config),

@@ -60,7 +60,6 @@ def make_step(
         teachers: names of the models that teach from the first step on; ``step.teachers`` may be changed later.
         ema: decay per step of a running average of each model's parameters, kept in the state's ``averages``
             (:func:`arena_jax.training.averages.next_average`); None: none.
-
         histograms_every: after every so many steps, histograms of each model's gradients (before sharing and clipping)
             and of its weights are in its metrics, :func:`arena_jax.training.histograms.histograms`; None: never.
 

@@ -60,7 +60,7 @@ def leader_config(config: RunConfig, steps: int) -> RunConfig:
     return dataclasses.replace(
         config,
         models=(leader,),
-        training=dataclasses.replace(config.training, steps=steps, epochs=None, output=None),
+        training=dataclasses.replace(config.training, steps=steps, epochs=None, output=None, mirror=None),
         together=TogetherConfig(ema=config.together.ema),
         optimizer=dataclasses.replace(config.optimizer, weights_follow="none"),
     )

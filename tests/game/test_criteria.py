@@ -100,3 +100,13 @@ def test_unknown_criteria_are_refused():
         game.sparsify(model, [], 2, criterion="wanda")
     with pytest.raises(ArenaError, match="give at least one batch"):
         game.sparsify(model, [], 0.5)
+
+
+def test_players_and_values_that_are_none_are_refused():
+    model = models.create("gpt2-tiny", task="causal-lm")
+    table = game.fine_players(model.config)
+    for removed in ([-1], [10**6], "0"):
+        with pytest.raises(ArenaError):
+            game.refit_without(model, table, removed, [])
+    with pytest.raises(ArenaError, match="gives a block no finite value"):
+        game.choose_blocks(Values(np.array([1.0, np.nan]), np.zeros(2), 0, "given"), 0.5)

@@ -121,3 +121,9 @@ def test_mistakes(call, words):
     with pytest.raises(ArenaError) as error:
         call()
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("edges", [[[0, 1, 3], [1, 2, 4]], [[0.0, 1.5]], [0, 1], [[0, 9]]])
+def test_edges_that_can_be_read_in_two_ways_are_refused(edges):
+    with pytest.raises(ArenaError, match=r"give whole numbers, \[edges, 2\]|an edge joins players"):
+        game.myerson(lambda s: s.sum(1), 5, edges)

@@ -96,7 +96,7 @@ def test_a_run_goes_on_elsewhere_from_s3(tmp_path, monkeypatch):
         fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")
         goes_on_elsewhere(tmp_path, "s3://bucket/a/run")
         with pytest.raises(ArenaError, match=r"^cannot write to 's3://other/run': "):
-            Mirror("s3://other/run").take(resume=False)
+            Mirror("s3://other/run").take(presets.get("joint-synthetic"), resume=False)
     finally:
         server.stop()
 
@@ -123,15 +123,68 @@ def test_a_copy_that_is_not_whole_does_not_count_and_stops_nothing(tmp_path, add
 def test_what_comes_back_is_what_was_written_or_nothing_is(tmp_path, address):
     a_run(tmp_path / "run", address)
     memory, root = fsspec.core.url_to_fs(address)
-    records = memory.cat_file(f"{root}/6/records.jsonl")
-    memory.pipe_file(f"{root}/6/records.jsonl", records[:-1] + b" ")
-    with pytest.raises(ArenaError, match=r"6/records.jsonl' is not what was written: the checksum differs$"):
+
+    def damage(name: str) -> None:
+        memory.pipe_file(f"{root}/{name}", memory.cat_file(f"{root}/{name}")[:-1] + b"?")
+
+    damage("6/records.jsonl")
+    (note,) = Mirror(address).restore(tmp_path / "older")
+    assert note.endswith("6/records.jsonl' is not what was written: the checksum differs")
+    assert {path.name for path in (tmp_path / "older" / "checkpoints").iterdir()} == {"4"}
+    assert losses(tmp_path / "older")[-1][0] == 4
+    checksums = json.loads(memory.cat_file(f"{root}/4/complete.json"))
+    memory.pipe_file(f"{root}/4/complete.json", json.dumps({"../../outside": [0, 0], **checksums}).encode())
+    with pytest.raises(ArenaError, match=r"^no copy can be used: .*the checksum differs; .*a file outside the run"):
         Mirror(address).restore(tmp_path / "back")
-    assert not (tmp_path / "back").exists()
-    listed = json.loads(memory.cat_file(f"{root}/6/complete.json"))
-    memory.pipe_file(f"{root}/6/complete.json", json.dumps({"../../outside": [0, 0], **listed}).encode())
-    with pytest.raises(ArenaError, match="names a file outside the run"):
+    memory.pipe_file(f"{root}/4/complete.json", b"[1]")
+    with pytest.raises(ArenaError, match=r"4/complete\.json' is not what was written$"):
         Mirror(address).restore(tmp_path / "back")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["older", "run"]
+
+
+def test_an_older_checkpoint_that_is_damaged_is_left_out(tmp_path, address):
+    a_run(tmp_path / "run", address)
+    memory, root = fsspec.core.url_to_fs(address)
+    name = next(name for name in memory.find(f"{root}/4") if "/checkpoints/" in name)
+    memory.pipe_file(name, b"")
+    assert len(Mirror(address).restore(tmp_path / "back")) == 1
+    assert {path.name for path in (tmp_path / "back" / "checkpoints").iterdir()} == {"6"}
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, address):
+    a_run(tmp_path / "run", address)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArenaError, match=r"^cannot bring 'memory://"):
+        Mirror(address).restore(tmp_path / "file" / "back")
+
+
+def test_whoever_came_first_writes_no_more(tmp_path, address):
+    a_run(tmp_path / "run", address)
+    config = load_run(tmp_path / "run")
+    first = Mirror(address)
+    first.take(config, resume=True)
+    Mirror(address).take(config, resume=True)
+    first.copy(tmp_path / "run", 6, [6])
+    assert first.trouble is not None
+    assert first.trouble.endswith("another process has begun to write there")
+    assert Mirror(address).steps() == [4, 6]
+    other = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=config.training.seed + 1))
+    with pytest.raises(ArenaError, match=r"^'memory://.*' holds another run: training.seed: "):
+        Mirror(address).take(other, resume=True)
+
+
+def test_a_copy_is_none_while_it_is_written_again(tmp_path, address, monkeypatch):
+    a_run(tmp_path / "run", address)
+    memory = type(fsspec.filesystem("memory"))
+
+    def refuse(self, path, value, **options):
+        raise OSError("power cut")
+
+    mirror = Mirror(address)
+    mirror.take(load_run(tmp_path / "run"), resume=True)
+    monkeypatch.setattr(memory, "pipe_file", refuse)
+    mirror.copy(tmp_path / "run", 6, [4, 6])
+    assert Mirror(address).steps() == [4]
 
 
 def test_the_command_brings_a_run_back_and_goes_on(tmp_path, address, monkeypatch):

@@ -42,6 +42,8 @@ def test_the_leader_is_the_one_it_is_alone_to_the_bit(finished, tmp_path):
         base, models=(base.model("gpt2"),), training=dataclasses.replace(base.training, steps=3)
     )
     assert leader_config(relay(), 3) == config
+    mirrored = dataclasses.replace(relay(), training=dataclasses.replace(relay().training, mirror="memory://run"))
+    assert leader_config(mirrored, 3) == config, "the address is the whole run's"
     alone = training.train(config, tmp_path / "alone")
     same(state_of(alone), state_of(finished / "relay"))
     same(state_of(alone).params["gpt2"], state_of(finished).params["gpt2"])
