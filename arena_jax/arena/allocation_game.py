@@ -65,7 +65,8 @@ def progress_of_shares(curves: Curves, budget: float, steps: int = STEPS) -> np.
 
     λ(m) = (S(m·B) − S(0)) / (1 + |S(m·B)|)
 
-    That is equation 1 with the whole run as one improvement.
+    That is equation 1 with the whole run as one improvement. A share that buys more seconds than the curves have was
+    not measured: it is taken to bring what their last point did, and no more.
 
     Args:
         curves: of one run, scores [models, points].

@@ -37,6 +37,7 @@ from arena_jax.arena.records import (
     record_allocation,
     record_deferred,
     record_programs,
+    record_scored_part,
     with_accounts,
 )
 from arena_jax.arena.rounds import play_round
@@ -147,6 +148,7 @@ def train(
                 find_first_sizes(setup, state, session)
                 admit_evaluations(setup, evaluations, state.train.params)
                 state.evaluation_batches = choose_batches(setup, state)
+                record_scored_part(setup, state, session)
                 state.window.resume()
                 score_models(setup, state, session, rounds)
                 record_allocation(setup, state, session, rounds)

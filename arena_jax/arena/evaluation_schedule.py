@@ -7,6 +7,8 @@ from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State, fraction, row_flops, step_rows
 from arena_jax.config.arena import EVALUATION_SHARE
+from arena_jax.data.dataset import QUESTIONS
+from arena_jax.training.evaluation import rows_per_batch
 from arena_jax.training.objectives import head_positions
 
 # Scores that a policy has to go by, beside the first and the last: fewer rows are scored where all would leave fewer.
@@ -23,19 +25,39 @@ def scoring_flops(setup: Setup, name: str, batches: int | None) -> float:
         name: the model.
         batches: that are scored; all if None.
     """
-    model, rows = setup.parts.models[name], setup.parts.validation[name]
-    length, size = rows.lengths[-1], setup.config.training.evaluation_batch_size
-    count = -(-len(rows) // size) if batches is None else min(batches, -(-len(rows) // size))
+    model, whole = setup.parts.models[name], batches_of_all(setup, name)
+    length, size = setup.parts.validation[name].lengths[-1], setup.config.training.evaluation_batch_size
+    count = whole if batches is None else min(batches, whole)
     passes = 2 if setup.arena.objective == "ensemble" else 1  # the mixture asks every model once more
     once = models.row_flops(model.config, model.task, length, head_positions(model.task, length))
     return float(passes * count * size * once)
+
+
+def batches_of_all(setup: Setup, name: str) -> int:
+    """The batches that hold all of a model's validation rows."""
+    return -(-len(setup.parts.validation[name]) // setup.config.training.evaluation_batch_size)
+
+
+def rows_scored(setup: Setup, name: str, batches: int | None) -> int:
+    """The validation rows that an evaluation of a model scores.
+
+    Args:
+        setup: of the competition.
+        name: the model.
+        batches: that are scored; all if None.
+    """
+    rows = len(setup.parts.validation[name])
+    if batches is None:
+        return rows
+    return min(rows, batches * rows_per_batch(setup.step, setup.config.training.evaluation_batch_size))
 
 
 def choose_batches(setup: Setup, state: State) -> int | None:
     """How many batches an evaluation takes, with the first batch sizes known: all, or as few as leave `ENOUGH` scores.
 
     Where the length of the run is in seconds, nothing is known of what it costs yet, and all rows are scored. So they
-    are for the ensemble, whose weights are fitted on them, and for questions.
+    are for the ensemble, whose weights are fitted on them, for questions, whose windows belong together, and where the
+    caller's own function scores.
 
     Returns:
         Batches; None: all.
@@ -43,10 +65,11 @@ def choose_batches(setup: Setup, state: State) -> int | None:
     total = _run_flops(setup, state)
     if setup.config.training.evaluate_every or setup.arena.objective == "ensemble" or total is None:
         return None
+    if setup.evaluate is not None or any(rows.task == QUESTIONS for rows in setup.parts.validation.values()):
+        return None
     one_batch = sum(scoring_flops(setup, name, 1) for name in setup.names)
     affordable = int(_share(setup) * total / ((ENOUGH + 2) * one_batch))
-    size = setup.config.training.evaluation_batch_size
-    whole = max(-(-len(rows) // size) for rows in setup.parts.validation.values())
+    whole = max(batches_of_all(setup, name) for name in setup.names)
     return None if affordable >= whole else max(FEWEST_BATCHES, affordable)
 
 

@@ -17,7 +17,8 @@ from arena_jax.runs.session import Session
 def measure_noise(setup: Setup, state: State, session: Session, rounds: int) -> None:
     """Compute two gradients of each model at the same parameters: of n examples each, and by their mean of 2n.
 
-    The rows are those of the model's next steps, which it takes as if nothing had been measured. The first gradient
+    Rows and dropout's masks are those of the model's next two steps, which it takes as if nothing had been measured:
+    with the same masks the two would have a noise in common, and the scale would come out too small. The first gradient
     waits in the host's memory, so that the device holds no more than in a step. What it costs is charged.
 
     Args:
@@ -35,7 +36,8 @@ def measure_noise(setup: Setup, state: State, session: Session, rounds: int) -> 
         position = stream.state()
         _, batch, _ = compute_gradient(setup, state, session, name, rounds, wait=True)
         first = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.gradients[name])]
-        compute_gradient(setup, state, session, name, rounds, wait=True)
+        after = state.accounts[name].steps + 1
+        compute_gradient(setup, state, session, name, rounds, wait=True, step=after)
         second = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.gradients[name])]
         stream.restore(position)
         rows = step_rows(setup, state, name)

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 
 from arena_jax.config.errors import ArenaError, nearest
+from arena_jax.config.units import parse_memory
 from arena_jax.runtime.gpus import gpu
-from arena_jax.runtime.memory import device_limit, parse_bytes
+from arena_jax.runtime.memory import device_limit
 
 _FIELDS = ("count", "gpu", "memory", "link")
 
@@ -36,8 +37,8 @@ def read_pool(path: Path) -> tuple[Kind, ...]:
     """Read a TOML file with a table for each kind of device.
 
     A table is named as its GPU (``[a100-40gb]``), or says ``gpu = "NAME"`` or a file of its facts, as ``arena-jax
-    plan --device`` takes it; ``count`` is how many. ``memory`` (bytes or text such as ``"38GB"``) is 90 % of the card
-    if not given, ``link`` is in bytes per second.
+    plan --device`` takes it; ``count`` is how many. ``memory`` (bytes, text such as ``"38GB"``, or a part of the card:
+    ``"80%"``, ``0.8``) is 90 % of the card if not given, ``link`` is in bytes per second.
 
     Args:
         path: of the file.
@@ -90,7 +91,9 @@ def _kind(name: str, table: Any, path: Path) -> Kind:
     if isinstance(link, bool) or not isinstance(link, int | float) or not link > 0:
         raise ArenaError(f"{where}: link is {link!r}; give bytes per second above 0")
     facts = gpu(table.get("gpu", name))
-    memory = parse_bytes(table["memory"]) if "memory" in table else int(0.9 * facts.memory)
+    # Of the card that is described; `parse_bytes` would take a part of this machine's memory.
+    read = parse_memory(table.get("memory", "90%"))
+    memory = int(read.amount * (facts.memory if read.of == "fraction" else 1))
     if not 0 < memory <= facts.memory:
         raise ArenaError(f"{where}: memory is {table['memory']!r}; a {facts.title} has {facts.memory / 1e9:.1f} GB")
     return Kind(facts.title, count, memory, float(link))

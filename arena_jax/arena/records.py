@@ -7,6 +7,7 @@ from typing import Any
 
 from arena_jax.arena import history as histories
 from arena_jax.arena.allocation import steps_per_round
+from arena_jax.arena.evaluation_schedule import batches_of_all
 from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State, fraction, step_microbatches
@@ -61,6 +62,14 @@ def record_deferred(session: Session, rounds: int, deferred: int) -> None:
         sizes = "1 batch size" if deferred == 1 else f"{deferred} batch sizes"
         text = f"{sizes} came later than planned, or not at all, as programs were still compiled: another run may "
         session.record("note", rounds, text=text + "differ; with --late-swaps wait training waits for them")
+
+
+def record_scored_part(setup: Setup, state: State, session: Session) -> None:
+    """Record that evaluations score a part of the validation rows, where they do."""
+    if state.evaluation_batches is not None:
+        whole = max(batches_of_all(setup, name) for name in setup.names)
+        text = f"models are scored on the first {state.evaluation_batches} of {whole} validation batches: a larger "
+        session.record("note", 0, text=text + "--evaluation-share scores more of them, --evaluate-every all")
 
 
 def model_fields(setup: Setup, state: State, name: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def play_round(setup: Setup, state: State, update: Callable[..., Any], session: 
 
 
 def compute_gradient(
-    setup: Setup, state: State, session: Session, name: str, rounds: int, *, wait: bool
+    setup: Setup, state: State, session: Session, name: str, rounds: int, *, wait: bool, step: int | None = None
 ) -> tuple[dict[str, jax.Array], Mapping[str, np.ndarray], float]:
     """Compute a model's gradient, a size smaller where it runs out of memory; no row of the data is lost.
 
@@ -75,6 +75,7 @@ def compute_gradient(
         name: the model.
         rounds: taken.
         wait: for the device, so that the seconds are those of the gradient.
+        step: which of the model's steps it is, which dropout's masks go by; its next one if None.
 
     Returns:
         Metrics, the batch it took, arrays (B, …), and the seconds.
@@ -84,6 +85,7 @@ def compute_gradient(
     """
     stream = state.streams[name]
     position = stream.state()
+    step = state.accounts[name].steps if step is None else step
     while True:
         batch = stream.next(step_rows(setup, state, name))
         k = step_microbatches(setup, state, name)
@@ -92,7 +94,7 @@ def compute_gradient(
         start = time.perf_counter()
         try:
             state.gradients[name], metrics = setup.executables(
-                name, state.sizes[name], state.train.params[name], placed, state.accounts[name].steps
+                name, state.sizes[name], state.train.params[name], placed, step
             )
             if wait:
                 jax.block_until_ready(state.gradients[name])

@@ -12,7 +12,7 @@ import numpy as np
 from arena_jax import models
 from arena_jax.arena import history as histories
 from arena_jax.arena import policies
-from arena_jax.arena.evaluation_schedule import scoring_flops
+from arena_jax.arena.evaluation_schedule import rows_scored, scoring_flops
 from arena_jax.arena.records import record_programs
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State, epoch, fraction, price
@@ -43,7 +43,8 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
         record_programs(session, rounds, programs)
         elapsed = time.perf_counter() - start - sum(program.seconds for program in programs)
         state.accounts[name].count_evaluation(scoring_flops(setup, name, state.evaluation_batches), elapsed)
-        latency[name] = state.times(("evaluation", name), elapsed / len(setup.parts.validation[name]))
+        scored = rows_scored(setup, name, state.evaluation_batches)
+        latency[name] = state.times(("evaluation", name), elapsed / scored)
         seconds += elapsed
     scores = scores_of(state.metrics, setup.config.training.score)
     mixture, elapsed = _mixture(setup, state)
@@ -110,9 +111,10 @@ def _mixture(setup: Setup, state: State) -> tuple[dict[str, Any], float]:
         rows, tokenizer = setup.parts.validation[name], setup.parts.tokenizers[name]
         predictions[name] = predict(name, network, setup.parts.objectives[name], rows, tokenizer, size)
         elapsed = time.perf_counter() - start
-        if len(state.history.scores):  # the first call compiles
+        if state.mixture_compiled:  # the first call of a process compiles
             state.accounts[name].count_evaluation(0.0, elapsed)
             total += elapsed
+    state.mixture_compiled = True
     loss, error, weights = mixture_loss(align(predictions))
     return {"loss": loss, "error": error, "weights": weights}, total
 

@@ -64,6 +64,7 @@ class State:
         judgement: of the last evaluation by the objective: its value, and what it comes from.
         evaluation_batches: that an evaluation takes; None: all.
         noise: ``{model: gradient noise measured at reallocations}``.
+        mixture_compiled: whether this process has scored the ensemble before; a resumed run has not.
         window: metrics since the last printed line.
         stepping: the models that took part in the last update.
     """
@@ -83,6 +84,7 @@ class State:
     judgement: dict[str, Any] = field(default_factory=dict)
     evaluation_batches: int | None = None
     noise: dict[str, GradientNoise] = field(default_factory=dict)
+    mixture_compiled: bool = False
     window: MetricWindow = field(default_factory=MetricWindow)
     stepping: tuple[str, ...] = ()
 

@@ -175,7 +175,8 @@ def _curves(arguments: argparse.Namespace, case: str | None) -> tuple[Any, float
     if case is not None:
         curves, noise = planted.curves(case, jax.random.key(arguments.seed), PLANTED_RUNS)
         deviation = float(noise) if arguments.noise is None else arguments.noise
-        return curves, arguments.budget or planted.BUDGET, deviation, []
+        budget = arguments.budget or planted.BUDGET
+        return curves, budget, deviation, _beyond(curves, budget)
     _, curves, budget, notes = _recorded(arguments)
     return curves, budget, arguments.noise or 0.0, notes
 
@@ -205,4 +206,16 @@ def _recorded(arguments: argparse.Namespace) -> tuple[list[str], Any, float, lis
             )
     curves, notes = recorded.as_curves(runs)
     spent = [sum(float(curve.seconds[-1]) for curve in run.values()) for run in runs]
-    return list(runs[0]), curves, arguments.budget or sum(spent) / len(spent), notes
+    budget = arguments.budget or sum(spent) / len(spent)
+    return list(runs[0]), curves, budget, [*notes, *_beyond(curves, budget)]
+
+
+def _beyond(curves: Any, budget: float) -> list[str]:
+    """Which shares of the budget no curve reaches to, as a sentence."""
+    reach = float(curves.seconds[-1])
+    if reach >= budget * (1 - 1e-6):  # the axis is of single precision
+        return []
+    return [
+        f"no model was trained for more than {reach:,.4g} s of the budget of {budget:,.4g} s: shares above "
+        f"{reach / budget:.0%} were not measured, and are taken to bring nothing more"
+    ]

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the action."""
     import numpy as np
 
-    from arena_jax.arena.placement import place
+    from arena_jax.arena.placement import Solver, place
     from arena_jax.arena.pool import pool_here, read_pool
     from arena_jax.runs import document
     from arena_jax.runtime.memory import format_bytes
@@ -77,12 +77,23 @@ def run(arguments: argparse.Namespace) -> int:
         """The weighted geometric mean of the rates, beside the best's."""
         return f"{math.exp((value - best.value) / total):.3f}"
 
-    greedy = place(needs, pool, weights, solver="greedy").value
-    draws = [place(needs, pool, weights, solver="random", seed=arguments.seed + i).value for i in range(_RANDOM_DRAWS)]
+    def value_of(solver: Solver, seed: int = 0) -> float | None:
+        """What another solver reaches; None where it walks into a corner."""
+        try:
+            return place(needs, pool, weights, solver=solver, seed=seed).value
+        except ArenaError:
+            return None
+
+    greedy = value_of("greedy")
+    tries = [value_of("random", arguments.seed + i) for i in range(_RANDOM_DRAWS)]
+    draws = [value for value in tries if value is not None]
     used = {kind.title: sum(s.devices for s in best.places if s.kind == kind.title) for kind in pool}
     remarks = [
-        f"greedy reaches {behind(greedy)} of these rates in their weighted geometric mean, a random placement "
-        f"{behind(float(np.mean(draws)))} (mean of {_RANDOM_DRAWS}; the best of them {behind(max(draws))})",
+        "greedy finds no placement"
+        if greedy is None
+        else f"greedy reaches {behind(greedy)} of these rates in their weighted geometric mean",
+        f"{len(draws)} of {_RANDOM_DRAWS} random placements are possible"
+        + (f": {behind(float(np.mean(draws)))} in the mean, the best of them {behind(max(draws))}" if draws else ""),
         *(f"{kind.title}: {used[kind.title]} of {kind.number} in use" for kind in pool),
     ]
     print(document.text([document.Table(header, rows, numbers=3), document.Items(remarks)]))

@@ -71,7 +71,7 @@ def prune(arguments: argparse.Namespace) -> int:
         name = f"set {arguments.share:.0%} of the weights of every block's kernels to zero"
         print(f"{criterion}; zeros are stored and multiplied like other numbers: nothing gets smaller or faster")
     else:
-        table = game.fine_players(subject.model.config, arguments.groups or 4)
+        table = game.fine_players(subject.model.config, 4 if arguments.groups is None else arguments.groups)
         played = game.AblationGame(
             subject.model, batches, subject.objective, table=table, calibration=batches, seed=arguments.seed
         )
@@ -96,7 +96,8 @@ def _check(arguments: argparse.Namespace) -> str:
         raise ArenaError(f"--criterion '{criterion}' is none for {parts}: {hint}")
     if parts != PARTS:
         for option in OF_PARTS:
-            if getattr(arguments, option) not in (None, False):
+            value = getattr(arguments, option)
+            if value is not None and value is not False:  # 0 was given, too
                 raise ArenaError(f"--{option} is for heads and neurons: it does nothing with --parts {parts}")
     if arguments.share is None and arguments.threshold is None:
         arguments.share = 0.25

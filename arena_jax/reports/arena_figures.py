@@ -84,7 +84,7 @@ def progress(arms: Arms) -> Any:
 
 
 def convergence(arms: Arms) -> Any:
-    """Figure 3: loss of each model under each policy, against static."""
+    """Figure 3: the metric of each model under each policy, against static."""
     policies = [policy for policy in arms if policy != CONTROL]
     names = _names(arms)
     figure, panels = _panels(len(policies), len(names), (3.7, 3.1), sharey="col")
@@ -92,12 +92,12 @@ def convergence(arms: Arms) -> Any:
         for i, colour in enumerate(cycle(len(names))):
             axes = panels[row][i]
             for of, style in ((policy, "-"), (CONTROL, "--")):
-                losses = [_at(run, _sign(run) * run.scores[:, i]) for run in arms[of]]
-                _line(axes, losses, colour if of == policy else "#555555", label=of, style=style)
-            every = [_at(run, -run.scores[:, i]) for runs in arms.values() for run in runs]
+                values = [_at(run, _sign(run) * run.scores[:, i]) for run in arms[of]]
+                _line(axes, values, colour if of == policy else "#555555", label=of, style=style)
+            every = [_at(run, _sign(run) * run.scores[:, i]) for runs in arms.values() for run in runs]
             # The fall of the first steps is the same for all and would flatten everything after it.
-            top = max(float(np.nanmax(loss[_GRID >= 0.05])) for loss in every)
-            low = min(float(np.nanmin(loss)) for loss in every)
+            top = max(float(np.nanmax(line[_GRID >= 0.05])) for line in every)
+            low = min(float(np.nanmin(line)) for line in every)
             axes.set(xlim=(0, 100), ylim=(low - 0.05 * (top - low), top + 0.05 * (top - low)))
             axes.legend(loc="upper right")
             if row == 0:

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arena_jax.compare.confidence import ConfidenceInterval, confidence_interval
+from arena_jax.config.scores import SCORES
 from arena_jax.reports.arena_tables import PHASES, efficiency, gains, progress_at, ratios_of_pair
 from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
 
 HOLDS, FAILED, OPEN, UNKNOWN = "holds", "does not hold", "not shown", "not judged"
 SPREAD = 0.05  # shares this far apart have moved apart
-ALIKE = 0.02  # losses this near are alike, as a part of the control's
+ALIKE = 0.02  # final metrics this near are alike, as a part of the control's
 RULE = (
     "A claim holds where the whole 95 % interval over seeds is on its side, does not hold where the whole interval is "
     "on the other side, and is not shown where the interval reaches to both; about one in twenty is "
@@ -194,30 +195,35 @@ def best_has_least(run_pairs: list[tuple[Run, Run]]) -> Measure:
 
 
 def causal_converge_sooner(run_pairs: list[tuple[Run, Run]]) -> Measure:
-    """When the causal models reach the loss that both arms reach, against the control."""
+    """When the causal models reach the score that both arms reach, against the control."""
     _, causal = _kinds(run_pairs[0][0])
     if not causal:
         raise NotJudged("it needs a causal model")
     values = [float(np.mean([_sooner(run, control, i) for i in causal])) for run, control in run_pairs]
+    title = _metric(run_pairs[0][0])
     sentence = (
-        "points of the run that causal models need more (+) or less (−) than static to reach the loss both reach: {}"
+        f"points of the run that causal models need more (+) or less (−) than static to reach the {title} both "
+        "reach: {}"
     )
     return values, 0.0, -1, sentence, _PARTS_APART
 
 
 def masked_lose_nothing(run_pairs: list[tuple[Run, Run]]) -> Measure:
-    """Final loss of masked models that were given less, relative to the control; at most a little more."""
+    """Final metric of masked models that were given less, relative to the control; at most a little more."""
+    if SCORES[run_pairs[0][0].config.training.score].sign > 0:
+        raise NotJudged("it needs a score of which less is better")
     less = _with_shares(run_pairs, -1)
     values = [float((run.scores[-1, less] / other.scores[-1, less]).mean() - 1) for run, other in run_pairs]
     names = _named(run_pairs, less)
     sentence = (
-        f"final loss of {names}, given less than an equal share: {{}} % against static (up to {100 * ALIKE:.0f}: alike)"
+        f"final {_metric(run_pairs[0][0])} of {names}, given less than an equal share: {{}} % against static (up to "
+        f"{100 * ALIKE:.0f}: alike)"
     )
     return values, ALIKE, -1, sentence, Form("+.2f", 100.0)
 
 
 def masked_gain_from_more(run_pairs: list[tuple[Run, Run]]) -> Measure:
-    """Final loss of masked models that were given more, against the control."""
+    """Final score of masked models that were given more, against the control."""
     more = _with_shares(run_pairs, +1)
     values = [float((run.scores[-1, more] - other.scores[-1, more]).mean()) for run, other in run_pairs]
     return values, 0.0, +1, f"final score of {_named(run_pairs, more)}, given more, against static: {{}}", Form("+.4f")
@@ -319,6 +325,11 @@ def _with_shares(run_pairs: list[tuple[Run, Run]], side: int) -> list[int]:
     if not columns:
         raise NotJudged(f"no masked model was given {'more' if side > 0 else 'less'} than an equal share")
     return columns
+
+
+def _metric(run: Run) -> str:
+    """What scores are made of, in words: of a metric of which less is better, not its negative."""
+    return SCORES[run.config.training.score].title.removesuffix(" (nats)")
 
 
 def _named(run_pairs: list[tuple[Run, Run]], columns: Sequence[int]) -> str:

@@ -171,18 +171,27 @@ def combine(fitting: Mapping[str, Predictions], scoring: Mapping[str, Prediction
 def mixture_loss(predictions: Mapping[str, Predictions]) -> tuple[float, float, dict[str, float]]:
     """The loss of the weighted ensemble, each half of the texts by weights that the other half was fitted on.
 
+    A model whose log probabilities are not all finite has diverged: it has no part in it.
+
     Args:
         predictions: ``{model: predictions}``, aligned, of models with classes.
 
     Returns:
-        Loss in nats, its standard error over items, and ``{model: weight}``, fitted on all of them.
+        Loss in nats, its standard error over items, and ``{model: weight}``, fitted on all of them, 0 for a model that
+        has diverged; NaN, NaN and equal weights where all have.
     """
-    names = tuple(predictions)
+    names = tuple(name for name, of_model in predictions.items() if np.isfinite(of_model.log_probabilities).all())
+    if not names:
+        return float("nan"), float("nan"), dict.fromkeys(predictions, 1 / len(predictions))
     first = predictions[names[0]]
     losses = _sums(_say(predictions, predictions, names), first.labels, is_language=not first.classes)["loss"]
     weights, _ = _fit(predictions, names, None)
     error = float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else float("nan")
-    return float(losses.mean()), error, dict(zip(names, weights.tolist(), strict=True))
+    return (
+        float(losses.mean()),
+        error,
+        dict.fromkeys(predictions, 0.0) | dict(zip(names, weights.tolist(), strict=True)),
+    )
 
 
 def _fit(predictions: Mapping[str, Predictions], names: tuple[str, ...], where: Array | None) -> tuple[Array, float]:

@@ -92,10 +92,11 @@ def evaluate(
 
 def first_batch(step: Step, rows: data.Encoded, batch_size: int) -> dict[str, np.ndarray]:
     """The first batch that :func:`score` would look at; its shapes are those of every one of a length."""
-    return local_rows(next(iter(data.evaluation_batches(rows, _spread(step, batch_size)))))
+    return local_rows(next(iter(data.evaluation_batches(rows, rows_per_batch(step, batch_size)))))
 
 
-def _spread(step: Step, batch_size: int) -> int:
+def rows_per_batch(step: Step, batch_size: int) -> int:
+    """Rows of an evaluation's batch: as many as asked for, rounded up to the same number on each device."""
     devices = step.mesh.size
     return -(-batch_size // devices) * devices
 
@@ -108,7 +109,8 @@ def results(
     ``batches``: the first so many alone; all if None.
     """
     waiting = None
-    for index, batch in enumerate(itertools.islice(data.evaluation_batches(rows, _spread(step, batch_size)), batches)):
+    every = data.evaluation_batches(rows, rows_per_batch(step, batch_size))
+    for index, batch in enumerate(itertools.islice(every, batches)):
         result = step.evaluate(name, params, local_rows(batch), index, variables)
         if waiting is not None:
             yield waiting

@@ -111,6 +111,10 @@ def test_the_command(tmp_path, capsys):
     said = capsys.readouterr().out
     for words in ("best division", "equal shares", "free", "opportunity cost", "auction", "price of anarchy of 3 runs"):
         assert words in said
+    assert "not measured" not in said
+    assert main(["arena", "analyze", str(table)]) == 0  # both models have 40 s of the 80 s of the run
+    said = " ".join(capsys.readouterr().out.split())
+    assert "than 40 s of the budget of 80 s: shares above 50% were not measured" in said
     told = json.loads((tmp_path / "out.json").read_text())
     shares = told["best division"]["shares"]
     assert shares["fast"] < 0.5 < shares["slow"]

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
+from arena_jax.arena import noise_probe, rounds
 from arena_jax.arena.noise import GradientNoise, signal_and_variance
 from arena_jax.arena.state import largest_size
 from arena_jax.config.errors import ArenaError
@@ -50,6 +51,33 @@ def test_batches_are_raised_no_further_than_they_help(scale, largest):
     noise = GradientNoise(1.0, scale, 1) if math.isfinite(scale) else GradientNoise(-1.0, 1.0, 1)
     assert largest_size(setup, Anything(noise={"a": noise}, sizes={}), "a") == largest
     assert largest_size(setup, Anything(noise={}, sizes={}), "a") is None
+
+
+def test_the_two_gradients_have_masks_of_their_own(monkeypatch):
+    """Dropout goes by the step: the second gradient is that of the step after."""
+    steps = []
+
+    def executables(name, size, params, placed, step):
+        steps.append(step)
+        return {"w": np.ones(2)}, {}
+
+    stream = Anything(state=lambda: 0, restore=lambda position: None)
+    stream.next = lambda rows: {"attention_mask": np.ones((rows, 3))}
+    monkeypatch.setattr(rounds, "place_batch", lambda batch, mesh, k: batch)
+    monkeypatch.setattr(rounds, "local_rows", lambda batch, k: batch)
+    monkeypatch.setattr(noise_probe, "row_flops", lambda setup, name, length: 1.0)
+    config = Anything(batch_size=lambda name: 8, accumulation=lambda name: 1)
+    setup = Anything(
+        names=("a",), config=config, mesh=Anything(size=1), arena=Anything(batch_cap="noise"), executables=executables
+    )
+    account = Anything(steps=7, seconds=0.0, flops=0.0)
+    state = Anything(
+        streams={"a": stream}, sizes={"a": 4}, gradients={}, accounts={"a": account}, noise={},
+        train=Anything(params={"a": {}}),
+    )  # fmt: skip
+    noise_probe.measure_noise(setup, state, Anything(divergence=Anything(frozen=())), 0)
+    assert steps == [7, 8]
+    assert (account.steps, account.flops) == (7, 16.0)
 
 
 def test_a_search_takes_no_size_beyond_what_helps(monkeypatch):

@@ -4,13 +4,14 @@ import dataclasses
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_jax.arena import evaluation_schedule
+from arena_jax.arena import evaluation_schedule, scoring
+from arena_jax.arena import records as records_of_competition
 from arena_jax.arena.leaderboard import leaderboard
+from arena_jax.arena.state import State
 from arena_jax.compare.plan import Outcome
 from arena_jax.compare.plan_file import plan_from, read_plan
 from arena_jax.config import ArenaConfig, presets
@@ -172,26 +173,74 @@ def test_a_run_ends_at_its_target(tmp_path):
     assert "objective target: 0.7 was reached by gpt2 after" in narrate(read(run))
 
 
+class Anything:
+    def __init__(self, **fields):
+        self.__dict__ |= fields
+
+
+def test_compiling_the_ensembles_programs_is_charged_to_nobody_after_a_resume_either(monkeypatch):
+    charged = []
+    for name, stand_in in {
+        "models": Anything(split=lambda model: (None, None), merge=lambda structure, params: None),
+        "predict": lambda *arguments: None,
+        "align": lambda predictions: predictions,
+        "mixture_loss": lambda predictions: (1.0, 0.1, {"a": 1.0}),
+    }.items():
+        monkeypatch.setattr(scoring, name, stand_in)
+    of_model = {"a": None}
+    setup = Anything(
+        arena=Anything(objective="ensemble"),
+        config=Anything(training=Anything(evaluation_batch_size=8)),
+        names=("a",),
+        parts=Anything(models=of_model, validation=of_model, tokenizers=of_model, objectives=of_model),
+    )
+    resumed = Anything(
+        mixture_compiled=State.mixture_compiled,
+        train=Anything(params=of_model),
+        history=Anything(scores=[[0.0], [1.0]]),
+        accounts={"a": Anything(count_evaluation=lambda flops, seconds: charged.append(seconds))},
+    )
+    assert scoring._mixture(setup, resumed)[1] == 0.0
+    assert charged == []
+    _, seconds = scoring._mixture(setup, resumed)
+    assert charged == [seconds]
+
+
 def test_rows_are_as_many_as_are_paid_for(monkeypatch):
     """A run of 2.2e6 operations, of which a tenth may go to 22 evaluations of 2 models: 1e4 each, batches of 1e3."""
 
-    class Anything:
-        def __init__(self, **fields):
-            self.__dict__ |= fields
+    class Rows(list):
+        task = "sequence-classification"
 
-    def setup(spend, share):
+    class Questions(Rows):
+        task = "question-answering"
+
+    def setup(spend, share, evaluate=None, kind=Rows):
         return Anything(
+            evaluate=evaluate,
+            step=Anything(mesh=Anything(size=1)),
             names=("a", "b"),
             config=Anything(training=Anything(evaluate_every=None, evaluation_batch_size=8)),
             arena=Anything(objective="best", evaluation_share=share),
             spend=Anything(of="flops", amount=spend),
-            parts=Anything(validation={name: np.zeros(100) for name in "ab"}),
+            parts=Anything(validation={name: kind([0.0] * 100) for name in "ab"}),
         )
 
     monkeypatch.setattr(evaluation_schedule, "scoring_flops", lambda setup, name, batches: 500.0 * batches)
     assert evaluation_schedule.choose_batches(setup(2.2e6, 0.1), None) == 10
     assert evaluation_schedule.choose_batches(setup(2.2e6, 0.2), None) is None  # all 13
     assert evaluation_schedule.choose_batches(setup(2.2e3, 0.1), None) == 2  # an error needs two
+    # All rows are scored, whatever is chosen: so all are charged.
+    assert evaluation_schedule.choose_batches(setup(2.2e6, 0.1, evaluate=max), None) is None
+    assert evaluation_schedule.choose_batches(setup(2.2e6, 0.1, kind=Questions), None) is None
+    scored = [evaluation_schedule.rows_scored(setup(2.2e6, 0.1), "a", batches) for batches in (None, 10, 13)]
+    assert scored == [100, 80, 100]
+    notes = []
+    session = Anything(record=lambda kind, step, text: notes.append(text))
+    records_of_competition.record_scored_part(setup(2.2e6, 0.1), Anything(evaluation_batches=None), session)
+    assert notes == []
+    records_of_competition.record_scored_part(setup(2.2e6, 0.1), Anything(evaluation_batches=10), session)
+    assert notes[0].startswith("models are scored on the first 10 of 13 validation batches:")
 
 
 def test_the_leaderboard_has_an_error_where_there_is_one():

@@ -16,6 +16,7 @@ from arena_jax.arena.pool import Kind, pool_here, read_pool
 from arena_jax.cli.main import main
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime.devices import make_mesh
+from arena_jax.runtime.gpus import gpu
 
 
 def random_case(seed, models=3, kinds=2):
@@ -147,6 +148,9 @@ def test_a_pool_is_read_from_a_file_or_from_what_is_here(tmp_path):
     first, second = read_pool(file)
     assert (first.title, first.number) == ("NVIDIA A100-SXM4-40GB", 16)
     assert second == ("NVIDIA H100 80GB HBM3", 8, 64_000_000_000, 4.5e11)
+    for part in ('"50%"', "0.5"):  # of the card, whatever this machine has
+        file.write_text(f"[h100]\ncount = 1\nmemory = {part}\n")
+        assert read_pool(file)[0].memory == gpu("h100").memory // 2
     (here,) = pool_here()
     assert here.number == len(jax.devices())
 
@@ -200,6 +204,25 @@ def test_the_command(tmp_path, capsys):
     assert "4 × NVIDIA A100" in said
     assert "2 × NVIDIA H100" in said
     assert "greedy reaches 1.000" in said
+    assert "100 of 100 random placements are possible: 0." in said
     assert main(["arena", "place", *plans, "--pool", str(pool), "--shares", "small=1"]) == 2
     assert main(["arena", "place", *plans, "--pool", str(pool), "--shares", "smal=1"]) == 2
     assert main(["arena", "place", str(pool), "--pool", str(pool)]) == 2
+
+
+def test_the_command_places_what_greedy_cannot(tmp_path, capsys):
+    """The heaviest model takes the device that another one needs; at random, some orders leave it."""
+    pool, plans = tmp_path / "pool.toml", []
+    pool.write_text("".join(f"[{name}]\ncount = 1\n" for name in ("h100", "a100-40gb", "a100-80gb")))
+    for name, models_ in (("h100", "abc"), ("a100-40gb", "a"), ("a100-80gb", "bc")):
+        needs = [
+            {"batch_sizes": {m: 8}, "total": 1, "parameters": 1, "least_seconds": 1.0 if name == "h100" else 2.0}
+            for m in models_
+        ]
+        plans.append(tmp_path / f"{name}.json")
+        plans[-1].write_text(json.dumps({"device": {"title": gpu(name).title}, "needs": needs}))
+    weights = ["--shares", "a=0.5,b=0.3,c=0.2"]
+    assert main(["arena", "place", *map(str, plans), "--pool", str(pool), *weights]) == 0
+    said = capsys.readouterr().out
+    assert "greedy finds no placement" in said
+    assert "of 100 random placements are possible" in said

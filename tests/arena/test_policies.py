@@ -171,6 +171,18 @@ def test_hyperband_lets_the_dropped_come_back():
     assert alive_after(6) == [True, True, False, True]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6])
+def test_padding_is_no_verdict_of_hyperband(rows):
+    """The first rung of bracket 1 begins at 0, where the model is last that is ahead in the end."""
+    scores = np.array([[0.3, 0.2, 0.1, 0.0], [4, 3, 2, 1], [5, 3, 2, 1], [5, 3, 2, 4], [5, 3, 2, 6], [6, 3, 2, 7]])
+    record = a_run(scores)._replace(fraction=np.array([0, 1 / 9, 2 / 9, 1 / 3, 1 / 2, 2 / 3]))
+    record = History(*(x[:rows] for x in record[:5]))
+    for hyperband in (policy("hyperband", floor=0.0), policy("hyperband", eta=2.0, floor=0.0)):
+        np.testing.assert_array_equal(hyperband(history.pad(record, 8)), hyperband(record))
+    if rows == 1:  # the best of 4, η 3
+        assert np.argmax(policy("hyperband", floor=0.0)(history.pad(record, 8))) == 0
+
+
 @needs_optuna
 def test_optuna_decides_in_its_own_code():
     scores = np.array([[0.0, 0, 0, 0], [4, 3, 2, 1], [5, 4, 3, 2], [6, 5, 4, 9], [6, 5, 4, 9]])

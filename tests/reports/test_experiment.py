@@ -18,7 +18,7 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.reports import arena_figures, report
 from arena_jax.reports.arena_tables import device_seconds_table, spent_table, table1, table2
 from arena_jax.reports.arms import gather
-from arena_jax.reports.claims import CLAIMS, judge
+from arena_jax.reports.claims import CLAIMS, NotJudged, judge, masked_lose_nothing
 
 MODELS = {
     "bert": {"task": "masked-lm", "parameters": 100},
@@ -270,7 +270,7 @@ def test_claims_that_hold_and_ones_that_do_not(tmp_path):
         "5.1 No winner takes all": "largest share at the end: 45.1 [",
         "5.2 The smaller autoregressive": "gpt2 has the highest progress at 100 [100, 100] %",
         "5.2 Masked models reach": "masked less causal +",
-        "5.3 A masked model that is given less": "final loss of bert and roberta, given less",
+        "5.3 A masked model that is given less": "final validation loss of bert and roberta, given less",
         "8 Models with more potential": "wins under static (gpt2)",
         "8 The most promising": "+0.2010 [",
         "8 The models together": "+0.0",
@@ -291,6 +291,14 @@ def test_claims_that_hold_and_ones_that_do_not(tmp_path):
     # gpt2 reaches static's 2.0 in the last half at (2.9 − 2.0) / (2.9 − 1.8); wide reaches 2.5 at 0.8 / 0.9 of it
     # under static and at its end in the arm.
     assert sooner.value.mean == pytest.approx((0.5 * (0.9 / 1.1 - 1) + 0.5 * (1 - 0.8 / 0.9)) / 2, abs=1e-3)
+
+
+def test_a_ratio_of_scores_of_which_more_is_better_judges_nothing(tmp_path):
+    arms = gather(experiment(tmp_path))
+    (run, *_), (control, *_) = arms["modelarena"], arms["static"]
+    accuracy = dataclasses.replace(run.config, training=dataclasses.replace(run.config.training, score="accuracy"))
+    with pytest.raises(NotJudged, match="less is better"):
+        masked_lose_nothing([(dataclasses.replace(run, config=accuracy), control)])
 
 
 def test_a_difference_that_may_be_chance_is_not_shown(tmp_path):
@@ -350,9 +358,23 @@ def test_figures_draw_the_records(arms):
     solid, dashed = panels[1].get_lines()
     assert (solid.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
     assert (solid.get_ydata()[-1], dashed.get_ydata()[-1]) == pytest.approx((1.75, 2.0))
+    low, high = panels[1].get_ylim()
+    assert 0 < low < 1.75 < 2.0 < high
     above, below = arena_figures.progress(arms).axes[::2]
     assert above.get_lines()[1].get_ydata()[200] == pytest.approx(1 / 4)
     assert below.get_lines()[1].get_ydata()[100] == pytest.approx(-3.5)
+
+
+def test_the_figure_of_a_metric_of_which_more_is_better_holds_its_lines(arms):
+    def by_accuracy(run):
+        training = dataclasses.replace(run.config.training, score="accuracy")
+        scores = 1 + run.scores / 10  # 0.6 to 0.825
+        return dataclasses.replace(run, config=dataclasses.replace(run.config, training=training), scores=scores)
+
+    turned = {policy: [by_accuracy(run) for run in runs] for policy, runs in arms.items()}
+    for axes in arena_figures.convergence(turned).axes:
+        low, high = axes.get_ylim()
+        assert all(low < line.get_ydata()[-1] < high for line in axes.get_lines())
 
 
 def test_refusals(tmp_path):

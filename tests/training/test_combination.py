@@ -6,6 +6,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from arena_jax.training import combination
+from arena_jax.training.ensemble import mixture_loss
+from arena_jax.training.predictions import Predictions
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 3, 200)
@@ -44,6 +46,24 @@ def test_the_mixture_and_its_temperature():
     losses = {t: -log_softmax(mixed / t, axis=1)[np.arange(200), LABELS].mean() for t in np.linspace(0.3, 4, 2000)}
     assert temperature == pytest.approx(min(losses, key=losses.get), abs=2e-3)
     np.testing.assert_allclose(combination.tempered(mixed, 2.0), log_softmax(mixed / 2, axis=1), rtol=1e-12)
+
+
+def test_a_model_that_has_diverged_is_left_out_of_the_mixture():
+    items = np.stack([np.arange(200), np.zeros(200, int)], axis=1)
+
+    def of_models(models):
+        return {name: Predictions(items, values, LABELS, ("a", "b", "c")) for name, values in models.items()}
+
+    sound = {"first": MODELS[0], "last": MODELS[1]}
+    broken = np.where(np.arange(200)[:, None] == 3, np.nan, MODELS[2])
+    loss, error, weights = mixture_loss(of_models({"first": MODELS[0], "broken": broken, "last": MODELS[1]}))
+    expected = mixture_loss(of_models(sound))
+    assert (loss, error) == expected[:2]
+    assert weights == {**expected[2], "broken": 0.0}
+    assert list(weights) == ["first", "broken", "last"]
+    loss, error, weights = mixture_loss(of_models({"a": broken, "b": broken}))
+    assert np.isnan([loss, error]).all()
+    assert weights == {"a": 0.5, "b": 0.5}
 
 
 def test_the_calibration_error_is_the_sum_over_bins():

@@ -65,7 +65,7 @@ def schedule(models: int, eta: float = 3.0) -> list[Rung]:
 
 @dataclass(frozen=True)
 class Hyperband:
-    """Run one bracket of successive halving after the other, from the strictest to one that drops nobody.
+    """Run one bracket of successive halving after the other, from the strictest to one that cuts once, when it begins.
 
     A published bracket draws new configurations. Here the models are what they are: each bracket begins with the best
     of all of them by their scores then, so that who was dropped in an early, strict bracket may come back in a later
@@ -100,8 +100,8 @@ class Hyperband:
                 candidates, bracket = everybody, rung.bracket
             else:
                 candidates = alive
-            reached = fraction >= rung.begin - 1e-6
-            # The verdict is the first evaluation at or after the rung's begin.
+            # The verdict is the first evaluation at or after the rung's begin; rows of padding are none.
+            reached = (fraction >= rung.begin - 1e-6) & jnp.isfinite(scores).any(axis=-1)
             verdict = scores[jnp.argmax(reached)]
             verdict = jnp.where(candidates & jnp.isfinite(verdict), verdict, -jnp.inf)
             survivors = candidates & (verdict >= jnp.sort(verdict)[-rung.keep])
