@@ -191,7 +191,9 @@ def test_the_command(tmp_path, capsys):
             for name, total in (("small", 10**9), ("large", 5 * 10**10))
         ]
         needs.append({"batch_sizes": {"small": 8, "large": 8}, "total": 1, "parameters": 1, "least_seconds": 1.0})
-        (tmp_path / f"{title[7:8]}.json").write_text(json.dumps({"device": {"title": title}, "needs": needs}))
+        (tmp_path / f"{title[7:8]}.json").write_text(
+            json.dumps({"plan": 1, "device": {"title": title}, "needs": needs})
+        )
     pool = tmp_path / "pool.toml"
     pool.write_text("[a100-40gb]\ncount = 4\n[h100]\ncount = 2\n")
     plans = [str(tmp_path / "A.json"), str(tmp_path / "H.json")]
@@ -203,3 +205,10 @@ def test_the_command(tmp_path, capsys):
     assert main(["arena", "place", *plans, "--pool", str(pool), "--shares", "small=1"]) == 2
     assert main(["arena", "place", *plans, "--pool", str(pool), "--shares", "smal=1"]) == 2
     assert main(["arena", "place", str(pool), "--pool", str(pool)]) == 2
+    capsys.readouterr()
+    assert main(["arena", "place", *plans, "--pool", str(pool), "--shares", "small=0.3,large=0.3,small=0.7"]) == 2
+    assert "--shares names 'small' twice" in capsys.readouterr().err
+    for content, message in ((json.dumps({"plan": 2, "needs": []}), "another version"), ("{}", "holds no plan")):
+        (tmp_path / "other.json").write_text(content)
+        assert main(["arena", "place", str(tmp_path / "other.json"), "--pool", str(pool)]) == 2
+        assert message in capsys.readouterr().err
