@@ -16,6 +16,7 @@ STEPS = 60  # divisible by the number of models, where there are 2 to 6: equal s
 CLAIMS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 _MOST_PROFILES = 2_000_000
 _MOST_STRATEGIES = 10
+_LARGEST_GAP = 1e-6  # of an equilibrium, as a part of the best welfare: what bisection leaves of 0
 
 
 class Equilibrium(NamedTuple):
@@ -27,9 +28,11 @@ class Equilibrium(NamedTuple):
         shares: [models], summing to at most 1; of several equilibria, those of the worst.
         welfare: Σ λ_i at the worst equilibrium.
         best_welfare: … at the best one.
-        number: how many equilibria there are; 0 where none was found, and then shares are NaN.
+        number: how many equilibria there are. 0 where none was found, and then shares are NaN; of an auction where
+            somebody gains by another bid: then shares are those of the equilibrium of the curves' concave hulls.
         mixed: whether the shares are the mean of a mixed equilibrium.
-        gap: what a model could gain by moving alone.
+        gap: what a model could gain alone: by another of the claims, which is 0 in an equilibrium among these; of the
+            auction by any bid.
     """
 
     rule: str
@@ -173,10 +176,11 @@ def analyze(progress: ArrayLike) -> Analysis:
     cost = price_of_division(utilities)
     auction = proportional_share_of(utilities)
     reached = float(sum(np.interp(share, at, row) for share, row in zip(auction.shares, utilities, strict=True)))
+    holds = auction.gap <= _LARGEST_GAP * max(abs(best.welfare), 1e-12)
     equilibria = (
         _claims_equilibrium("free", utilities, best.shares, 0.0),
         _claims_equilibrium("opportunity cost", utilities, best.shares, cost),
-        Equilibrium("auction", auction.price, auction.shares, reached, reached, 1, False, auction.gap),
+        Equilibrium("auction", auction.price, auction.shares, reached, reached, int(holds), False, auction.gap),
     )
     return Analysis(utilities, best.shares, best.welfare, equal, equilibria)
 

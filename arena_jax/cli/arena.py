@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from arena_jax.cli import arena_place
+from arena_jax.cli import arena_place, json_file
 from arena_jax.config.arena import POLICIES
 from arena_jax.config.errors import ArenaError, nearest
 
@@ -84,6 +84,7 @@ def _add_analyze(actions: Any) -> argparse.ArgumentParser:
 def analyze(arguments: argparse.Namespace) -> int:
     """`arena-jax arena analyze`."""
     _check_budget(arguments.budget)
+    json_file.check(arguments.output)
     from arena_jax.reports import allocation_analysis
     from arena_jax.runs import document
 
@@ -101,8 +102,8 @@ def simulate(arguments: argparse.Namespace) -> int:
     from arena_jax.reports import simulation
     from arena_jax.runs import document
 
-    there = importlib.util.find_spec("optuna") is not None
-    every = [name for name in POLICIES if there or not name.startswith("optuna")]
+    left_out = [] if arguments.policy else _not_installed()
+    every = [name for name in POLICIES if name not in left_out]
     names = dict.fromkeys([*(arguments.policy or every), simulation.CONTROL])
     tried = {name: policies.policy_for(name, arguments.objective) for name in names}
     cases = [*planted.CASES, planted.RANDOM_CURVES] if arguments.case == "all" else [arguments.case]
@@ -133,18 +134,22 @@ def simulate(arguments: argparse.Namespace) -> int:
         }
     print("  Scores: higher is better. Brackets: 95 % intervals over runs; differences are paired by run.")
     print("  Regret: what the best fixed choice that knows the curves had more.")
+    if left_out:
+        print(f"{', '.join(left_out)} are left out: pip install 'arena-jax[optuna]'", file=sys.stderr)
     _write(arguments.output, results)
     return 0
 
 
+def _not_installed() -> list[str]:
+    """The policies of an extra that is not installed."""
+    there = importlib.util.find_spec("optuna") is not None
+    return [] if there else [name for name in POLICIES if name.startswith("optuna")]
+
+
 def _write(output: str | None, results: Any) -> None:
-    if output is None:
-        return
-    try:
-        Path(output).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ArenaError(f"cannot write '{output}': {error.strerror}; give another --output") from None
-    print(f"written: {output}")
+    json_file.write(output, results)
+    if output is not None:
+        print(f"written: {output}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -157,6 +162,7 @@ def _check(arguments: argparse.Namespace) -> None:
         if getattr(arguments, flag) < 1:
             raise ArenaError(f"--{flag.replace('_', '-')} must be at least 1")
     _check_budget(arguments.budget)
+    json_file.check(arguments.output)
     if arguments.noise is not None and not 0 <= arguments.noise < float("inf"):
         raise ArenaError("--noise must be a number, not below 0")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from arena_jax.cli import plan_file
 from arena_jax.config.errors import ArenaError, nearest
 
 _RANDOM_DRAWS = 100
@@ -104,8 +104,8 @@ def _needs(path: str) -> Sequence[Any]:
     """What a plan says of each of its models alone."""
     from arena_jax.arena.placement import Need
 
+    plan = plan_file.content_of(path)
     try:
-        plan = json.loads(Path(path).read_text(encoding="utf-8"))
         return [
             Need(
                 model=name,
@@ -119,20 +119,20 @@ def _needs(path: str) -> Sequence[Any]:
             if len(need["batch_sizes"]) == 1
             for name, size in need["batch_sizes"].items()
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArenaError(
-            f"'{path}' is no plan ({error}); arena-jax plan … --device KIND --output FILE.json writes one"
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArenaError(f"'{path}' holds no needs of models ({error}): plan again") from None
 
 
 def _weights(text: str | None, names: Sequence[str]) -> dict[str, float]:
     if text is None:
         return dict.fromkeys(names, 1 / max(len(names), 1))
-    weights = {}
+    weights: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = part.strip().partition("=")
         if name not in names:
             raise ArenaError(f"--shares names '{name}', which no plan has; {nearest(name, names)}")
+        if name in weights:
+            raise ArenaError(f"--shares names '{name}' twice; give each model one part")
         try:
             weights[name] = float(value)
         except ValueError:

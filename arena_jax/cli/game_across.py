@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
-from pathlib import Path
 from typing import Any
 
-from arena_jax.config.errors import ArenaError
+from arena_jax.cli import json_file
 
 
 def add_parser(actions: Any) -> argparse.ArgumentParser:
@@ -45,9 +42,7 @@ def _across(arguments: argparse.Namespace) -> int:
 
     count(arguments.sequences, "--sequences", "how many rows are looked at")
     seed_number(arguments.seed)
-    file = Path(arguments.output) if arguments.output else None
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise ArenaError(f"'{file}' cannot be written: give a file in a folder that exists with --output")
+    json_file.check(arguments.output)
     result = across.across(
         arguments.targets,
         dataset=arguments.data,
@@ -59,18 +54,7 @@ def _across(arguments: argparse.Namespace) -> int:
         tell=lambda target: print(f"… {target}", file=sys.stderr),
     )
     print(across.text(result))
-    if file is not None:
-        file.write_text(json.dumps(_plain(result), indent=1, allow_nan=False), encoding="utf-8")
-        print(f"\nwritten: {file}")
+    json_file.write(arguments.output, result)
+    if arguments.output is not None:
+        print(f"\nwritten: {arguments.output}")
     return 0
-
-
-def _plain(value: Any) -> Any:
-    """With None for NaN, and named fields."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

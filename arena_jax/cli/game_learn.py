@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from arena_jax.cli import json_file
 from arena_jax.config import ModelConfig, RunConfig, presets
 from arena_jax.config.change import change
 from arena_jax.config.component_rates import read_file
@@ -52,9 +52,7 @@ def _learn(arguments: argparse.Namespace) -> int:
     from arena_jax.game.learn import learn_rates
     from arena_jax.runs.folder import load_run
 
-    output = Path(arguments.output)
-    if output.is_dir() or not output.parent.is_dir():
-        raise ArenaError(f"cannot write '{output}': give a file in a folder that is there")
+    json_file.check(arguments.output)
     if arguments.steps is not None and arguments.steps < 1:
         raise ArenaError(f"--steps is {arguments.steps}: it must be at least 1")
     try:
@@ -76,13 +74,13 @@ def _learn(arguments: argparse.Namespace) -> int:
         actions=actions,
         tell=lambda text: print(text, file=sys.stderr, flush=True),
     )
-    output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    json_file.write(arguments.output, content)
     learned = content["learned"]
     rates = ", ".join(f"{part} ×{rate:.3g}" for part, rate in content["component_rates"].items())
     print(f"{rates}: {learned['gain']:+.4f} nats against one rate, the mean of {learned['seeds']} seeds")
     cost = learned["cost"]
     print(f"{cost['trainings']} trainings of {learned['steps']} steps in {cost['seconds']:.0f} s")
-    print(f"written: {output}; use it with: arena-jax train … --component-rates {output}")
+    print(f"written: {arguments.output}; use it with: arena-jax train … --component-rates {arguments.output}")
     return 0
 
 

@@ -52,6 +52,10 @@ ALIASES = {
 _WHOLE = (
     "here --batch-size is over all devices, and --accumulation divides it: give per device × devices × accumulation"
 )
+_SCORED = (
+    "here --evaluate-every counts steps; without it models are scored once an epoch, and those of a competition as"
+    " often as --evaluation-share pays for"
+)
 # Those that mean something else here: what to give instead.
 OTHERWISE = {
     "--per-device-train-batch-size": _WHOLE,
@@ -67,8 +71,8 @@ OTHERWISE = {
     "--model-name-or-path": "here --models NAME=SOURCE,… names all models of a run",
     "--resume-from-checkpoint": "here `arena-jax resume RUN` goes on",
     "--optim": "here --optimizer names what updates the models",
-    "--eval-strategy": "here --evaluate-every counts steps; without it models are scored once an epoch",
-    "--evaluation-strategy": "here --evaluate-every counts steps; without it models are scored once an epoch",
+    "--eval-strategy": _SCORED,
+    "--evaluation-strategy": _SCORED,
     "--save-strategy": "here --checkpoint-every counts steps; the end is always saved",
     "--load-best-model-at-end": "here the best checkpoint is kept: evaluate and export take --checkpoint best",
     "--overwrite-output-dir": "a folder that holds a run is not written over: give another --output",

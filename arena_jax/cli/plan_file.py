@@ -14,6 +14,7 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.config.units import parse_memory
 
 FORMAT = 1
+_WRITTEN_BY = "arena-jax plan … --device KIND --output FILE.json writes one"
 # What a plan answers beside batch sizes, and the options that say the same.
 _TRAINING = {"dtype": "--dtype", "attention": "--attention", "remat": "--remat", "shard": "--shard"}
 # What a plan's bytes hang on and does not answer: a run must have the same.
@@ -69,28 +70,38 @@ def _need(need: Any) -> dict[str, Any]:
     return {**need._asdict(), "batch_sizes": dict(need.batch_sizes), "least_seconds": need.least_seconds}
 
 
+def content_of(path: str) -> dict[str, Any]:
+    """What a plan's file holds, as `content` made it.
+
+    Raises:
+        ArenaError: no file, no plan in it, or one of another version.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArenaError(f"cannot read the plan '{path}' ({error}); {_WRITTEN_BY}") from None
+    if not isinstance(values, dict) or "plan" not in values:
+        raise ArenaError(f"'{path}' holds no plan; {_WRITTEN_BY}")
+    if values["plan"] != FORMAT:
+        raise ArenaError(f"'{path}' is of another version of arena-jax: plan again")
+    return values
+
+
 def read(path: str) -> PlanFile:
     """Read a plan.
 
     Raises:
         ArenaError: no file, or no plan in it.
     """
+    values = content_of(path)
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArenaError(
-            f"--plan: cannot read '{path}' ({error}); arena-jax plan … --output FILE.json writes one"
-        ) from None
-    try:
-        if values["plan"] != FORMAT:
-            raise ArenaError(f"--plan: '{path}' is of another version of arena-jax: plan again")
         config = configurations.from_dict(values["config"])
         names = {model.name for model in config.models}
         together = [need["batch_sizes"] for need in values["needs"] if set(need["batch_sizes"]) == names]
         sizes = {} if config.arena else {name: int(size) for name, size in together[0].items()}
         return PlanFile(path, config, sizes, int(values["gpus"]), str(values["device"]["title"]), int(values["memory"]))
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise ArenaError(f"--plan: '{path}' holds no plan; arena-jax plan … --output FILE.json writes one") from None
+        raise ArenaError(f"'{path}' holds no plan; {_WRITTEN_BY}") from None
 
 
 def take(plan: PlanFile, run: RunConfig, words: Mapping[str, Any]) -> RunConfig:

@@ -34,13 +34,17 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    import sklearn  # noqa: F401 - of the figures: whether it is there is known before anything is measured
+
     from arena_jax.compare.relations import pairs_of, relate
     from arena_jax.reports import relations
+    from arena_jax.runs.folder import load_run
 
     joint, lone = (
-        [relate(Path(folder), arguments.split) for folder in folders] for folders in (arguments.joint, arguments.alone)
+        [(Path(folder), load_run(Path(folder))) for folder in folders] for folders in (arguments.joint, arguments.alone)
     )
+    pairs = [(relate(a, arguments.split), relate(b, arguments.split)) for a, b in pairs_of(joint, lone)]
     output = Path(arguments.output)
-    print(relations.write(pairs_of(joint, lone), output, arguments.split))
+    print(relations.write(pairs, output, arguments.split))
     print(f"all of it is in {output}: relations.html to look at, relations.md and relations.json")
     return 0

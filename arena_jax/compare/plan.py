@@ -265,7 +265,7 @@ class Plan:
                     metrics = [name for name, score in SCORES.items() if task in score.tasks]
                     raise ArenaError(f"outcome.metric: {task} has no {outcome.metric}; it has {', '.join(metrics)}")
                 objective = config.arena.objective if config.arena else None
-                if outcome.over in OBJECTIVES_ALONE and outcome.over not in (objective, *names):
+                if outcome.over in OBJECTIVES_ALONE and outcome.over != objective:
                     raise ArenaError(
                         f"outcome.over is '{outcome.over}', and arm '{arm.name}' does not compete for that; give "
                         f"arena.objective {outcome.over}"

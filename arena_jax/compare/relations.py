@@ -28,6 +28,7 @@ from arena_jax.transforms.pools import groups
 from arena_jax.transforms.trees import read as read_tree
 
 Array = np.ndarray[Any, Any]
+Run = tuple[Path, RunConfig]  # its folder, and what is in it
 ROWS = 256  # that gradients are taken on, and as many others that losses and representations are
 
 
@@ -246,23 +247,53 @@ def _answers(
 # ---- several runs ----
 
 
-def pairs_of(joint: Sequence[Related], lone: Sequence[Related]) -> list[tuple[Related, Related]]:
+def pairs_of(joint: Sequence[Run], lone: Sequence[Run]) -> list[tuple[Path, Path]]:
     """Joint and lone runs of one seed, side by side.
 
+    Args:
+        joint: folders and configurations of joint runs.
+        lone: of lone runs, whose models share nothing.
+
+    Returns:
+        Their folders, by seed.
+
     Raises:
-        ArenaError: a seed is twice on a side, or the seeds of both sides differ.
+        ArenaError: a seed is twice on a side, the seeds of both sides differ, a run has other models or data than the
+            first, or the models of a lone run share.
     """
     by_seed = []
     for runs in (joint, lone):
-        seeds = [run.config.training.seed for run in runs]
+        seeds = [config.training.seed for _, config in runs]
         if len(set(seeds)) < len(seeds):
             raise ArenaError("two runs of one side have the same seed: give each once")
-        by_seed.append(dict(zip(seeds, runs, strict=True)))
+        by_seed.append(dict(zip(seeds, (folder for folder, _ in runs), strict=True)))
+    _check_alike([*joint, *lone])
+    for folder, config in lone:
+        optimizer = config.optimizer.resolved()
+        if optimizer.share_alpha or optimizer.synchronize_beta:
+            raise ArenaError(
+                f"the models of '{folder}' are not alone: share_alpha is {optimizer.share_alpha:g}, synchronize_beta "
+                f"{optimizer.synchronize_beta:g}; give --alone runs in which both are 0"
+            )
     if by_seed[0].keys() != by_seed[1].keys():
         raise ArenaError(
             f"the joint runs have the seeds {sorted(by_seed[0])}, the lone ones {sorted(by_seed[1])}: give pairs"
         )
     return [(by_seed[0][seed], by_seed[1][seed]) for seed in sorted(by_seed[0])]
+
+
+def _check_alike(runs: Sequence[Run]) -> None:
+    """Refuse runs whose numbers do not belong side by side."""
+    first, of_first = runs[0]
+    names = sorted(model.name for model in of_first.models)
+    for folder, config in runs[1:]:
+        others = sorted(model.name for model in config.models)
+        if others != names:
+            raise ArenaError(
+                f"'{folder}' has the models {', '.join(others)}, '{first}' {', '.join(names)}: give runs of the same"
+            )
+        if config.data != of_first.data:
+            raise ArenaError(f"'{folder}' and '{first}' differ in their data: give runs of the same")
 
 
 def compared(pairs: Sequence[tuple[Related, Related]]) -> dict[str, Paired]:

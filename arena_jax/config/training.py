@@ -30,7 +30,11 @@ class TrainingConfig:
     evaluation_batch_size: int = option(64, "examples per model and evaluation step", unit="examples", low=1)
     log_every: int = option(10, "print and record training every so many steps", unit="steps", low=1)
     evaluate_every: int | None = option(
-        None, "score the models every so many steps; once an epoch if not given", unit="steps", low=1
+        None,
+        "score the models every so many steps; if not given, once an epoch, and those of a competition as often as"
+        " arena.evaluation_share pays for",
+        unit="steps",
+        low=1,
     )
     checkpoint_every: int | None = option(
         None, "save the whole state every so many steps; at the end only if not given", unit="steps", low=1
@@ -41,7 +45,7 @@ class TrainingConfig:
     score: str = option(
         "loss",
         "what on the validation data says which checkpoint is best, and whether there is a gain: its mean over the"
-        " models",
+        " models, and of a competition its value by the objective",
         choices=tuple(SCORES),
     )
     stop_after_no_gain: int | None = option(

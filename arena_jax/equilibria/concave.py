@@ -51,7 +51,7 @@ def best_division(values: Any) -> BestDivision:
         values: [n, k + 1], the utilities.
 
     Returns:
-        The division; of several, the one that gives the later ones more.
+        The division; of several, the one that gives the earlier ones more, and hands out least.
 
     Raises:
         ArenaError: values that are no table of finite numbers with two columns or more.

@@ -28,7 +28,10 @@ class AnalysisOfRuns(NamedTuple):
     each: tuple[Analysis, ...]
 
     def anarchy(self, rule: int) -> ConfidenceInterval:
-        """The price of anarchy under a rule, over those runs that have an equilibrium whose welfare is above 0."""
+        """The price of anarchy under a rule, over those runs that have an equilibrium whose welfare is above 0.
+
+        An auction in which somebody gains by another bid is in none.
+        """
         prices = [price_of_anarchy(analysis, analysis.equilibria[rule]) for analysis in self.each]
         finite = [price for price in prices if math.isfinite(price)]
         return confidence_interval(finite) if finite else ConfidenceInterval(math.nan, math.nan, math.nan, 0)
@@ -69,7 +72,7 @@ def blocks(table: AnalysisOfRuns, names: Sequence[str], budget: float, notes: Se
             (
                 equilibrium.rule + (" (mixed)" if equilibrium.mixed else ""),
                 *_percent(equilibrium.shares),
-                f"{equilibrium.welfare:.4f}" if equilibrium.number else "none",
+                f"{equilibrium.welfare:.4f}" if math.isfinite(equilibrium.welfare) else "none",
                 f"{equilibrium.price:.4f}",
                 price if anarchy.seeds else "none",
             )
@@ -80,24 +83,20 @@ def blocks(table: AnalysisOfRuns, names: Sequence[str], budget: float, notes: Se
         "equilibrium."
     )
     remarks = [*notes]
-    gaps = [e for e in mean.equilibria if e.number and e.gap > 1e-6 * max(abs(mean.welfare), 1e-12)]
+    gaps = [e for e in mean.equilibria if not e.number and math.isfinite(e.gap)]
     remarks += [
-        f"{e.rule}: some curve rises faster later; the equilibrium is that of the curves' concave hulls, and somebody "
-        f"could gain {e.gap:.2g} by another bid"
+        f"{e.rule}: some curve rises faster later; the shares are those of the curves' concave hulls, no equilibrium: "
+        f"somebody could gain {e.gap:.2g} by another bid"
         for e in gaps
     ]
-    remarks += [f"{e.rule}: no equilibrium among the claims" for e in mean.equilibria if not e.number]
+    remarks += [f"{e.rule}: no equilibrium among the claims" for e in mean.equilibria if math.isnan(e.gap)]
     header = ("rule", *names, "welfare", "cost of all", of_seeds)
     return [Paragraph(sentence), Table(header, rows), *([Items(remarks)] if remarks else [])]
 
 
 def as_json(table: AnalysisOfRuns, names: Sequence[str], budget: float) -> dict[str, Any]:
-    """The analysis as JSON has it; what there is none of is null."""
+    """The analysis by names, as a file holds it; what there is none of is NaN."""
     mean = table.mean
-
-    def number(value: float) -> float | None:
-        return float(value) if math.isfinite(value) else None
-
     return {
         "budget": budget,
         "runs": len(table.each),
@@ -106,13 +105,13 @@ def as_json(table: AnalysisOfRuns, names: Sequence[str], budget: float) -> dict[
         "equal shares": {"welfare": mean.equal},
         "equilibria": {
             e.rule: {
-                "shares": {name: number(share) for name, share in zip(names, e.shares, strict=True)},
-                "welfare": [number(e.welfare), number(e.best_welfare)],
-                "price": number(e.price),
+                "shares": dict(zip(names, e.shares.tolist(), strict=True)),
+                "welfare": [e.welfare, e.best_welfare],
+                "price": e.price,
                 "equilibria": e.number,
                 "mixed": e.mixed,
-                "gap": number(e.gap),
-                "price of anarchy": [number(x) for x in table.anarchy(rule)[:3]],
+                "gap": e.gap,
+                "price of anarchy": list(table.anarchy(rule)[:3]),
             }
             for rule, e in enumerate(mean.equilibria)
         },

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.compare.paired import Paired
+from arena_jax.compare.confidence import confidence_interval
 from arena_jax.compare.relations import Related, asymmetry, compared, likeness
 from arena_jax.compare.verdict import interval
 from arena_jax.config.errors import ArenaError
@@ -93,7 +93,10 @@ def describe(pairs: Pairs, split: str) -> list[Block]:
             " corrected for."
         ),
         Heading("The system as it ran"),
-        Paragraph("The part of a model's numbers of each kind that is in groups with another model, and so is shared."),
+        Paragraph(
+            "The part of a model's numbers of each kind that is in groups with another model: whose gradients may be "
+            "pooled."
+        ),
         _sharing(joint[0]),
         Heading("Joint against alone"),
         Paragraph(f"On the {split} split, paired by seed, points."),
@@ -136,13 +139,6 @@ def _scores(pairs: Pairs) -> Table:
     return Table(("", "joint", "alone", "joint less alone [95 %]", "p"), rows, 1)
 
 
-def _of_seeds(values: Sequence[float]) -> Paired:
-    """A mean over seeds with its interval: the paired difference from 0."""
-    from arena_jax.compare.paired import difference
-
-    return difference(values, [0.0] * len(values))
-
-
 def _influence(runs: Sequence[Related]) -> Table:
     names, rows = sorted(runs[0].hidden), []
     for kind, takers in runs[0].influence.items():
@@ -153,7 +149,8 @@ def _influence(runs: Sequence[Related]) -> Table:
                     cells.append("–")
                     continue
                 gains = [run.influence[kind][taker][giver] for run in runs]
-                cells.append(interval(_of_seeds([gain.gain - gain.shuffled for gain in gains]), "+.2f", 1000))
+                mean = confidence_interval([gain.gain - gain.shuffled for gain in gains])
+                cells.append(mean.text("+.2f", 1000).replace("-", "−"))
             rows.append((kind, taker, *cells))
     return Table(("kind", "taker", *(f"from {name}" for name in names)), rows, 2)
 

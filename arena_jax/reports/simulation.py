@@ -118,11 +118,8 @@ def _is_control(name: str, column: str) -> bool:
 
 
 def as_json(table: Mapping[str, Mapping[str, ConfidenceInterval]]) -> dict[str, Any]:
-    """The table as JSON has it; an end that there is none of is null."""
+    """The table, as a file holds it; an end that there is none of is NaN."""
     return {
-        name: {
-            column: [x if np.isfinite(x) else None for x in (value.mean, value.low, value.high)]
-            for column, value in row.items()
-        }
+        name: {column: [value.mean, value.low, value.high] for column, value in row.items()}
         for name, row in table.items()
     }

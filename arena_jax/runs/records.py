@@ -18,9 +18,10 @@ train       epoch, seconds (of training, since the last), steps (in them), model
             that matrix products took, forward and backward) and peak (operations per second), where that is known
             and histograms {model: {"gradients" and "weights": {part: {"low", "high", "counts" (of bins of one width
             between these), "nonfinite"}}}}, where they are asked for
-evaluation  epoch, split, seconds, models {name: {metric: value}}, score (the models' mean of training.score),
-            without_gain (evaluations in a row, up to this, without a better one); weights {name: weight} where they
-            follow validation; teachers [name] from now on, where models teach;
+evaluation  epoch, split, seconds, models {name: {metric: value}}, score (the models' mean of training.score; of a
+            competition with another objective than "mean" its value by that, in the same unit), without_gain
+            (evaluations in a row, up to this, without a better one); weights {name: weight} where they follow
+            validation; teachers [name] from now on, where models teach;
             averages {name: {metric: value}} of parameters over steps, where they are kept
 checkpoint  path, seconds (that training waited for it; the rest is done in the background)
 trouble     what ("checkpoint", "damaged", "records", "page", "mirror", "non-finite", "out of memory"), text, and what
@@ -28,16 +29,21 @@ trouble     what ("checkpoint", "damaged", "records", "page", "mirror", "non-fin
 allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
             device), code (bytes per device of programs that are alive and not in force), models {name: {"share",
             "progress", "steps" (per round), "allowed" (bytes), "batch_size", "accumulation", "memory" (bytes),
-            "executables", "evicted"}}; train records then also hold fraction and for each model "share", "batch_size"
-            and its account (steps, examples, tokens, padding, text_bytes, flops (of matrix products), seconds);
-            evaluation records fraction, shares {name: share} and accounts {name: account}
+            "executables", "evicted", "noise_scale" (examples; where it was measured)}}; train records then also hold
+            fraction and for each model "share", "batch_size" and its account (steps, examples, tokens, padding,
+            text_bytes, flops (of matrix products), seconds, and of these two evaluation_flops, evaluation_seconds);
+            evaluation records fraction, shares {name: share}, accounts {name: account} and judgement {"objective",
+            "score" (the metric), "value" (by the objective, more being better), "errors" {name: standard error of its
+            score}; for the ensemble also "ensemble" {"loss", "error", "weights"}, for pareto "costs" {name: cost} and
+            "front" [name]}
 swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), late (rounds),
             reason
 calibration of a competition on a GPU (none has run one yet), a batch size's first run: model, size, estimated and
             measured (bytes per device), margin (part added to the model's estimates from now on), raised (whether it
             was less before)
-leaderboard winner, efficiency, models {name: {"place", "score", "baseline", "progress", "share", "mean_share",
-            "bits_per_byte", and the account}}, the best first
+leaderboard winner, efficiency, what the last judgement holds but for errors (objective, score, value; ensemble; costs,
+            front), target, reached (whether a model has it), models {name: {"place", "score", "error" (standard),
+            "baseline", "progress", "share", "mean_share", "bits_per_byte", and the account}}, the best first
 end         epoch, seconds (of all sessions), compiling (of these, what a resumed run had to make again at once
             included, which has no compile record), reason ("finished"; "no gain" where evaluations ended it); of a
             competition also deferred (batch sizes that came later than planned, or not at all, as programs were still

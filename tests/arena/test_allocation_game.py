@@ -12,6 +12,8 @@ from arena_jax.arena.allocation_game import analyze, claims_game, price_of_anarc
 from arena_jax.arena.simulate import Curves
 from arena_jax.cli.main import main
 from arena_jax.config.errors import ArenaError
+from arena_jax.reports import allocation_analysis
+from arena_jax.runs import document
 
 AT = np.linspace(0, 1, 61)
 
@@ -85,6 +87,18 @@ def test_nothing_to_learn_is_no_division_by_zero():
     assert [price_of_anarchy(analysis, equilibrium) for equilibrium in analysis.equilibria] == [1.0, 1.0, 1.0]
     worse = analyze(np.array([-AT, AT]))
     assert worse.optimum.tolist() == [0.0, 1.0]
+
+
+def test_an_auction_in_which_another_bid_gains_is_no_equilibrium():
+    late = np.array([np.maximum(0, 2 * AT - 1), 1 - np.exp(-3 * AT)])  # nothing is learned from less than half
+    runs = allocation_analysis.AnalysisOfRuns(analyze(late), (analyze(late), analyze(1 - np.exp(-3 * late))))
+    auction = runs.mean.equilibria[2]
+    assert auction.number == 0
+    assert auction.gap > 1e-3
+    assert runs.anarchy(2).seeds == 0
+    said = document.text(allocation_analysis.blocks(runs, ["late", "early"], 1.0, []))
+    assert "auction: some curve rises faster later" in said
+    assert "auction: no equilibrium" not in said
 
 
 @pytest.mark.parametrize(

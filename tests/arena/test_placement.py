@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from arena_jax import models, training
 from arena_jax.arena.placement import Need, Place, Placement, options, place, sub_meshes
 from arena_jax.arena.pool import Kind, pool_here, read_pool
+from arena_jax.cli import plan_file
 from arena_jax.cli.main import main
 from arena_jax.config.errors import ArenaError
 from arena_jax.runtime.devices import make_mesh
@@ -188,6 +189,20 @@ def test_what_has_no_place_is_refused(weights, bytes_, message):
         place([Need("m", "k", 1, bytes_, 0, 1.0)], [Kind("k", 2, 10)], weights)
 
 
+def test_plans_of_another_version_and_shares_given_twice_are_refused(tmp_path, capsys):
+    pool, plan = tmp_path / "pool.toml", tmp_path / "plan.json"
+    pool.write_text("[h100]\ncount = 2\n")
+    need = {"batch_sizes": {"small": 8}, "total": 1, "parameters": 1, "least_seconds": 1.0}
+    for number, words, message in (
+        (plan_file.FORMAT, ["--shares", "small=0.3,small=0.7"], "--shares names 'small' twice"),
+        (plan_file.FORMAT + 1, [], "another version"),
+        (None, [], "another version"),
+    ):
+        plan.write_text(json.dumps({"plan": number, "device": {"title": "NVIDIA H100 80GB HBM3"}, "needs": [need]}))
+        assert main(["arena", "place", str(plan), "--pool", str(pool), *words]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_the_command(tmp_path, capsys):
     for title, seconds in (("NVIDIA A100-SXM4-40GB", 2.0), ("NVIDIA H100 80GB HBM3", 1.0)):
         needs = [
@@ -195,7 +210,9 @@ def test_the_command(tmp_path, capsys):
             for name, total in (("small", 10**9), ("large", 5 * 10**10))
         ]
         needs.append({"batch_sizes": {"small": 8, "large": 8}, "total": 1, "parameters": 1, "least_seconds": 1.0})
-        (tmp_path / f"{title[7:8]}.json").write_text(json.dumps({"device": {"title": title}, "needs": needs}))
+        (tmp_path / f"{title[7:8]}.json").write_text(
+            json.dumps({"plan": plan_file.FORMAT, "device": {"title": title}, "needs": needs})
+        )
     pool = tmp_path / "pool.toml"
     pool.write_text("[a100-40gb]\ncount = 4\n[h100]\ncount = 2\n")
     plans = [str(tmp_path / "A.json"), str(tmp_path / "H.json")]

@@ -1,8 +1,14 @@
 """Relations: which part of a model's numbers is shared with another, by kind."""
 
-import numpy as np
+from pathlib import Path
 
-from arena_jax.compare.relations import attention_matrices, sharing
+import numpy as np
+import pytest
+
+from arena_jax.compare.relations import attention_matrices, pairs_of, sharing
+from arena_jax.config import presets
+from arena_jax.config.change import change
+from arena_jax.config.errors import ArenaError
 from arena_jax.transforms.correspondence import by_kind, without_kinds
 
 
@@ -12,3 +18,35 @@ def test_a_kind_that_is_kept_apart_is_shared_with_nobody():
     apart = sharing(params, without_kinds(by_kind, ("attention",)))
     assert apart["a", "b"] == {"all": 0.5, "attention": 0.0, "feed-forward": 1.0}
     assert len(attention_matrices(params["a"])) == 2
+
+
+ALONE = {"optimizer.share_alpha": 0.0, "optimizer.synchronize_beta": 0.0}
+
+
+def runs(side, *seeds, **changes):
+    base = change(presets.get("joint-synthetic"), changes)
+    return [(Path(f"{side}-{seed}"), change(base, {"training.seed": seed})) for seed in seeds]
+
+
+def test_runs_are_paired_by_seed():
+    assert pairs_of(runs("joint", 2, 1), runs("lone", 1, 2, **ALONE)) == [
+        (Path("joint-1"), Path("lone-1")),
+        (Path("joint-2"), Path("lone-2")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lone", "message"),
+    [
+        (runs("lone", 1, 1, **ALONE), "give each once"),
+        (runs("lone", 1, 3, **ALONE), "give pairs"),
+        (runs("lone", 1, 2), "the models of 'lone-1' are not alone: share_alpha is 0.2, synchronize_beta 0.1"),
+        (runs("lone", 1, 2, **ALONE | {"optimizer.synchronize_beta": 0.5}), "share_alpha is 0, synchronize_beta 0.5"),
+        (runs("lone", 1, 2, **ALONE | {"data.train_limit": 9}), "'lone-1' and 'joint-1' differ in their data"),
+        (runs("lone", 1, 2, **ALONE | {"models": ["bert", "gpt2"]}), "'lone-1' has the models bert, gpt2, 'joint-1'"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_refused(lone, message):
+    with pytest.raises(ArenaError, match=message) as error:
+        pairs_of(runs("joint", 1, 2), lone)
+    assert "\n" not in str(error.value)

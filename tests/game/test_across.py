@@ -65,7 +65,7 @@ def test_the_command_writes_a_table_and_a_record(folders, capsys):
         ("FOLDERS/one", "one model has no trend"),
         ("FOLDERS/one FOLDERS/../sizes0/one", "a run is named twice"),
         ("FOLDERS/one FOLDERS/two --sequences 0", "--sequences is 0"),
-        ("FOLDERS/one FOLDERS/two --output FOLDERS/no/x.json", "cannot be written"),
+        ("FOLDERS/one FOLDERS/two --output FOLDERS/no/x.json", "give a file in a folder that exists"),
     ],
 )
 def test_mistakes_get_one_line(folders, capsys, words, message):
