@@ -45,6 +45,7 @@ MOMENTS = {
 CLOCKS = {
     "time",
     "seconds",
+    "evaluation_seconds",
     "compiling",
     "examples_per_second",
     "tokens_per_second",

@@ -247,7 +247,7 @@ def test_other_errors_of_several_stay_what_they_are(monkeypatch, tmp_path):
 
 def counted(run):
     """Losses, scores, shares and batch sizes of a competition."""
-    clocks = {"seconds", "examples_per_second", "tokens_per_second", "mfu", "peak", "waited"}
+    clocks = {"seconds", "evaluation_seconds", "examples_per_second", "tokens_per_second", "mfu", "peak", "waited"}
     return [
         (record["kind"], record["step"], name, key, value)
         for record in read(run)

@@ -80,6 +80,7 @@ def without_times(run: Path):
     clocks = {
         "time",
         "seconds",
+        "evaluation_seconds",
         "compiling",
         "cached",
         "examples_per_second",
