@@ -237,7 +237,9 @@ def test_the_command_places_what_greedy_cannot(tmp_path, capsys):
             for m in models_
         ]
         plans.append(tmp_path / f"{name}.json")
-        plans[-1].write_text(json.dumps({"device": {"title": gpu(name).title}, "needs": needs}))
+        plans[-1].write_text(
+            json.dumps({"plan": plan_file.FORMAT, "device": {"title": gpu(name).title}, "needs": needs})
+        )
     weights = ["--shares", "a=0.5,b=0.3,c=0.2"]
     assert main(["arena", "place", *map(str, plans), "--pool", str(pool), *weights]) == 0
     said = capsys.readouterr().out
