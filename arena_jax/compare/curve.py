@@ -25,7 +25,7 @@ def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, 
 
     Returns:
         ``step`` (of a competition: round), ``epoch``, ``seconds`` (device-seconds of training: no compiling, and no
-        evaluation but in a competition, which pays for it), ``flops`` (counted operations; NaN but in a competition),
+        evaluation but in a competition, which pays for it), ``flops`` (counted operations; None but in a competition),
         ``compile_seconds`` (device-seconds until then), ``models`` ``{name: {metric: value}}``, and ``objective``
         ``{name: value}``, more being better: what a competition was for; a point per evaluation on validation data.
 
@@ -48,7 +48,7 @@ def curve(records: Sequence[Mapping[str, Any]], devices: int) -> list[dict[str, 
         if record["kind"] != "evaluation" or record.get("split") != "validation":
             continue
         accounts = record.get("accounts")
-        flops = math.nan
+        flops = None
         if accounts:  # a competition counts device-seconds itself
             seconds = float(sum(account["seconds"] for account in accounts.values()))
             flops = float(sum(account["flops"] for account in accounts.values()))
@@ -96,7 +96,7 @@ def values(points: Sequence[Point], outcome: Outcome) -> list[float]:
 def seconds(points: Sequence[Point], outcome: Outcome) -> list[float]:
     """The device-seconds at each point, as the plan counts them; operations where it counts these."""
     if outcome.kind == "flops":
-        return [point["flops"] for point in points]
+        return [math.nan if point["flops"] is None else point["flops"] for point in points]
     return [point["seconds"] + (point["compile_seconds"] if outcome.compiling else 0.0) for point in points]
 
 
