@@ -29,7 +29,7 @@ STEPS = 5
 def configuration(*names):
     run = presets.get("joint-synthetic")
     return dataclasses.replace(
-        run, training=dataclasses.replace(run.training, tensorboard=False, figures=False, track=names)
+        run, training=dataclasses.replace(run.training, tensorboard="tensorboard" in names, figures=False, track=names)
     )
 
 
@@ -127,8 +127,10 @@ def test_what_is_not_installed_or_cannot_begin_is_one_line(tmp_path, monkeypatch
 
 
 def test_tensorboard_is_a_tracker_too(tmp_path):
-    run = a_run(tmp_path / "run", ["tensorboard"])  # whose configuration writes no events otherwise
+    run = a_run(tmp_path / "run", ["tensorboard"])
     assert len(list((run / "tensorboard").glob("events.*"))) == 1
+    with pytest.raises(ArenaError, match=r"tensorboard is off, and training\\.track names tensorboard"):
+        dataclasses.replace(presets.get("joint-synthetic").training, tensorboard=False, track=("tensorboard",))
 
 
 def test_nothing_is_imported_that_is_not_asked_for():
