@@ -102,8 +102,14 @@ def test_every_field_has_an_option_that_sets_it(loop):
             words += ["--convergence-window", "9"]  # without it they would do nothing, and are refused
         if field.name in ("distil_alpha", "distil_temperature", "relay_part"):
             words += ["--distil", "best", "--relay", "gpt2"]  # without which they would do nothing
+        if field.name == "relay_warm":
+            words += ["--distil", "gpt2", "--relay", "gpt2"]  # it teaches what it does not hand down
         if field.name == "momentum":
             words += ["--optimizer", "sgd"]
+        if field.name in ("target", "pareto_cost"):
+            words += ["--objective", field.name.partition("_")[0]]
+        if field.name == "evaluation_share":
+            words += ["--evaluate-every", "none"]
         after = getattr(getattr(trained(loop, preset, *words), section), field.name)
         assert after != before, flag
         changed.add((section, field.name))
@@ -288,7 +294,9 @@ def test_help_says_what_a_form_means_for_a_field_that_is_left_open(capsys):
     assert "from the pool of all models; 0: no sharing (fraction) [0.2]" in told
     optimizer = told.split("optimizer: how")[1].split("training: ")[0]
     assert "[depends on the optimizer: muon 0.95, sgd 0.9]" in told
-    assert optimizer.count("[none]") == 3, "weights follow nothing, nothing is frozen, parts have one rate"
+    assert optimizer.count("[none]") == 4, (
+        "weights follow nothing, all is shared, nothing is frozen, parts have one rate"
+    )
     assert "before sharing; 0: no clipping (gradient norm) [1]" in page("train", "joint-sst2")
 
 

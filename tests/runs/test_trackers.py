@@ -129,7 +129,7 @@ def test_what_is_not_installed_or_cannot_begin_is_one_line(tmp_path, monkeypatch
 def test_tensorboard_is_a_tracker_too(tmp_path):
     run = a_run(tmp_path / "run", ["tensorboard"])
     assert len(list((run / "tensorboard").glob("events.*"))) == 1
-    with pytest.raises(ArenaError, match=r"tensorboard is off, and training\\.track names tensorboard"):
+    with pytest.raises(ArenaError, match=r"tensorboard is off, and training\.track names tensorboard"):
         dataclasses.replace(presets.get("joint-synthetic").training, tensorboard=False, track=("tensorboard",))
 
 
