@@ -70,10 +70,12 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     Raises:
         ArenaError: data, tokenizers and models do not fit each other, or cannot be read.
     """
+    if data.is_stream(config.data.name):
+        _check_stream(config)
     config = _with_folders(config)
     source = dataclasses.replace(config.data, problem_type=problem_type(config))
     if data.is_stream(source.name):
-        splits = _streamed(config)
+        splits = _open_stream(source)
     else:
         splits = {
             split: load_split(source, config.task, split, limit)
@@ -137,8 +139,8 @@ def _open_stream(source: DataConfig) -> dict[str, data.Dataset]:
     )
 
 
-def _streamed(config: RunConfig) -> dict[str, data.Dataset]:
-    """The splits of a text that is read as it is trained on.
+def _check_stream(config: RunConfig) -> None:
+    """Refuse what cannot be with a text that is read as it is trained on.
 
     Raises:
         ArenaError: the run needs what a stream does not have: an end, or other examples than texts.
@@ -152,7 +154,6 @@ def _streamed(config: RunConfig) -> dict[str, data.Dataset]:
     ):
         if wrong:
             raise ArenaError(f"{name} is read as it is trained on: {what}")
-    return _open_stream(config.data)
 
 
 def get_tokenizer(model: ModelConfig, train: data.Dataset, folder: Path | None) -> data.Tokenizer:
