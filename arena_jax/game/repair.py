@@ -140,6 +140,10 @@ def keep_zeros() -> optax.GradientTransformation:
         return jax.tree_util.tree_map_with_path(mask, params)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return jax.tree.map(lambda u, m: u * m.reshape(m.shape or (1,) * u.ndim).astype(u.dtype), updates, state), state
+        def masked(update: Any, mask: Any) -> Any:
+            number = jnp.asarray(update)
+            return number * mask.reshape(mask.shape or (1,) * number.ndim).astype(number.dtype)
+
+        return jax.tree.map(masked, updates, state), state
 
     return optax.GradientTransformation(init, update)

@@ -81,8 +81,8 @@ def relative_distance(left: Sequence[Array], right: Sequence[Array]) -> float:
         The mean over the matrices.
 
     Example:
-        >>> relative_distance([np.array([3.0, 0.0])], [np.array([0.0, 3.0])]) == 2**0.5
-        True
+        >>> round(relative_distance([np.array([3.0, 0.0])], [np.array([0.0, 3.0])]), 6)
+        1.414214
     """
     distances = [
         np.linalg.norm(a - b) / (0.5 * (np.linalg.norm(a) + np.linalg.norm(b)))
