@@ -68,14 +68,13 @@ def load(folder: Path, family: str) -> dict[str, Any]:
     task = TASKS[family]
     if task == "causal-lm":
         where = folder / "wikitext" / "wt103-vocab"
-        files = {"train": where / "train_prefix.tokens", "held": where / "valid.tokens"}
+        files = {"train": where / "train_prefix.tokens", "validation": where / "valid.tokens"}
         sets = {
             name: data.Dataset("wikitext", "language-model", name, {"text": read_documents(path)})
             for name, path in files.items()
         }
     else:
-        names = {"train": "train", "held": "validation"}
-        sets = {name: data.load(str(folder / "sst2"), task=task, split=split) for name, split in names.items()}
+        sets = {split: data.load(str(folder / "sst2"), task=task, split=split) for split in ("train", "validation")}
     tokenizer = data.train_tokenizer(sets["train"], family, vocab_size=VOCABULARY)
     encoded = {name: data.encode(rows, tokenizer, task=task, max_length=LENGTHS[task]) for name, rows in sets.items()}
     return {"tokenizer": tokenizer, **encoded}
@@ -131,12 +130,12 @@ def loss_of(batches: list[Batch], objective: Any) -> Callable[[models.Transforme
 def cell(family: str, seed: int, parts: Mapping[str, Any]) -> dict[str, Any]:
     """Train one model, prune it by every arm; the increases of the loss."""
     began = time.perf_counter()
-    task, train, held = TASKS[family], parts["train"], parts["held"]
+    task, train, validation = TASKS[family], parts["train"], parts["validation"]
     model, objective = train_model(family, seed, parts)
-    trained, length, half = time.perf_counter(), LENGTHS[task], len(held) // 2
+    trained, length, half = time.perf_counter(), LENGTHS[task], len(validation) // 2
     calibration = spread(train, 0, len(train), PROBE_ROWS[task], length)
-    probe = spread(held, 0, half, PROBE_ROWS[task], length)
-    loss = loss_of(spread(held, half, len(held), SCORE_ROWS[task], length), objective)
+    probe = spread(validation, 0, half, PROBE_ROWS[task], length)
+    loss = loss_of(spread(validation, half, len(validation), SCORE_ROWS[task], length), objective)
     played = game.AblationGame(model, probe, objective, calibration=calibration, seed=seed)
     whole, players = loss(model), played.table
     arms: dict[str, float] = {}
@@ -195,10 +194,12 @@ def report(cells: Mapping[str, Mapping[str, Any]]) -> None:
                 if arm not in first["arms"]:
                     row += ["", ""]
                     continue
-                own = np.array([c["arms"][arm] for c in cells.values()])
+                increases = np.array([c["arms"][arm] for c in cells.values()])
                 base = np.array([c["arms"][f"{what}/magnitude/{repair}/{share}"] for c in cells.values()])
-                less = confidence_interval(list(own - base)).plus_minus("+.3f") if criterion != "magnitude" else ""
-                row += [confidence_interval(list(own)).plus_minus("+.3f"), less]
+                less = (
+                    confidence_interval(list(increases - base)).plus_minus("+.3f") if criterion != "magnitude" else ""
+                )
+                row += [confidence_interval(list(increases)).plus_minus("+.3f"), less]
             rows.append([*row, first["passes"].get(criterion, "") if what == "parts" else ""])
         heads = [head for s in shares for head in (f"{float(s):.0%}, nats", f"{float(s):.0%}, less magnitude")]
         print(f"{what}\n\n{table(['criterion', 'repair', *heads, 'passes'], rows)}\n")

@@ -39,77 +39,77 @@ def played(model: models.Transformer, batch: dict[str, np.ndarray]) -> game.Abla
 def scores(family: str) -> Iterator[Measurement]:
     """Magnitude, Wanda and least squares of every head and group; the influence of every block."""
     with precision("float64"):
-        case, model, batch, given = setting(family)
+        case, model, batch, torch_batch = setting(family)
         config, theirs = model.config, case.reference
         of_game = played(model, batch)
-        wanted: dict[str, list[torch.Tensor]] = {name: [] for name in ("magnitude", "wanda", "least-squares")}
+        expected: dict[str, list[torch.Tensor]] = {name: [] for name in ("magnitude", "wanda", "least-squares")}
         for layer, name, channels in reference.parts(theirs, family, config.num_layers, config.num_heads, GROUPS):
             kernel, x = (
                 reference.weight(theirs, family, layer, name),
-                reference.collect(theirs, family, layer, given)[name],
+                reference.collect(theirs, family, layer, torch_batch)[name],
             )
             stays = torch.ones(len(kernel), dtype=torch.bool)
             stays[channels] = False
-            wanted["magnitude"].append(reference.magnitude(theirs, family, layer, name, channels))
-            wanted["wanda"].append(reference.wanda(x, kernel)[channels].sum())
-            wanted["least-squares"].append(reference.without(x, kernel, stays)[1])
-        for name, values in wanted.items():
+            expected["magnitude"].append(reference.magnitude(theirs, family, layer, name, channels))
+            expected["wanda"].append(reference.wanda(x, kernel)[channels].sum())
+            expected["least-squares"].append(reference.without(x, kernel, stays)[1])
+        for name, values in expected.items():
             yield from compare({name: game.score(of_game, name).values}, {name: torch.stack(values)})
-        influence = {"block influence": reference.block_influence(theirs, family, given)}
+        influence = {"block influence": reference.block_influence(theirs, family, torch_batch)}
         yield from compare({"block influence": game.score_blocks(of_game).values}, influence)
         maps = reference.MAPS[family]
         norms = [
             torch.cat([reference.weight(theirs, family, layer, name).flatten() for name in maps]).norm()
             for layer in range(config.num_layers)
         ]
-        found = {"blocks' magnitude": game.score_blocks(of_game, "magnitude").values}
-        yield from compare(found, {"blocks' magnitude": torch.stack(norms)})
+        actual = {"blocks' magnitude": game.score_blocks(of_game, "magnitude").values}
+        yield from compare(actual, {"blocks' magnitude": torch.stack(norms)})
 
 
-def same_logits(model: Any, theirs: Any, batch: Any, given: Any, where: str) -> Iterator[Measurement]:
+def same_logits(model: Any, theirs: Any, batch: Any, torch_batch: Any, where: str) -> Iterator[Measurement]:
     """Of two models, at real tokens."""
     real = batch["attention_mask"] != 0
     ours = np.asarray(model(**{name: jnp.asarray(x) for name, x in batch.items()}))
     with torch.no_grad():
-        logits = theirs(**given).logits.numpy()
+        logits = theirs(**torch_batch).logits.numpy()
     yield from compare({"logits": ours[real]}, {"logits": logits[real]}, f"{where}: ")
 
 
 def repairs(family: str) -> Iterator[Measurement]:
     """Heads and groups removed and the rest refitted: masked, and as narrow as they can be."""
     with precision("float64"):
-        case, model, batch, given = setting(family)
+        case, model, batch, torch_batch = setting(family)
         table = game.fine_players(model.config, GROUPS)
-        theirs = reference.refit(case.reference, family, given, set(REMOVED), model.config.num_heads, GROUPS)
+        theirs = reference.refit(case.reference, family, torch_batch, set(REMOVED), model.config.num_heads, GROUPS)
         refitted = game.refit_without(model, table, REMOVED, [batch])
         for form, compact in (("masked", False), ("compact", True)):
             pruned = game.prune(table, REMOVED, compact=compact).model(refitted)
-            yield from same_logits(pruned, theirs, batch, given, form)
+            yield from same_logits(pruned, theirs, batch, torch_batch, form)
 
 
 def blocks(family: str) -> Iterator[Measurement]:
     """A block removed, whichever; in a causal model the increase of the loss as well."""
     with precision("float64"):
-        case, model, batch, given = setting(family)
+        case, model, batch, torch_batch = setting(family)
         losses = []
         for layer in range(model.config.num_layers):
             theirs = reference.without_block(case.reference, family, layer)
             ours = game.remove_blocks(model.config, [layer]).model(model)
-            yield from same_logits(ours, theirs, batch, given, f"without block {layer}")
-            losses.append(next_token_loss(theirs, given))
+            yield from same_logits(ours, theirs, batch, torch_batch, f"without block {layer}")
+            losses.append(next_token_loss(theirs, torch_batch))
         if model.task == "causal-lm":
-            increase = torch.stack(losses) - next_token_loss(case.reference, given)
+            increase = torch.stack(losses) - next_token_loss(case.reference, torch_batch)
             values = game.score_blocks(played(model, batch), "leave-one-out").values
             yield from compare({"increase": values}, {"increase": increase})
 
 
 @torch.no_grad()
-def next_token_loss(model: Any, given: dict[str, torch.Tensor]) -> torch.Tensor:
+def next_token_loss(model: Any, torch_batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The mean over real tokens that follow real ones."""
-    ids, mask = given["input_ids"], given["attention_mask"]
+    ids, mask = torch_batch["input_ids"], torch_batch["attention_mask"]
     counts = (mask[:, 1:] * mask[:, :-1]) != 0
     losses = torch.nn.functional.cross_entropy(
-        model(**given).logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none"
+        model(**torch_batch).logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none"
     )
     return losses[counts].mean()
 
@@ -117,21 +117,21 @@ def next_token_loss(model: Any, given: dict[str, torch.Tensor]) -> torch.Tensor:
 def weights(family: str) -> Iterator[Measurement]:
     """Half of all weights zero, by each criterion: the same weights, of the same size."""
     with precision("float64"):
-        case, model, batch, given = setting(family)
+        case, model, batch, torch_batch = setting(family)
         for criterion in ("magnitude", "wanda", "sparsegpt"):
-            theirs = reference.sparsify(case.reference, family, given, SHARE, criterion)
+            theirs = reference.sparsify(case.reference, family, torch_batch, SHARE, criterion)
             ours = game.sparsify(model, [batch], SHARE, criterion=criterion)
             params = models.split(ours)[1]["blocks"]
-            found, wanted = {}, {}
+            actual, expected = {}, {}
             for layer in range(model.config.num_layers):
                 for name in reference.MAPS[family]:
                     part, module = name.split("/")
-                    found[f"{layer}/{name}"] = np.asarray(params[part][module]["kernel"][layer])
-                    wanted[f"{layer}/{name}"] = reference.weight(theirs, family, layer, name)
-            same = all(np.array_equal(found[name] == 0, wanted[name].numpy() == 0) for name in wanted)
+                    actual[f"{layer}/{name}"] = np.asarray(params[part][module]["kernel"][layer])
+                    expected[f"{layer}/{name}"] = reference.weight(theirs, family, layer, name)
+            same = all(np.array_equal(actual[name] == 0, expected[name].numpy() == 0) for name in expected)
             yield exactly(f"{criterion}: the same weights are zero", same)
-            yield from compare(found, wanted, f"{criterion}: ")
-            yield from same_logits(ours, theirs, batch, given, criterion)
+            yield from compare(actual, expected, f"{criterion}: ")
+            yield from same_logits(ours, theirs, batch, torch_batch, criterion)
 
 
 def checks() -> list[Check]:

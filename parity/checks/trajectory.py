@@ -102,8 +102,8 @@ def trajectory(
             yield from compare(found, wanted, f"loss of step {number}: ")
             yield from compare(both.named(state.params), both.wanted(), f"after step {number}: ")
         matrices = [leaf for leaf in jax.tree.leaves((state.params, state.opt_state)) if leaf.ndim > 1]
-        held = sum(leaf.addressable_shards[0].data.size for leaf in matrices)
-        yield exactly("a device holds its part", held * shards == sum(leaf.size for leaf in matrices))
+        elements = sum(leaf.addressable_shards[0].data.size for leaf in matrices)
+        yield exactly("a device holds its part", elements * shards == sum(leaf.size for leaf in matrices))
 
 
 def checks() -> list[Check]:
