@@ -111,6 +111,7 @@ def test_each_command_is_understood(page):
             apply(base(arguments.preset, None), vars(arguments))
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs(workplace, monkeypatch, capsys):
     """Its commands one after the other, in one folder, as they stand there; those that train with a smaller model."""
     monkeypatch.chdir(workplace)

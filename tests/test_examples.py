@@ -51,6 +51,7 @@ def test_several_devices(capsys, monkeypatch):
     assert "8 device(s): 32 examples as 2 microbatches, 2 examples each on a device" in out
 
 
+@pytest.mark.slow
 def test_hand_down(capsys, monkeypatch):
     out = run("hand_down.py", capsys, monkeypatch, "--steps", 2)
     assert "embeddings: 477 of 482 tokens by their text" in out

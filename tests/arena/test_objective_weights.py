@@ -87,6 +87,7 @@ def test_the_regret_keeps_its_bound(gains, rate):
     assert gains.sum(0).max() - earned <= np.log(experts) / rate + rate * moments / 2 + 1e-4
 
 
+@pytest.mark.slow
 def test_in_the_simulator_the_learned_weights_are_near_the_best_objective_alone():
     """Mean loss over 32 random runs, beside each objective alone; no further from the best than the worst is."""
     curves, noise = planted.curves("speeds", jax.random.key(0), 32)

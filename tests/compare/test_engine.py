@@ -166,6 +166,7 @@ def cells_in(folder):
     return len(list((folder / "cells").glob("*.json"))) if (folder / "cells").is_dir() else 0
 
 
+@pytest.mark.slow
 def test_killed_studies_go_on_to_the_bit(plan, plan_file, tmp_path):
     """Two processes at a time, killed twice: nothing is lost but what was at work, and nothing is different."""
     study = tmp_path / "killed"

@@ -48,6 +48,7 @@ def test_what_the_search_trains_is_what_a_run_with_these_rates_trains(tmp_path):
     assert trainings.loss(params) == pytest.approx(scores["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_learned_rates_are_used_and_what_was_never_measured_is_said(tmp_path, capsys):
     config, rates = tmp_path / "config.json", tmp_path / "rates.json"
     run = training.train(tiny(), tmp_path / "run")

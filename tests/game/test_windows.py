@@ -33,6 +33,7 @@ def played(setting):
     return game.train_windows(model, objective_for("causal-lm"), endless(batches[:3]), batches[3:], table, **options)
 
 
+@pytest.mark.slow
 def test_all_steps_together_are_the_training(played):
     assert played.gains.shape == (3, 2**6)
     assert (played.gains[:, 0] == 0).all()

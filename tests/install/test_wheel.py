@@ -127,6 +127,7 @@ def test_what_is_missing_is_named_with_its_extra(alone: Path) -> None:
     assert run(alone.parent, alone, "-c", asked).stdout == "None\n"
 
 
+@pytest.mark.slow
 def test_parity_works_from_the_wheel(tmp_path: Path, wheel: Path) -> None:
     python = environment(tmp_path / "parity", wheel, "train,parity")
     quick = ["--layer", "convergence rate", "--dtype", "float64"]

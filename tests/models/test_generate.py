@@ -66,6 +66,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(writer):
         assert scipy.stats.chisquare(observed[there], expected).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_causal_models_of_the_other_families_write_too(family):
     model = models.create(models.preset(f"{family}-tiny").replace(is_decoder=True), task="causal-lm", seed=1)

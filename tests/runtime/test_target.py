@@ -232,6 +232,7 @@ def test_variants_are_ranked_by_their_batch(monkeypatch):
         assert [starts.pop(0) for _ in tried][:4] == [None, 3, 5, 3]  # each search begins where the last one ended
 
 
+@pytest.mark.slow
 def test_a_plan_chooses_what_blocks_keep_as_a_run_would():
     """The reference are the bytes of the two programs: a budget between them leaves one."""
     config, target = tiny(remat="auto", batch_size=64), cpus()
@@ -245,6 +246,7 @@ def test_a_plan_chooses_what_blocks_keep_as_a_run_would():
         assert plan.with_cheapest_remat(config, target._replace(budget=budget)).training.remat == policy
 
 
+@pytest.mark.slow
 def test_models_of_different_batches_grow_in_proportion():
     config = tiny()
     models_of = tuple(dataclasses.replace(m, batch_size=8 if m.name == "bert" else 24) for m in config.models)
@@ -264,6 +266,7 @@ def competition():
     )
 
 
+@pytest.mark.slow
 def test_shares_allow_the_batches_that_a_competition_would_find():
     """The reference are the bytes of the programs: each size fits its share, and the next one does not."""
     config, target = competition(), cpus(budget=1_500_000)

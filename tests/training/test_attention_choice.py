@@ -111,6 +111,7 @@ def test_texts_that_share_rows_go_as_a_mask_and_that_is_said():
         )
 
 
+@pytest.mark.slow
 def test_a_run_says_how_attention_is_computed(tmp_path):
     """In chunks it learns what it learns from all weights at once: the same weights are dropped."""
     run = presets.joint_synthetic()

@@ -72,6 +72,7 @@ def test_a_model_that_sits_out_keeps_its_average_and_the_parameters_know_nothing
     assert jax.tree.structure(abstract.averages) == jax.tree.structure(state.averages)
 
 
+@pytest.mark.slow
 def test_a_run_scores_them_and_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
     evaluations = [record for record in read(finished) if record["kind"] == "evaluation"]
     assert all(set(record["averages"]) == {"bert", "gpt2"} for record in evaluations)

@@ -39,6 +39,7 @@ def tiny(**optimizer):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_that_died_goes_on_with_the_same_rates_to_the_bit(tmp_path, monkeypatch, capsys):
     whole = training.train(tiny(), tmp_path / "whole")
     printed = " ".join(capsys.readouterr().out.split())
@@ -75,6 +76,7 @@ def test_a_run_that_died_goes_on_with_the_same_rates_to_the_bit(tmp_path, monkey
     assert not np.array_equal(first["embeddings"]["token"]["embedding"], last["embeddings"]["token"]["embedding"])
 
 
+@pytest.mark.slow
 def test_a_competition_trains_with_them_too(tmp_path):
     config = tiny()
     arena = ArenaConfig(memory_budget="2GB", reallocate_every=2, batch_sizes=(4, 8))

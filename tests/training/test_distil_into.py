@@ -34,6 +34,7 @@ def same(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, other)
 
 
+@pytest.mark.slow
 def test_one_learns_from_its_own_parameters_on_and_all_teach_unchanged(run, distilled):
     assert distilled == run / "distilled-bert"
     before, after = state_of(run).params, state_of(distilled).params
@@ -57,6 +58,7 @@ def test_what_is_recorded(run, distilled):
     assert scored[-1]["models"]["gpt2"]["loss"] == pytest.approx(alone["gpt2"]["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_the_bit(run, distilled, tmp_path, monkeypatch):
     stop_at(monkeypatch, 5)
     with pytest.raises(Stopped):

@@ -100,6 +100,7 @@ def test_of_several_teachers_each_model_learns_from_their_mean():
         assert float(metrics[name]["divergence_sum"]) == pytest.approx(4 * np.sum(mean * np.log(mean / q)), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "bert"])
 def test_a_language_model_is_taught_by_token_in_chunks_as_at_once(family, monkeypatch):
     """The teacher is wider, sees the student's hidden tokens, and drops nothing. Two chunks against one."""
@@ -147,6 +148,7 @@ def test_chunks_have_the_gradient_of_all_logits():
     close(got, jax.value_and_grad(written_out, argnums=(0, 1))(params, hidden), 1e-5)
 
 
+@pytest.mark.slow
 def test_who_teaches_may_change_and_each_choice_is_compiled_once():
     task = "sequence-classification"
     made = {"a": model("bert", task, 1), "b": model("gpt2", task, 2)}

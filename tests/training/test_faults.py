@@ -70,6 +70,7 @@ def spoil(monkeypatch):
     monkeypatch.setattr(training.Step, "gradients", gradients)
 
 
+@pytest.mark.slow
 def test_a_diverged_model_goes_back_then_is_frozen_and_an_interruption_changes_nothing(tmp_path, monkeypatch):
     config = tiny(max_nonfinite_steps=2)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=12))

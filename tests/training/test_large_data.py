@@ -73,6 +73,7 @@ def same(run, whole):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_run_from_the_store_is_that_from_memory(text, tmp_path, monkeypatch):
     memory = training.train(run_on(text), tmp_path / "memory")
     monkeypatch.setattr(corpus, "LARGE", 1000)

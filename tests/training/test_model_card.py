@@ -59,6 +59,7 @@ def test_an_interval_of_single_rows_is_students(run):
     assert all(score.low <= score.value <= score.high for score in scores.values())
 
 
+@pytest.mark.slow
 def test_the_card_is_one_the_hub_reads_and_holds_what_was_measured(run, tmp_path, capsys):
     assert main(["export", str(run), "bert", str(tmp_path / "bert"), "--card"]) == 0
     card = ModelCard.load(tmp_path / "bert" / "README.md")

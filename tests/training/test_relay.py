@@ -71,6 +71,7 @@ def test_the_others_start_from_it_and_take_the_other_steps(finished):
     assert set(training.evaluate(finished)) == {"bert", "gpt2"}
 
 
+@pytest.mark.slow
 def test_what_the_followers_begin_with(finished, tmp_path, monkeypatch):
     """Stopped before the first of their steps: their tables are the leader's, handed down."""
     stop_at(monkeypatch, 4)
@@ -91,6 +92,7 @@ def test_what_the_followers_begin_with(finished, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 6])
 def test_each_half_goes_on_to_the_bit(finished, tmp_path, monkeypatch, step):
     stop_at(monkeypatch, step)
@@ -121,6 +123,7 @@ def test_a_resting_model_costs_no_gradient_and_the_others_train_as_without_it():
     assert before["inner"]["kernel"].shape == state.params["b"]["inner"]["kernel"].shape
 
 
+@pytest.mark.slow
 def test_a_leader_can_teach_while_it_rests(tmp_path):
     models = tuple(dataclasses.replace(model, batch_size=None) for model in tiny().models)  # which see the same rows
     together = TogetherConfig(relay="gpt2", relay_part=0.375, distil="gpt2")
@@ -129,6 +132,7 @@ def test_a_leader_can_teach_while_it_rests(tmp_path):
     assert last["models"]["bert"]["divergence"] > 0
 
 
+@pytest.mark.slow
 def test_a_leader_that_hands_nothing_down_teaches_students_that_begin_as_they_are(tmp_path):
     """Sequential distillation: the students are those that a run without a leader would build."""
     models_ = tuple(dataclasses.replace(model, batch_size=None) for model in tiny().models)

@@ -136,6 +136,7 @@ def test_an_update_moves_no_model():
     assert max(sizes) <= 8
 
 
+@pytest.mark.slow
 def test_widths_that_do_not_divide_stay_whole():
     """An odd hidden width: what divides is dealt out, the rest lies on every device, the numbers are the same."""
     parts = make(hidden_size=30, num_heads=2, intermediate_size=50, vocab_size=301)
@@ -248,6 +249,7 @@ def test_a_checkpoint_of_shards_loads_on_any_number_of_devices(tmp_path, monkeyp
             assert mine == pytest.approx(reference, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_first_record_says_what_a_device_holds(tmp_path):
     facts = {
         devices: {fact["name"]: fact for fact in read(run)[0]["derived"]}["parameters"]

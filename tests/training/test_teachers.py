@@ -35,6 +35,7 @@ def finished(tmp_path_factory, compile_quickly):
     return training.train(taught(), tmp_path_factory.mktemp("taught") / "run")
 
 
+@pytest.mark.slow
 def test_the_better_model_teaches_from_the_first_evaluation_on(finished):
     first, last = (record for record in read(finished) if record["kind"] == "evaluation")
     losses = {name: metrics["loss"] for name, metrics in first["models"].items()}
@@ -50,6 +51,7 @@ def test_the_better_model_teaches_from_the_first_evaluation_on(finished):
     assert training.evaluate(finished)["bert"] == pytest.approx(last["models"]["bert"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_that_teaches_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
     stop_at(monkeypatch, 7)
     with pytest.raises(Stopped):

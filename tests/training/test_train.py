@@ -127,6 +127,7 @@ def test_a_model_may_have_a_batch_size_of_its_own(finished):
     assert rates["bert"] == pytest.approx(2 * rates["gpt2"])
 
 
+@pytest.mark.slow
 def test_models_of_different_batches_meet_each_length_once(tmp_path):
     """One program for each length, and not one for each pair of them."""
     run = tiny()
@@ -203,6 +204,7 @@ def test_a_killed_run_repeats_what_its_checkpoint_did_not_see(finished, tmp_path
     assert without_times(run) == without_times(finished)
 
 
+@pytest.mark.slow
 def test_a_run_without_gain_ends_and_does_so_at_the_same_step_when_resumed(tmp_path, monkeypatch, capsys):
     """Nothing is learnt: the first evaluation, of step 2, stays the best; the second without gain is of step 6."""
     run = tiny(score="accuracy", stop_after_no_gain=2)
@@ -281,6 +283,7 @@ def test_a_failed_start_blocks_nothing(tmp_path):
     assert read(training.train(tiny(), tmp_path / "run"))[-1]["kind"] == "end"
 
 
+@pytest.mark.slow
 def test_a_run_begun_with_relative_paths_goes_on_elsewhere(finished, tmp_path, monkeypatch):
     """From another directory, and after its folder was moved: resumed, evaluated and exported."""
     for split, limit in (("train", 40), ("validation", 12)):

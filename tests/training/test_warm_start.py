@@ -79,6 +79,7 @@ def test_a_model_starts_from_any_folder(tmp_path):
         warm_starts(absent, build(absent))
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_began_with_and_goes_on_to_the_bit(tmp_path, monkeypatch):
     config = with_starts(tiny(), bert="gpt2", gpt2="corpus")
     whole = training.train(config, tmp_path / "whole")
