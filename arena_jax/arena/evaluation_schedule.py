@@ -34,8 +34,10 @@ def scoring_flops(setup: Setup, name: str, batches: int | None) -> float:
 
 
 def batches_of_all(setup: Setup, name: str) -> int:
-    """The batches that hold all of a model's validation rows."""
-    return -(-len(setup.parts.validation[name]) // setup.config.training.evaluation_batch_size)
+    """The batches that hold all of a model's validation rows, those of each domain by themselves."""
+    size, domains = setup.config.training.evaluation_batch_size, setup.parts.domains.get(name)
+    parts = [setup.parts.validation[name]] if domains is None else [splits["validation"] for splits in domains.values()]
+    return sum(-(-len(rows) // size) for rows in parts)
 
 
 def rows_scored(setup: Setup, name: str, batches: int | None) -> int:
