@@ -3,9 +3,9 @@
     python -m benchmarks.placement --plan   # what each model's step takes on each kind: compiled, minutes; extra plan
     python -m benchmarks.placement          # the table, from benchmarks/placement_needs.json
 
-Bytes are the compiler's for that GPU: the largest batch of the run's own step that 90 % of the card hold, as
-`arena-jax plan` finds it. Seconds of a step are the roofline's, so rates are upper bounds, and gradients are exchanged
-at the links of `KINDS`. Nothing here has run on a GPU.
+Bytes are the compiler's for that GPU, of the step that a run compiles, in batches of `BATCH` rows of `LENGTH` tokens a
+GPU. Seconds of a step are the roofline's, so rates are upper bounds, and gradients are exchanged at the links of
+`KINDS`. Nothing here has run on a GPU.
 
 Each cluster has as many of each kind as `CLUSTERS` says. Its models are of the sizes that were planned, in turn; their
 shares λ are drawn from a flat Dirichlet distribution, 20 times. Beside the integer program's optimum stand what greedy
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import statistics
@@ -33,9 +34,10 @@ from arena_jax.runtime.gpus import gpu
 from benchmarks.measure import machine, table
 
 NEEDS = Path(__file__).with_name("placement_needs.json")
-MODELS = ("bert-base", "bert-large", "gpt2", "gpt2-medium")
-# Bytes per second that a GPU exchanges with others of its kind, NVLink's in each direction.
-KINDS = {"a100-40gb": 3.0e11, "a100-80gb": 3.0e11, "h100": 4.5e11}
+MODELS = ("bert-base", "bert-large", "gpt2", "gpt2-large")
+# Bytes per second that a GPU exchanges with others of its kind: NVLink's in each direction; of a part of a GPU, which
+# has none, a share of PCIe, assumed.
+KINDS = {"a100-40gb": 3.0e11, "h100": 4.5e11, "h100-mig-1g": 1.0e10}
 # GPUs of each kind, and models.
 CLUSTERS = (
     ((4, 2, 2), 4),
@@ -46,32 +48,45 @@ CLUSTERS = (
     ((128, 64, 64), 24),
     ((256, 128, 128), 32),
 )
-SHARES, DRAWS, LENGTH = 20, 100, 128
+SHARES, DRAWS, LENGTH, BATCH = 20, 100, 128, 32
 
 
 def plan() -> None:
     """Write what each model's step takes on each kind; what is there already is kept."""
-    from arena_jax import runtime
-    from arena_jax.training.plan import plan as plans
+    from arena_jax import models, runtime
+    from arena_jax.runtime.memory import device_bytes
+    from arena_jax.training.objectives import head_positions
+    from arena_jax.training.plan import abstract_models, for_target, step_and_arguments
 
     config = presets.get("joint-wikitext2")
     needs = json.loads(NEEDS.read_text()) if NEEDS.exists() else []
-    for name in KINDS:
-        for model in MODELS:
-            title = gpu(name).title
-            if any((need["model"], need["kind"]) == (model, title) for need in needs):
-                continue
-            run = dataclasses.replace(
-                config,
-                models=(ModelConfig(model, preset=model),),
-                data=dataclasses.replace(config.data, max_length=LENGTH),
-                training=dataclasses.replace(config.training, dtype="auto"),
-            )
-            (need,) = plans(run, runtime.target(name), [(model,)])
-            row = Need(model, title, need.batch_size, need.total, need.parameters, need.least_seconds)
-            needs.append(row._asdict())
-            NEEDS.write_text(json.dumps(needs, indent=1) + "\n")
-            print(row, f"{need.compile_seconds:.0f} s", flush=True)
+    for name, model in itertools.product(KINDS, MODELS):
+        target = runtime.target(name)
+        if any((need["model"], need["kind"]) == (model, target.gpu.title) for need in needs):
+            continue
+        run = dataclasses.replace(
+            config,
+            models=(ModelConfig(model, preset=model),),
+            data=dataclasses.replace(config.data, max_length=LENGTH),
+            training=dataclasses.replace(config.training, dtype="auto"),
+        )
+        run = for_target(run, target)
+        networks = abstract_models(run, target)
+        step, arguments_of = step_and_arguments(networks, run, target)
+        arguments = arguments_of({model: BATCH})
+        program = target.compile_program(step, *arguments)
+        network = networks[model]
+        flops = BATCH * models.training_flops(
+            network.config, network.task, LENGTH, head_positions(network.task, LENGTH)
+        )
+        seconds = max(
+            flops / target.gpu.peak(network.config.compute_dtype),
+            (program.bytes.arguments + program.bytes.outputs) / target.gpu.bandwidth,
+        )
+        row = Need(model, target.gpu.title, BATCH, program.bytes.with_code, device_bytes(arguments[0].params), seconds)
+        needs.append(row._asdict())
+        NEEDS.write_text(json.dumps(needs, indent=1) + "\n")
+        print(row, f"{program.seconds:.0f} s", flush=True)
 
 
 def cluster(counts: tuple[int, ...], models: int, planned: list[Need], seed: int) -> dict[str, float]:
