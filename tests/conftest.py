@@ -1,5 +1,6 @@
 """Every test runs strictly: warnings are errors, silent rank promotion raises, and 8 CPU devices are visible."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -36,6 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if jax.config.read("jax_enable_x64"):
         raise pytest.UsageError("a file of the suite sets jax_enable_x64 where it is imported, so for all tests")
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every garbage collection: it stays anyway, and is most of what there is."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, *gc.get_threshold()[1:])
 
 
 @pytest.fixture(scope="session")
