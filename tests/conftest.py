@@ -29,7 +29,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Files of few tests that take long. Those who share the suite take whole files; one of these at the end would leave the
 # other waiting.
-LONG = ("test_chaos.py", "test_distributed.py", "test_step.py", "test_faults.py", "test_reallocation.py")
+LONG = (
+    "test_shards.py",
+    "test_chaos.py",
+    "test_distributed.py",
+    "test_target.py",
+    "test_train.py",
+    "test_gpu_benchmark.py",
+    "test_distillation.py",
+    "test_step.py",
+    "test_faults.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
