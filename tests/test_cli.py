@@ -110,6 +110,8 @@ def test_every_field_has_an_option_that_sets_it(loop):
             words += ["--optimizer", "sgd"]
         if field.name in ("target", "pareto_cost"):
             words += ["--objective", field.name.partition("_")[0]]
+        if field.name == "lesson_steps":
+            words += ["--distil", "best"]
         if field.name == "evaluation_share":
             words += ["--evaluate-every", "none"]
         after = getattr(getattr(trained(loop, preset, *words), section), field.name)

@@ -156,6 +156,10 @@ class RunConfig:
             raise ArenaError(
                 "arena.evaluation_share says how often models are scored, and so does training.evaluate_every: give one"
             )
+        if arena.lesson_steps is not None and not self.together.teaches:
+            raise ArenaError("arena.lesson_steps does nothing without a teacher; give together.distil, e.g. best")
+        if arena.crossover is not None and self.training.shard == "parameters":
+            raise ArenaError("arena.crossover has not been tried with parameters in shards: remove one of the two")
         self._check_objective(arena)
         if self.training.remat == "auto":
             raise ArenaError("a competition's batches follow its memory: give training.remat none, dots or block")
