@@ -156,6 +156,10 @@ class RunConfig:
             raise ArenaError(
                 "arena.evaluation_share says how often models are scored, and so does training.evaluate_every: give one"
             )
+        if arena.domains and self.task != "language-model":
+            raise ArenaError(
+                f"arena.domains are of texts, and the task is {self.task}: classes of two sources need not be the same"
+            )
         if arena.lesson_steps is not None and not self.together.teaches:
             raise ArenaError("arena.lesson_steps does nothing without a teacher; give together.distil, e.g. best")
         if arena.crossover is not None and self.training.shard == "parameters":
