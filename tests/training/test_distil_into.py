@@ -11,6 +11,7 @@ from arena_jax.cli.main import main
 from arena_jax.config import ArenaConfig, TogetherConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs import Stopped, load_run
+from arena_jax.runs.folder import open_folder
 from arena_jax.runs.records import read
 from arena_jax.training.distil_into import distillation_config
 from arena_jax.training.teachers import distillation_of, teachers_at_rest, teachers_now
@@ -23,6 +24,12 @@ pytestmark = pytest.mark.usefixtures("compile_quickly")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, compile_quickly):
     return training.train(alike(), tmp_path_factory.mktemp("ensemble") / "run")
+
+
+@pytest.fixture
+def described(tmp_path):
+    """A run that has not begun: refusals look into its configuration alone."""
+    return open_folder(alike(), tmp_path / "run", resume=False)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,7 @@ def test_one_learns_from_its_own_parameters_on_and_all_teach_unchanged(run, dist
     assert 0 < max(jax.tree.leaves(moved)) < 10 * load_run(run).optimizer.learning_rate
 
 
+@pytest.mark.slow
 def test_what_is_recorded(run, distilled):
     records = read(distilled)
     trained = [record["models"] for record in records if record["kind"] == "train"]
@@ -85,9 +93,9 @@ def test_who_teaches_and_who_rests(tmp_path):
     assert teachers_at_rest(alike()) == ()
 
 
-def test_what_cannot_be_is_refused_with_the_reason(run, tmp_path):
+def test_what_cannot_be_is_refused_with_the_reason(described, tmp_path):
     with pytest.raises(ArenaError, match="this run has no model 'bart'; did you mean 'bert'"):
-        training.distil_into(run, "bart")
+        training.distil_into(described, "bart")
     with pytest.raises(ArenaError, match="distil_into needs the same batch_size and accumulation for all models"):
         distillation_config(tiny(), tiny().model("bert"), {"bert": tmp_path, "gpt2": tmp_path}, {"bert": 1, "gpt2": 1})
     with pytest.raises(ArenaError, match="distil_into says who learns, all others teaching and at rest, and so does"):
@@ -95,7 +103,7 @@ def test_what_cannot_be_is_refused_with_the_reason(run, tmp_path):
     with pytest.raises(ArenaError, match="distil_into names 'bart', which is no model of this run; did you mean"):
         dataclasses.replace(alike(), together=TogetherConfig(distil_into="bart"))
     with pytest.raises(ArenaError, match=r"model 'bert' has no part in the ensemble.*give one of gpt2"):
-        training.distil_into(run, "bert", weights={"bert": 0.0, "gpt2": 1.0})
+        training.distil_into(described, "bert", weights={"bert": 0.0, "gpt2": 1.0})
     heavy = tuple(dataclasses.replace(model, teacher_weight=2.0) for model in alike().models)
     for together in ({}, {"distil": "bert"}, {"distil": "best"}, {"distil_into": "bert"}):
         with pytest.raises(ArenaError, match="teacher_weight does nothing unless it is one of several teachers"):
@@ -104,8 +112,8 @@ def test_what_cannot_be_is_refused_with_the_reason(run, tmp_path):
         dataclasses.replace(alike(), arena=ArenaConfig(), together=TogetherConfig(distil_into="bert"))
 
 
-def test_words_of_the_command_that_do_not_go_together(run, capsys):
-    assert main(["ensemble", str(run), "--distil-into", "bert", "--json"]) != 0
+def test_words_of_the_command_that_do_not_go_together(described, capsys):
+    assert main(["ensemble", str(described), "--distil-into", "bert", "--json"]) != 0
     assert "--distil-into trains, and says so in lines" in capsys.readouterr().err
-    assert main(["ensemble", str(run), "--output", "x"]) != 0
+    assert main(["ensemble", str(described), "--output", "x"]) != 0
     assert "give --distil-into MODEL" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def close(one, other, tolerance=2e-6):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), one, other)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_student_learns_from_labels_and_teacher_and_the_teacher_from_labels(accumulation):
     """Classes in another order in the teacher: they are matched by name. Against the equation, written out."""
     task = "sequence-classification"

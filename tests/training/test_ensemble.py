@@ -65,6 +65,7 @@ def test_two_models_with_errors_of_their_own_are_better_together_and_each_adds()
     assert result.scores["ensemble"]["calibration_error"][0] < 0.03
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_nothing_adds_nothing():
     result = combine(*[{"a": made(1 + s, 4000), "b": made(20 + s, 4000, skill=0.0)} for s in (0, 1)], "test")
     assert result.weights["b"] < 0.05

@@ -36,6 +36,7 @@ def finished(tmp_path_factory, compile_quickly):
     return training.train(relay(), tmp_path_factory.mktemp("relay") / "run")
 
 
+@pytest.mark.slow
 def test_the_leader_is_the_one_it_is_alone_to_the_bit(finished, tmp_path):
     """Alone: its own configuration, given to the command of a run of one model."""
     base = tiny()
@@ -51,6 +52,7 @@ def test_the_leader_is_the_one_it_is_alone_to_the_bit(finished, tmp_path):
     assert without_times(alone) == without_times(finished / "relay")
 
 
+@pytest.mark.slow
 def test_the_others_start_from_it_and_take_the_other_steps(finished):
     start, *records = read(finished)
     assert start["steps"] == 5
