@@ -80,6 +80,8 @@ def without_times(run: Path):
     clocks = {
         "time",
         "seconds",
+        "compile_seconds",
+        "speed",
         "evaluation_seconds",
         "compiling",
         "cached",
