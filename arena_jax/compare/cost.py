@@ -41,7 +41,7 @@ class StepCost(NamedTuple):
     Attributes:
         seconds: on one device, by round.
         counted: operations of its matrix products, from the models' shapes.
-        measured: those in the step's program.
+        measured: of all products in the step's program, those of vectors in the norms of gradients, too.
     """
 
     seconds: list[float]

@@ -110,7 +110,7 @@ def test_the_steps_of_a_study_are_measured(plan):
     costs = cost(plan, {"tuning": {}, "cells": cells}, rounds=3)
     assert set(costs.steps) == set(STEPS)
     for step in costs.steps.values():
-        assert step.counted == step.measured > 0
+        assert 0 < step.counted < step.measured < 1.005 * step.counted  # norms of gradients are products of vectors
         assert len(step.seconds) == 3
         assert min(step.seconds) > 0
     both = costs.steps["alone, bert"].counted + costs.steps["alone, gpt2"].counted
