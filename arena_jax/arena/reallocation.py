@@ -8,14 +8,18 @@ from arena_jax.arena import policies
 from arena_jax.arena.batch_sizes import begin_search, swap_sizes
 from arena_jax.arena.noise_probe import measure_noise
 from arena_jax.arena.records import record_allocation
+from arena_jax.arena.resize import resize_models
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State
 from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
+from arena_jax.runtime.program import Program
 
 
-def reallocate(setup: Setup, state: State, session: Session, rounds: int) -> None:
-    """Ask the policy for new shares, lines 29 to 33. The steps of a round follow at once, batch sizes later.
+def reallocate(setup: Setup, state: State, session: Session, rounds: int) -> Program | None:
+    """Let models change their shapes, and ask the policy for new shares, lines 29 to 33.
+
+    The steps of a round follow at once, batch sizes later.
 
     Args:
         setup: of the competition.
@@ -23,11 +27,15 @@ def reallocate(setup: Setup, state: State, session: Session, rounds: int) -> Non
         session: records the allocation.
         rounds: taken.
 
+    Returns:
+        The update, compiled anew where a model has another shape now; else None.
+
     Raises:
         ArenaError: what the policy returned are no shares.
     """
     setup.observe("before reallocation", rounds, setup, state)
     swap_sizes(setup, state, session, rounds, last=True)
+    update = resize_models(setup, state, session, rounds)
     measure_noise(setup, state, session, rounds)
     # The policy reads the shares in force off the last row, and there may have been no evaluation since.
     rows = np.array(state.history.shares)
@@ -43,3 +51,4 @@ def reallocate(setup: Setup, state: State, session: Session, rounds: int) -> Non
         begin_search(setup, state, name, rounds)
     record_allocation(setup, state, session, rounds)
     setup.observe("after reallocation", rounds, setup, state)
+    return update

@@ -70,6 +70,9 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
     )
     if mixture:
         state.history = state.history._replace(worth=np.array([mixture["weights"][name] for name in setup.names]))
+    if setup.arena.predictor:
+        counts = np.array([setup.parameters[name] for name in setup.names], float)
+        state.history = state.history._replace(parameters=counts)
     if costs:
         state.history = state.history._replace(cost=np.array([costs[name] for name in setup.names]))
     session.record_evaluation(

@@ -20,6 +20,7 @@ from arena_jax.arena.step_times import StepTimes
 from arena_jax.runtime.batch_search import BatchChoice
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.objectives import head_positions
+from arena_jax.training.shapes import shapes_of
 from arena_jax.training.state import TrainState
 
 
@@ -64,6 +65,7 @@ class State:
         judgement: of the last evaluation by the objective: its value, and what it comes from.
         evaluation_batches: that an evaluation takes; None: all.
         noise: ``{model: gradient noise measured at reallocations}``.
+        resized: ``{model: evaluations that there were when its shape changed}``.
         mixture_compiled: whether this process has scored the ensemble before; a resumed run has not.
         window: metrics since the last printed line.
         stepping: the models that took part in the last update.
@@ -84,6 +86,7 @@ class State:
     judgement: dict[str, Any] = field(default_factory=dict)
     evaluation_batches: int | None = None
     noise: dict[str, GradientNoise] = field(default_factory=dict)
+    resized: dict[str, int] = field(default_factory=dict)
     mixture_compiled: bool = False
     window: MetricWindow = field(default_factory=MetricWindow)
     stepping: tuple[str, ...] = ()
@@ -224,6 +227,8 @@ def to_position(setup: Setup, state: State) -> dict[str, Any]:
         "judgement": state.judgement,
         "evaluation_batches": state.evaluation_batches,
         "noise": {name: noise._asdict() for name, noise in state.noise.items()},
+        "resized": state.resized,
+        "shapes": shapes_of(setup.parts.models),
         "executables": setup.executables.state(),
         "policy": setup.policy_name,
     }
@@ -250,4 +255,5 @@ def from_position(state: State, position: Mapping[str, Any]) -> None:
     state.metrics = position["metrics"]
     state.judgement = position.get("judgement", {})  # of earlier versions: none
     state.evaluation_batches = position.get("evaluation_batches")
+    state.resized = dict(position.get("resized", {}))
     state.noise = {name: GradientNoise(**fields) for name, fields in position.get("noise", {}).items()}

@@ -85,6 +85,7 @@ class RunConfig:
             competition=self.arena is not None,
             sharded=self.training.shard == "parameters",
         )
+        self._check_resizes()
         if self.task not in SCORES[self.training.score].tasks:
             metrics = ", ".join(name for name, score in SCORES.items() if self.task in score.tasks)
             raise ArenaError(f"training.score: {self.task} has no {self.training.score}; it has {metrics}")
@@ -124,6 +125,24 @@ class RunConfig:
                         f" to hand down: give '{source.name}' a checkpoint or a start"
                     )
                 source = by_name.get(source.start or "")
+
+    def _check_resizes(self) -> None:
+        for model in self.models:
+            for resize in model.resizes:
+                where = f"model '{model.name}': resize at {resize.step:,}"
+                if self.together.relay is not None:
+                    raise ArenaError(f"{where}: a relay's steps are those of two runs; leave relay or resize out")
+                if self.training.remat == "auto":
+                    raise ArenaError(f"{where}: --remat auto is chosen for one shape; give remat none, dots or block")
+                if self.training.steps is not None and resize.step >= self.training.steps:
+                    raise ArenaError(
+                        f"{where} comes after the run's {self.training.steps:,} steps: give an earlier step"
+                    )
+                if self.arena is not None and resize.step % self.arena.reallocate_every:
+                    raise ArenaError(
+                        f"{where}: a competition's models change at reallocations: give a multiple of"
+                        f" arena.reallocate_every, {self.arena.reallocate_every}"
+                    )
 
     def _check_competition(self, arena: ArenaConfig) -> None:
         if self.training.epochs or (self.training.steps is None and arena.spend is None):

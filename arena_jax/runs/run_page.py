@@ -106,7 +106,10 @@ def compose(runs: Sequence[RunFacts]) -> list[Block]:
             blocks += [Heading(f"Leaderboard{of_run}"), Table(heading, rows, 0)]
             note = competition_lines.bits_note(about)
             blocks += [Paragraph(note)] if note else []
-        texts = [f"step {record['step']:,}: {record['text']}" for record in (*run.of("note"), *run.of("trouble"))]
+        texts = [
+            f"step {record['step']:,}: {record['text']}"
+            for record in (*run.of("note"), *run.of("resize"), *run.of("trouble"))
+        ]
         blocks += [Heading(f"Notes and troubles{of_run}"), Items(texts)] if texts else []
         derived = [
             (d["name"], str(d["value"]), str(d["reason"])) for start in run.of("start") for d in start["derived"]
