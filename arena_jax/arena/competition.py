@@ -187,7 +187,7 @@ def train(
                     score_models(setup, state, session, rounds)
                     over = over or _has_ended(setup, state, session, rounds)  # scoring is paid for, too
                 if rounds % arena.reallocate_every == 0 and not over:
-                    update = reallocate(setup, state, session, rounds) or update
+                    update = reallocate(setup, state, session, update, rounds)
                 stopping = session.stop_requested(rounds)
                 if session.checkpoint_due(rounds, over=over):
                     save()

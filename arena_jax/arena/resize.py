@@ -49,15 +49,15 @@ def resize_models(setup: Setup, state: State, session: Session, rounds: int) -> 
     Source: ModelArena, equation 14.
     """
     changes = {**threshold_changes(setup, state), **due(session.config, rounds)}
-    update = None
+    changed: Program | None = None
     for name, targets in changes.items():
         if name in session.divergence.frozen:
             continue
         try:
-            update = change_model(setup, state, session, name, targets, rounds)
+            changed = change_model(setup, state, session, name, targets, rounds)
         except ArenaError as error:
             session.record("note", rounds, text=f"{name} keeps its shape: {error}")
-    return update
+    return changed
 
 
 def threshold_changes(setup: Setup, state: State) -> dict[str, Targets]:
@@ -107,7 +107,9 @@ def part_of(config: TransformerConfig, what: str) -> int:
     return max(group, neurons // 4 // group * group)
 
 
-def change_model(setup: Setup, state: State, session: Session, name: str, targets: Targets, rounds: int) -> Program:
+def change_model(
+    setup: Setup, state: State, session: Session, name: str, targets: Targets, rounds: int, *, quiet: bool = False
+) -> Program:
     """Put a model of another shape in the place of one, with all that follows: one compilation of each of its programs.
 
     Args:
@@ -117,6 +119,7 @@ def change_model(setup: Setup, state: State, session: Session, name: str, target
         name: the model.
         targets: what it is to have.
         rounds: taken.
+        quiet: record what was compiled alone: it is a trial.
 
     Returns:
         The update, compiled anew.
@@ -155,8 +158,10 @@ def change_model(setup: Setup, state: State, session: Session, name: str, target
         raise
     record_programs(session, rounds, [update])
     record_programs(session, rounds, step.new_programs())
-    session.divergence.forget_sources(name)
     state.times.forget(name)
+    if quiet:
+        return update
+    session.divergence.forget_sources(name)
     state.noise.pop(name, None)
     state.resized[name] = len(state.history.scores)
     _charge(setup, state, name, targets, about)

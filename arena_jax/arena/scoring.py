@@ -38,7 +38,7 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
     errors = {}
     for name in setup.names:
         start = time.perf_counter()
-        state.metrics[name], errors[name] = _score(setup, state, name)
+        state.metrics[name], errors[name] = score_model(setup, state, name)
         programs = setup.step.new_programs()
         record_programs(session, rounds, programs)
         elapsed = time.perf_counter() - start - sum(program.seconds for program in programs)
@@ -91,7 +91,8 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
     state.window.resume()
 
 
-def _score(setup: Setup, state: State, name: str) -> tuple[dict[str, float], float]:
+def score_model(setup: Setup, state: State, name: str) -> tuple[dict[str, float], float]:
+    """A model's metrics on the validation rows, and the standard error of its score; NaN where that is not known."""
     params, rows = state.train.params[name], setup.parts.validation[name]
     size = setup.config.training.evaluation_batch_size
     if setup.evaluate is not None:

@@ -98,6 +98,14 @@ class ArenaConfig:
         " neurons if not given",
         choices=("neurons", "heads", "layers"),
     )
+    race_steps: int | None = option(
+        None,
+        "at a reallocation the model of the least progress proposes two changes of its shape that keep its function,"
+        " those that its gradients ask for most; the children race against it, so many of its steps worth of"
+        " operations each, and the best goes on (ModelArena, equation 13); none: nobody does",
+        unit="steps",
+        low=1,
+    )
     reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
     progress_window: int | None = option(
         None, "score improvements that progress is averaged over; the policy's own if not given", low=1

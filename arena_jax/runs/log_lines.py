@@ -56,6 +56,7 @@ class Narrator:
             "resume": self._resume,
             "note": self._note,
             "resize": self._note,
+            "race": self._note,
             "trouble": lambda record: _wrapped(record, "  ! "),
             "compile": self._compile,
             "train": self._train,

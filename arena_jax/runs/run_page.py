@@ -108,7 +108,7 @@ def compose(runs: Sequence[RunFacts]) -> list[Block]:
             blocks += [Paragraph(note)] if note else []
         texts = [
             f"step {record['step']:,}: {record['text']}"
-            for record in (*run.of("note"), *run.of("resize"), *run.of("trouble"))
+            for record in (*run.of("note"), *run.of("resize"), *run.of("race"), *run.of("trouble"))
         ]
         blocks += [Heading(f"Notes and troubles{of_run}"), Items(texts)] if texts else []
         derived = [

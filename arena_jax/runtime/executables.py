@@ -128,17 +128,21 @@ class Executables:
         Returns:
             What was known of it, for :meth:`put_back`.
         """
-        limits = self.limits.of(name)
-        before = ModelPrograms(
-            self._params[name], self._programs[name], self._alive[name], self._not_run[name], limits, self.resident
-        )
+        before = self.of_model(name)
         self.put_back(name, ModelPrograms(self._shapes(params), {}, {}, set(), (self._margin, None), resident))
         return before
 
+    def of_model(self, name: str) -> ModelPrograms:
+        """What is known of a model with the shape that it has now."""
+        programs, alive, not_run = dict(self._programs[name]), dict(self._alive[name]), set(self._not_run[name])
+        return ModelPrograms(self._params[name], programs, alive, not_run, self.limits.of(name), self.resident)
+
     def put_back(self, name: str, state: ModelPrograms) -> None:
         """Take over what :meth:`replace` returned, as if nothing had changed."""
-        self._params[name], self._programs[name], self._alive[name], self._not_run[name], limits, self.resident = state
-        self.limits.put(name, *limits)
+        self._params[name], self.resident = state.params, state.resident
+        self._programs[name], self._alive[name] = dict(state.programs), dict(state.alive)
+        self._not_run[name] = set(state.not_run)
+        self.limits.put(name, *state.limits)
         self._jitted[name] = self._jit(name)
         self._abandoned = [(model, search) for model, search in self._abandoned if model != name]
 

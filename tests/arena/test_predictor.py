@@ -100,6 +100,13 @@ def test_no_correction_is_the_curve_alone():
     np.testing.assert_allclose(deviation, [0.125, 0.2], atol=1e-6)
 
 
+def test_a_correction_is_in_units_of_the_uncertainty():
+    inputs = np.array([[1.0, 0.5, -1.0, 2.0]])
+    mean, deviation = predict(Predictor((0.1, 0.2, 0.3, 0.4), 2.0), [-1.0], [0.1], inputs)
+    np.testing.assert_allclose(mean, [-1 + 0.15 * (0.1 + 0.1 - 0.3 + 0.8)], rtol=1e-6)
+    np.testing.assert_allclose(deviation, [0.15 * 2 / 1.2815515655446], rtol=1e-6)
+
+
 def exponential(rates, evaluations=16):
     seconds = np.arange(evaluations)[:, None] * np.ones(len(rates))
     scores = -np.exp(-seconds / np.array(rates))
