@@ -51,7 +51,7 @@ def compile_update(setup: Setup, state: Any, gradients: Any) -> Program:
             raise
         raise _does_not_compile("the update of all models", "train fewer models") from error
     need = program.bytes.with_code * (1 + setup.arena.memory_margin)
-    _check_budget("the update of all models needs", need, setup.budget, "train fewer models")
+    check_budget("the update of all models needs", need, setup.budget, "train fewer models")
     setup.executables.other_code["update"] = program.bytes.code
     return program._replace(name="update of all models")
 
@@ -102,14 +102,19 @@ def admit_evaluations(setup: Setup, programs: Mapping[str, Program], params: Map
     for name, program in programs.items():
         model_bytes = device_bytes(params[name])  # given to the program, and resident already
         need = resident + (program.bytes.total - model_bytes) * (1 + margin)
-        _check_budget(f"{_scoring(name, size)} takes", need, setup.budget, _SMALLER)
+        check_budget(f"{_scoring(name, size)} takes", need, setup.budget, _SMALLER)
 
 
 def _scoring(name: str, batch_size: int) -> str:
     return f"{name}: to score batches of {batch_size}"
 
 
-def _check_budget(what: str, need: float, budget: int, advice: str) -> None:
+def check_budget(what: str, need: float, budget: int, advice: str) -> None:
+    """Refuse what takes more than a budget, in bytes.
+
+    Raises:
+        ArenaError: it does.
+    """
     if need > budget:
         raise ArenaError(
             f"{what} {format_bytes(need)}, the budget is {format_bytes(budget)}; raise --memory-budget or {advice}"

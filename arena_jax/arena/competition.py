@@ -29,8 +29,10 @@ from typing import Any
 from arena_jax.arena import policies
 from arena_jax.arena.admission import admit_evaluations, compile_evaluations, compile_update
 from arena_jax.arena.batch_sizes import find_first_sizes, resume_searches, swap_sizes
+from arena_jax.arena.crossing import admit_crossover, check_crossover, cross
 from arena_jax.arena.evaluation_schedule import choose_batches, is_due
 from arena_jax.arena.leaderboard import leaderboard
+from arena_jax.arena.lessons import admit_lessons, check_lessons, compile_lessons, teach
 from arena_jax.arena.reallocation import reallocate
 from arena_jax.arena.records import (
     derived_values,
@@ -122,6 +124,8 @@ def train(
             executor=executor,
         )
         state = first_state(setup, initial)
+        check_lessons(setup)
+        check_crossover(setup)
         training, arena = setup.config.training, setup.arena
 
         # ---- where to begin ----
@@ -148,11 +152,17 @@ def train(
             record_programs(session, rounds, [update])
             if position:
                 _resume(setup, state, session, position)
+                lessons = compile_lessons(setup, state)
+                record_programs(session, rounds, lessons.programs, again=True)
             else:
                 evaluations = compile_evaluations(setup, state.train.params)  # first: batch sizes leave their code out
                 record_programs(session, rounds, setup.step.new_programs())
+                lessons = compile_lessons(setup, state)
+                record_programs(session, rounds, lessons.programs)
                 find_first_sizes(setup, state, session)
                 admit_evaluations(setup, evaluations, state.train.params)
+                admit_lessons(setup, state, lessons)
+                admit_crossover(setup, evaluations, state.train.params)
                 state.evaluation_batches = choose_batches(setup, state)
                 record_scored_part(setup, state, session)
                 state.window.resume()
@@ -188,6 +198,8 @@ def train(
                     over = over or _has_ended(setup, state, session, rounds)  # scoring is paid for, too
                 if rounds % arena.reallocate_every == 0 and not over:
                     update = reallocate(setup, state, session, update, rounds)
+                    teach(setup, state, lessons, update.executable, session, rounds)
+                    cross(setup, state, session, rounds)
                 stopping = session.stop_requested(rounds)
                 if session.checkpoint_due(rounds, over=over):
                     save()

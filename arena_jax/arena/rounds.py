@@ -17,8 +17,10 @@ from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import local_rows, place_batch
 from arena_jax.runtime.program import is_out_of_memory
 
+Update = Callable[..., Any]  # the compiled update of all models, `Step.finish`
 
-def play_round(setup: Setup, state: State, update: Callable[..., Any], session: Session, rounds: int) -> None:
+
+def play_round(setup: Setup, state: State, update: Update, session: Session, rounds: int) -> None:
     """Take one round's steps, lines 11 to 21; all models' first steps, then all second steps, and so on.
 
     Args:
@@ -54,7 +56,7 @@ def play_round(setup: Setup, state: State, update: Callable[..., Any], session: 
         if is_timed:
             jax.block_until_ready(state.train.params)
             update_seconds = state.times("update", time.perf_counter() - start)
-        _charge_update(setup.parameters, state, state.stepping, update_seconds)
+        charge_update(setup.parameters, state, state.stepping, update_seconds)
         state.window.add({name: {**metrics[name], **measured[name]} for name in state.stepping}, rows=rows)
         setup.observe("step", rounds, setup, state)
 
@@ -132,7 +134,7 @@ def compute_gradient(
         step_down(setup, state, session, name, rounds)
 
 
-def _charge_update(parameters: Mapping[str, int], state: State, stepping: Sequence[str], seconds: float) -> None:
+def charge_update(parameters: Mapping[str, int], state: State, stepping: Sequence[str], seconds: float) -> None:
     """Charge one update of all models to those who step in it, by their sizes."""
     whole = sum(parameters[name] for name in stepping)
     for name in stepping:

@@ -38,7 +38,7 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
     errors = {}
     for name in setup.names:
         start = time.perf_counter()
-        state.metrics[name], errors[name] = score_model(setup, state, name)
+        state.metrics[name], errors[name] = score_of(setup, state, name, state.train.params[name])
         programs = setup.step.new_programs()
         record_programs(session, rounds, programs)
         elapsed = time.perf_counter() - start - sum(program.seconds for program in programs)
@@ -91,10 +91,9 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
     state.window.resume()
 
 
-def score_model(setup: Setup, state: State, name: str) -> tuple[dict[str, float], float]:
-    """A model's metrics on the validation rows, and the standard error of its score; NaN where that is not known."""
-    params, rows = state.train.params[name], setup.parts.validation[name]
-    size = setup.config.training.evaluation_batch_size
+def score_of(setup: Setup, state: State, name: str, params: Any) -> tuple[dict[str, float], float]:
+    """Score parameters of a model on its validation rows; with the score's standard error, NaN where none is known."""
+    rows, size = setup.parts.validation[name], setup.config.training.evaluation_batch_size
     if setup.evaluate is not None:
         return setup.evaluate(setup.step, params, name, rows, size), math.nan
     metric = setup.config.training.score

@@ -16,7 +16,7 @@ from arena_jax.arena.evaluation_schedule import scoring_flops
 from arena_jax.arena.records import record_programs
 from arena_jax.arena.resize import Targets, change_model, part_of, progress_since
 from arena_jax.arena.rounds import compute_gradient, take_update
-from arena_jax.arena.scoring import score_model
+from arena_jax.arena.scoring import score_of
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State, learning_rate, row_flops, step_rows
 from arena_jax.config.errors import ArenaError
@@ -186,7 +186,7 @@ def _step(setup: Setup, state: State, session: Session, update: Program, name: s
 def _score(setup: Setup, state: State, session: Session, name: str, rounds: int) -> float:
     """A contender's score, more being better; what it takes is charged."""
     start = time.perf_counter()
-    metrics, _ = score_model(setup, state, name)
+    metrics, _ = score_of(setup, state, name, state.train.params[name])
     programs = setup.step.new_programs()
     record_programs(session, rounds, programs)
     seconds = time.perf_counter() - start - sum(program.seconds for program in programs)

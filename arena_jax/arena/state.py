@@ -64,6 +64,7 @@ class State:
         metrics: ``{model: {metric: value}}`` of the last evaluation.
         judgement: of the last evaluation by the objective: its value, and what it comes from.
         evaluation_batches: that an evaluation takes; None: all.
+        lesson_sizes: ``{model: batch size of its lessons}``, per device; empty where nobody teaches.
         noise: ``{model: gradient noise measured at reallocations}``.
         resized: ``{model: evaluations that there were when its shape changed}``.
         mixture_compiled: whether this process has scored the ensemble before; a resumed run has not.
@@ -85,6 +86,7 @@ class State:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     judgement: dict[str, Any] = field(default_factory=dict)
     evaluation_batches: int | None = None
+    lesson_sizes: dict[str, int] = field(default_factory=dict)
     noise: dict[str, GradientNoise] = field(default_factory=dict)
     resized: dict[str, int] = field(default_factory=dict)
     mixture_compiled: bool = False
@@ -161,8 +163,8 @@ def largest_size(setup: Setup, state: State, name: str) -> int | None:
     return max(sizes, default=setup.arena.batch_sizes[0])
 
 
-def learning_rate(setup: Setup, state: State, name: str, rounds: int) -> float:
-    """The learning rate of a model's next step."""
+def learning_rate(setup: Setup, state: State, name: str, rounds: int, rows: int | None = None) -> float:
+    """The learning rate of a model's next step, of so many examples; of its share's if None."""
     optimizer = setup.optimizer
     assert optimizer.warmup_steps is not None
     assert optimizer.decay is not None
@@ -172,7 +174,7 @@ def learning_rate(setup: Setup, state: State, name: str, rounds: int) -> float:
         fraction=fraction(setup, state, rounds),
         warmup_steps=optimizer.warmup_steps,
         decay=optimizer.decay,
-        batch_ratio=step_rows(setup, state, name) / state.first_rows[name],
+        batch_ratio=(rows or step_rows(setup, state, name)) / state.first_rows[name],
         follows=setup.arena.rate_follows,
     )
 
@@ -226,6 +228,7 @@ def to_position(setup: Setup, state: State) -> dict[str, Any]:
         "metrics": state.metrics,
         "judgement": state.judgement,
         "evaluation_batches": state.evaluation_batches,
+        "lesson_sizes": state.lesson_sizes,
         "noise": {name: noise._asdict() for name, noise in state.noise.items()},
         "resized": state.resized,
         "shapes": shapes_of(setup.parts.models),
@@ -256,4 +259,5 @@ def from_position(state: State, position: Mapping[str, Any]) -> None:
     state.judgement = position.get("judgement", {})  # of earlier versions: none
     state.evaluation_batches = position.get("evaluation_batches")
     state.resized = dict(position.get("resized", {}))
+    state.lesson_sizes = dict(position.get("lesson_sizes", {}))
     state.noise = {name: GradientNoise(**fields) for name, fields in position.get("noise", {}).items()}

@@ -28,6 +28,7 @@ POLICIES = (
     "static",
 )
 EVALUATION_SHARE = 0.05
+LESSON_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,20 @@ class ArenaConfig:
         " operations each, and the best goes on (ModelArena, equation 13); none: nobody does",
         unit="steps",
         low=1,
+    )
+    lesson_steps: int | None = option(
+        None,
+        f"steps that each model learns from together.distil at a reallocation, {LESSON_STEPS} if not given; best is the"
+        " leader by training.score",
+        unit="steps",
+        low=1,
+    )
+    crossover: float | None = option(
+        None,
+        "at a reallocation the two best models of one shape are mixed, units matched, where the loss on the way between"
+        " them rises by at most so much; the mixture takes the place of their worst if it is better; none: never",
+        unit="nats",
+        low=0,
     )
     reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
     progress_window: int | None = option(

@@ -131,14 +131,14 @@ class TogetherConfig:
             raise ArenaError(
                 f"together.{field} names '{name}', which is no model of this run; {nearest(name or '', choices)}"
             )
-        if competition:
+        if competition and self.distil is None:
             raise ArenaError(
-                "models of a competition cannot teach one another: each has a batch size of its own, so that no two see"
-                f" the same rows; remove {field}"
+                "a competition's models all train: none is at rest, to teach as it is; give distil in the place of"
+                " distil_into"
             )
         if len(names) < 2:
             raise ArenaError(f"together.{field} needs two models at least: one that teaches, and one that learns")
-        if len(set(batches)) > 1:
+        if len(set(batches)) > 1 and not competition:  # there teachers look at each student's own rows
             raise ArenaError(
                 f"together.{field} needs the same batch_size and accumulation for all models: they see the same rows"
             )

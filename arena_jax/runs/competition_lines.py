@@ -58,6 +58,54 @@ def calibration_line(record: Record) -> str:
     )
 
 
+def lineage_lines(record: Record) -> list[str]:
+    """Who learnt from whom at a reallocation, or whose mixture took whose place.
+
+    Example:
+        >>> taught = {"bert": {"steps": 4, "loss": 0.61, "divergence": 0.08}}
+        >>> lineage_lines({"how": "distillation", "step": 20, "parents": ["gpt2"], "models": taught})
+        ['  · bert learnt from gpt2 for 4 steps after round 20: loss 0.6100, divergence 0.0800 nats']
+        >>> mixed = {"how": "crossover", "step": 20, "parents": ["a", "b"], "barrier": 0.31}
+        >>> lineage_lines({**mixed, "models": {"c": {"loss": 0.9, "before": 0.7, "taken": False}}})
+        ['  · a and b have a barrier of 0.3100 nats after round 20: c (0.7000) stays, their mixture has 0.9000']
+    """
+    parents, after = " and ".join(record["parents"]), f"after round {record['step']:,}"
+    if record["how"] == "distillation":
+        return [
+            f"  · {name} learnt from {parents} for {model['steps']} steps {after}: loss {model['loss']:.4f}, "
+            f"divergence {model['divergence']:.4f} nats"
+            for name, model in record["models"].items()
+        ]
+    lines = []
+    for name, model in record["models"].items():
+        place = "gives way to" if model["taken"] else "stays,"
+        lines.append(
+            f"  · {parents} have a barrier of {record['barrier']:.4f} nats {after}: {name} ({model['before']:.4f}) "
+            f"{place} their mixture {'with' if model['taken'] else 'has'} {model['loss']:.4f}"
+        )
+    return lines
+
+
+def lineage_rows(records: Sequence[Record]) -> list[Sequence[str]]:
+    """Who comes from whom, a row per record and model and one of headings."""
+    heading = ("round", "how", "model", "from", "what came of it")
+    rows = [
+        (
+            f"{record['step']:,}",
+            record["how"],
+            name,
+            ", ".join(record["parents"]),
+            f"{model['steps']} steps, divergence {model['divergence']:.4f} nats"
+            if record["how"] == "distillation"
+            else f"{'replaced' if model['taken'] else 'kept'}: loss {model['before']:.4f}, mixture {model['loss']:.4f},"
+            f" barrier {record['barrier']:.4f} nats",
+        )
+        for record in records
+        for name, model in record["models"].items()
+    ]
+    return [heading, *rows]
+
+
 def bits_mark(about: Record) -> str:
     """What stands before a model's bits per byte, given what the first record says of it."""
     return "pseudo " if about.get("task") == "masked-lm" else ""

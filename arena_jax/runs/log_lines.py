@@ -64,6 +64,7 @@ class Narrator:
             "allocation": self._allocation,
             "swap": lambda record: [competition_lines.swap_line(record)],
             "calibration": lambda record: [competition_lines.calibration_line(record)] if record["raised"] else [],
+            "lineage": competition_lines.lineage_lines,
             "leaderboard": self._leaderboard,
             "end": self._end,
         }

@@ -45,6 +45,10 @@ swap        model, before, batch_size, accumulation, memory, executables, evicte
 calibration of a competition on a GPU (none has run one yet), a batch size's first run: model, size, estimated and
             measured (bytes per device), margin (part added to the model's estimates from now on), raised (whether it
             was less before)
+lineage     of a competition, at a reallocation: how ("distillation" or "crossover"), parents [name], models {name: of
+            those that learnt "steps", "loss" (of their labels) and "divergence" (T² KL), means over the lesson; of the
+            one whose place was at stake "before" and "loss" (of it and of the mixture), "taken" (whether it gave
+            way)}; of crossover also barrier and losses (at equal distances between the parents), in nats
 leaderboard winner, efficiency, what the last judgement holds but for errors (objective, score, value; ensemble; costs,
             front), target, reached (whether a model has it), models {name: {"place", "score", "error" (standard),
             "baseline", "progress", "share", "mean_share", "bits_per_byte", and the account}}, the best first

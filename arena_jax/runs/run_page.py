@@ -106,6 +106,9 @@ def compose(runs: Sequence[RunFacts]) -> list[Block]:
             blocks += [Heading(f"Leaderboard{of_run}"), Table(heading, rows, 0)]
             note = competition_lines.bits_note(about)
             blocks += [Paragraph(note)] if note else []
+        if run.of("lineage"):
+            heading, *rows = competition_lines.lineage_rows(run.of("lineage"))
+            blocks += [Heading(f"Lineage{of_run}"), Table(heading, rows, 5)]
         texts = [
             f"step {record['step']:,}: {record['text']}"
             for record in (*run.of("note"), *run.of("resize"), *run.of("race"), *run.of("trouble"))

@@ -85,9 +85,8 @@ class Step:
         self.keys = {name: model_key_data(seed, common or name) for name in self.names}
         self._programs: dict[Any, Program] = {}
         self._structures: dict[str, Structure] = {}
-        self._initial: dict[str, Any] = {}
-        self._initial_variables: dict[str, Any] = {}
-        self.structures: dict[str, Any] = {}
+        empty: list[dict[str, Any]] = [{}, {}, {}]
+        self.structures, self._initial, self._initial_variables = empty
         for name in self.names:
             self.replace(name, models[name])
 
@@ -186,6 +185,12 @@ class Step:
         sums["loss_sum"] = sums.pop("task_loss_sum", sums["loss_sum"])
         return gradient, {"loss": sums["loss_sum"] / jnp.maximum(sums["count"], 1), **sums}, after
 
+    def lesson(self, teachers: Sequence[str], params: Any, batches: Any, keys: Mapping[str, Any]) -> Lesson:
+        """What models say of a step's batches, `Teaching.lesson`; pure, for use inside ``jit``."""
+        assert self._teaching is not None
+        with traced_over(self.mesh):
+            return self._teaching.lesson(teachers, params, batches, keys)
+
     def measured_gradients(
         self, name: str, params: Any, batch: Mapping[str, jax.Array], key: Any, step: jax.Array
     ) -> tuple[Any, dict[str, jax.Array]]:
@@ -241,8 +246,8 @@ class Step:
         if self._skip_nonfinite:
             gradients, extra = leave_out_nonfinite(gradients, metrics, extra)
         after = self.update(state, gradients, losses, **extra)
+        active = extra.get("active") or dict.fromkeys(self.names, True)
         if variables:
-            active = extra.get("active") or dict.fromkeys(self.names, True)
             updated = {
                 name: jax.tree.map(
                     lambda new, old, on=active[name]: jnp.where(on, new, old), new, state.variables[name]
@@ -251,7 +256,6 @@ class Step:
             }
             after = after._replace(variables={**state.variables, **updated})
         if self._ema is not None:
-            active = extra.get("active") or dict.fromkeys(self.names, True)
             after = after._replace(averages=next_averages(state.averages, after.params, self._ema, active))
         if every:
             for name in self.names:
@@ -275,8 +279,7 @@ class Step:
         lesson = None
         if self._teaching is not None and self.teachers:
             step_keys = {name: step_key(keys[name], state.step) for name in self.teachers}
-            with traced_over(self.mesh):
-                lesson = self._teaching.lesson(self.teachers, state.params, batches, step_keys)
+            lesson = self.lesson(self.teachers, state.params, batches, step_keys)
         for name in self.resting:
             gradients[name] = jax.tree.map(jnp.zeros_like, state.params[name])
             metrics[name] = {"loss": jnp.zeros((), jnp.float32)}

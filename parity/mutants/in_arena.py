@@ -38,6 +38,7 @@ GAME = "tests/arena/test_allocation_game.py::"
 PLACEMENT, PLACED = "arena.placement", "tests/arena/test_placement.py::test_the_integer_program_finds_the_best_of_all"
 LEARNED, WEIGHTS = "arena.policies.objective_weights", "tests/arena/test_objective_weights.py::"
 
+LINEAGE = "tests/arena/test_lineage.py::"
 REHEARSAL = "tests/arena/test_rehearsal.py::test_what_must_hold_holds_whatever_happens"
 
 MUTANTS = (
@@ -106,6 +107,27 @@ MUTANTS = (
         'np.array(position["shares"])',
         "state.shares",
         REHEARSAL,
+    ),
+    fault(
+        "a teacher looks at other rows",
+        "arena.lessons:_compute_gradient",
+        "_batch(setup, name, rows)",
+        "_batch(setup, name, rows[::-1])",
+        f"{LINEAGE}test_a_students_gradient_is_that_of_the_equation_written_out",
+    ),
+    fault(
+        "teaching is free",
+        "arena.lessons:_compute_gradient",
+        "len(rows) * _forward_flops",
+        "0 * _forward_flops",
+        f"{LINEAGE}test_a_students_gradient_is_that_of_the_equation_written_out",
+    ),
+    fault(
+        "a worse mixture takes the place",
+        "arena.crossing:cross",
+        "middle < rival",
+        "middle > rival",
+        f"{LINEAGE}test_who_is_better_or_behind_a_barrier_stays[worse]",
     ),
     fault(
         "rows of a step that ran out of memory are lost",

@@ -88,8 +88,8 @@ def test_what_cannot_be_is_refused_with_the_reason(tmp_path):
         dataclasses.replace(
             taught(), models=(alike().models[0], dataclasses.replace(alike().models[1], accumulation=4))
         )
-    with pytest.raises(ArenaError, match="models of a competition cannot teach one another: each has a batch size"):
-        dataclasses.replace(taught(), arena=ArenaConfig())
+    with pytest.raises(ArenaError, match="a competition's models all train: none is at rest"):
+        dataclasses.replace(alike(), together=TogetherConfig(distil_into="bert"), arena=ArenaConfig())
     (tmp_path / "texts.txt").write_text("\n\n".join(data.synthetic_sentiment().columns["text"][:60]))
     two = (ModelConfig("bert", preset="bert-tiny", **SIZES), ModelConfig("roberta", preset="roberta-tiny", **SIZES))
     source = dataclasses.replace(tiny().data, name=str(tmp_path / "texts.txt"))
