@@ -191,7 +191,7 @@ class RehearsalSession(Session):
         if self._resume and disk.latest is not None:
             arrays, text = disk.kept[disk.latest]
             metadata = json.loads(text)
-        state = state(metadata) if callable(state) else state
+        state = state({})  # no model changes its shape
         if metadata:
             state = jax.tree.unflatten(
                 jax.tree.structure(state), [jnp.asarray(arrays[path]) for path in flatten(state)]

@@ -50,6 +50,8 @@ def resize_models(setup: Setup, state: State, session: Session, rounds: int) -> 
     """
     changes = {**threshold_changes(setup, state), **due(session.config, rounds)}
     changed: Program | None = None
+    if changes:
+        state.window.pause()
     for name, targets in changes.items():
         if name in session.divergence.frozen:
             continue
@@ -57,6 +59,8 @@ def resize_models(setup: Setup, state: State, session: Session, rounds: int) -> 
             changed = change_model(setup, state, session, name, targets, rounds)
         except ArenaError as error:
             session.record("note", rounds, text=f"{name} keeps its shape: {error}")
+    if changes:
+        state.window.resume()
     return changed
 
 
