@@ -90,6 +90,7 @@ def test_those_stay_that_the_loss_needs_most():
     assert resize(model.config, "layers", 1, worth).model(model).config.num_layers == 1
 
 
+@pytest.mark.slow
 def test_what_is_carried_over():
     """The other model's arrays are the same; moments and averages follow the change, and the function is kept."""
     parts = build(resizing())
