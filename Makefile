@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The versions that were tried; those in constraints-jax0.12.txt wait for parity on Python 3.13.
+# The versions that were tried, on Python 3.11. Newer ones: make PYTHON=python3.13 CONSTRAINTS=constraints-jax0.12.txt demo
 CONSTRAINTS ?= constraints.txt
 
 .PHONY: demo test test-all parity plan-test lint docs clean
@@ -23,9 +23,9 @@ parity: $(VENV)/.installed-dev
 	$(BIN)/python -m parity
 
 # Downloads 1.7 GB into an environment of its own, compiles for GPUs that are not here; Linux, some 10 minutes.
-plan-test: pyproject.toml constraints.txt
+plan-test: pyproject.toml $(CONSTRAINTS)
 	test -x .venv-plan/bin/python || $(PYTHON) -m venv .venv-plan
-	.venv-plan/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[plan]'
+	.venv-plan/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[plan]'
 	JAX_PLATFORMS=cpu .venv-plan/bin/python -m benchmarks.plan
 
 lint: $(VENV)/.installed-dev

@@ -59,7 +59,7 @@ def test_hand_down(capsys, monkeypatch):
 
 
 def test_own_module(capsys, monkeypatch):
-    out = run("own_module.py", capsys, monkeypatch, "--steps", 60)
+    out = run("own_module.py", capsys, monkeypatch, "--steps", 100)
     first, *_, last = [
         [float(x) for x in re.findall(r"loss ([\d.]+)", line)] for line in out.splitlines() if "loss" in line
     ]

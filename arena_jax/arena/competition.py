@@ -40,6 +40,7 @@ from arena_jax.arena.records import (
     record_deferred,
     record_programs,
     record_scored_part,
+    specialization_of,
     with_accounts,
 )
 from arena_jax.arena.resize import take_up_shapes
@@ -54,8 +55,8 @@ from arena_jax.runtime import memory, program
 from arena_jax.runtime.batch_search import Compile
 from arena_jax.runtime.devices import zeros_like
 from arena_jax.runtime.executables import Calibrate
-from arena_jax.training.build import describe_models
 from arena_jax.training.build_optimizer import component_notes
+from arena_jax.training.describe_models import describe_models
 from arena_jax.training.state import TrainState
 from arena_jax.training.warm_start import begin_warm
 
@@ -212,6 +213,7 @@ def train(
             record_deferred(session, rounds, deferred)
             board = leaderboard(setup.names, state.history, state.accounts, state.metrics, state.judgement)
             reached = target_reached(setup, state)
+            board |= specialization_of(state)
             session.record("leaderboard", rounds, **board, target=setup.arena.target, reached=reached)
             early = not (reached or is_over(setup, state, rounds))
             session.record_end(rounds, early=early, epoch=epoch(state), deferred=deferred)

@@ -25,9 +25,9 @@ def scoring_flops(setup: Setup, name: str, batches: int | None) -> float:
         name: the model.
         batches: that are scored; all if None.
     """
-    model, whole = setup.parts.models[name], batches_of_all(setup, name)
+    model, parts = setup.parts.models[name], _batches_of_parts(setup, name)
     length, size = setup.parts.validation[name].lengths[-1], setup.config.training.evaluation_batch_size
-    count = whole if batches is None else min(batches, whole)
+    count = sum(parts if batches is None else (min(part, -(-batches // len(parts))) for part in parts))
     passes = 2 if setup.arena.objective == "ensemble" else 1  # the mixture asks every model once more
     once = models.row_flops(model.config, model.task, length, head_positions(model.task, length))
     return float(passes * count * size * once)
@@ -35,7 +35,14 @@ def scoring_flops(setup: Setup, name: str, batches: int | None) -> float:
 
 def batches_of_all(setup: Setup, name: str) -> int:
     """The batches that hold all of a model's validation rows."""
-    return -(-len(setup.parts.validation[name]) // setup.config.training.evaluation_batch_size)
+    return sum(_batches_of_parts(setup, name))
+
+
+def _batches_of_parts(setup: Setup, name: str) -> list[int]:
+    """The batches that hold a model's validation rows; of each domain by itself where there are several."""
+    size, domains = setup.config.training.evaluation_batch_size, setup.parts.domains.get(name)
+    parts = [setup.parts.validation[name]] if domains is None else [splits["validation"] for splits in domains.values()]
+    return [-(-len(rows) // size) for rows in parts]
 
 
 def rows_scored(setup: Setup, name: str, batches: int | None) -> int:

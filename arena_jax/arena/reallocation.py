@@ -11,7 +11,8 @@ from arena_jax.arena.records import record_allocation
 from arena_jax.arena.resize import resize_models
 from arena_jax.arena.search import search_shape
 from arena_jax.arena.setup import Setup
-from arena_jax.arena.state import State
+from arena_jax.arena.specialization import divide
+from arena_jax.arena.state import State, set_division
 from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
 from arena_jax.runtime.program import Program
@@ -45,9 +46,14 @@ def reallocate(setup: Setup, state: State, session: Session, update: Program, ro
     # The policy reads the shares in force off the last row, and there may have been no evaluation since.
     rows = np.array(state.history.shares)
     rows[-1] = state.shares
-    shares = policies.decide(setup.policy, state.history._replace(shares=rows))
-    # Different kinds of machines need not agree on the last bit.
-    state.shares = np.array(processes.gather(np.asarray(shares).tolist())[0])
+    history = state.history._replace(shares=rows)
+    if state.domains is not None:
+        in_force = np.concatenate([state.domains.shares[:-1], np.asarray(state.division)[None]])
+        set_division(setup, state, divide(setup.policy, history, state.domains._replace(shares=in_force)))
+    else:
+        # Different kinds of machines need not agree on the last bit.
+        shares = np.asarray(policies.decide(setup.policy, history))
+        state.shares = np.array(processes.gather(shares.tolist())[0])
     # Who was overtaken most often goes first: where reallocations follow faster than programs are compiled, the last
     # models would never have their turn.
     overtaken = {name: pending.overtaken + 1 for name, pending in state.pending.items()}

@@ -10,6 +10,7 @@ from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.evaluation_schedule import batches_of_all
 from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.setup import Setup
+from arena_jax.arena.specialization import specialization, spent_by_domain
 from arena_jax.arena.state import State, fraction, step_microbatches
 from arena_jax.config.arena import EVALUATION_SHARE
 from arena_jax.config.scores import SCORES
@@ -53,7 +54,25 @@ def record_allocation(setup: Setup, state: State, session: Session, rounds: int)
         resident=setup.resident,
         code=setup.executables.code,
         models=models,
+        **domain_shares(setup, state),
     )
+
+
+def domain_shares(setup: Setup, state: State) -> dict[str, Any]:
+    """The shares of each domain in force, as a record holds them; nothing where there is one alone."""
+    if state.division is None:
+        return {}
+    domains = next(iter(setup.parts.domains.values()))
+    rows = (dict(zip(setup.names, row, strict=True)) for row in state.division.tolist())
+    return {"domains": dict(zip(domains, rows, strict=True))}
+
+
+def specialization_of(state: State) -> dict[str, Any]:
+    """How far the models divided the domains among themselves, for the leaderboard."""
+    if state.domains is None or len(state.domains.scores) < 2:
+        return {}
+    spent = spent_by_domain(state.history, state.domains)[-1]
+    return {"specialization": specialization(spent)._asdict()}
 
 
 def record_deferred(session: Session, rounds: int, deferred: int) -> None:

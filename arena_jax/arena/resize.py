@@ -23,7 +23,7 @@ from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import zeros_like
 from arena_jax.runtime.memory import device_bytes, format_bytes
 from arena_jax.runtime.program import Program
-from arena_jax.training.build import describe_models
+from arena_jax.training.describe_models import describe_models
 from arena_jax.training.objectives import head_positions
 from arena_jax.training.resize import PROBE_ROWS, due, resize_fields, resize_model
 from arena_jax.training.shapes import take_shapes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from arena_jax import models
 from arena_jax.arena import history as histories
 from arena_jax.arena import policies
+from arena_jax.arena.domain_scores import Scored, extend_domains, mean_score, score_domains, score_rows
 from arena_jax.arena.evaluation_schedule import rows_scored, scoring_flops
 from arena_jax.arena.records import record_programs
 from arena_jax.arena.setup import Setup
@@ -21,7 +23,6 @@ from arena_jax.config.scores import SCORES
 from arena_jax.runs.session import Session
 from arena_jax.training.ensemble import mixture_loss
 from arena_jax.training.predictions import align, predict
-from arena_jax.training.score_intervals import score_with_error
 
 
 def score_models(setup: Setup, state: State, session: Session, rounds: int) -> None:
@@ -35,10 +36,12 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
     """
     state.window.pause()
     seconds, latency = 0.0, {}
-    errors = {}
+    errors, by_domain = {}, {}
     for name in setup.names:
         start = time.perf_counter()
-        state.metrics[name], errors[name] = score_of(setup, state, name, state.train.params[name])
+        params = state.train.params[name]
+        by_domain[name] = score_domains(setup, state, name, params)
+        state.metrics[name], errors[name] = score_of(setup, state, name, params, by_domain[name])
         programs = setup.step.new_programs()
         record_programs(session, rounds, programs)
         elapsed = time.perf_counter() - start - sum(program.seconds for program in programs)
@@ -68,6 +71,8 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
         steps=np.array([state.accounts[name].steps for name in setup.names]),
         fraction=used,
     )
+    if state.division is not None:
+        extend_domains(setup, state, {n: {d: of for d, (of, _) in scored.items()} for n, scored in by_domain.items()})
     if mixture:
         state.history = state.history._replace(worth=np.array([mixture["weights"][name] for name in setup.names]))
     if setup.arena.predictor:
@@ -86,18 +91,20 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
         shares=dict(zip(setup.names, state.shares.tolist(), strict=True)),
         fraction=used,
         judgement=state.judgement,
+        **({"domains": state.domain_metrics} if state.domain_metrics else {}),
     )
     setup.executables.run_in_background(functools.partial(policies.prepare, setup.policy, state.history))
     state.window.resume()
 
 
-def score_of(setup: Setup, state: State, name: str, params: Any) -> tuple[dict[str, float], float]:
-    """Score parameters of a model on its validation rows; with the score's standard error, NaN where none is known."""
-    rows, size = setup.parts.validation[name], setup.config.training.evaluation_batch_size
-    if setup.evaluate is not None:
-        return setup.evaluate(setup.step, params, name, rows, size), math.nan
-    metric = setup.config.training.score
-    return score_with_error(setup.step, params, name, rows, size, metric, state.evaluation_batches)
+def score_of(
+    setup: Setup, state: State, name: str, params: Any, by_domain: Mapping[str, Scored] | None = None
+) -> Scored:
+    """Score parameters of a model on its validation rows; where there are several domains, by their mean."""
+    by_domain = score_domains(setup, state, name, params) if by_domain is None else by_domain
+    if by_domain:
+        return mean_score(by_domain)
+    return score_rows(setup, name, params, setup.parts.validation[name], state.evaluation_batches)
 
 
 def _mixture(setup: Setup, state: State) -> tuple[dict[str, Any], float]:

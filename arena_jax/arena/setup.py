@@ -210,13 +210,15 @@ def microbatches(config: RunConfig, devices: int, name: str, size: int) -> int:
 
 
 def check_repeatable(arena: ArenaConfig) -> None:
-    """Refuse what hangs on a clock where several processes must decide alike.
+    """Refuse what hangs on a clock where several processes must decide alike, and what they have not been tried with.
 
     Raises:
-        ArenaError: costs or the length of the run are measured.
+        ArenaError: costs or the length of the run are measured, or there are several domains.
     """
     if not processes.several():
         return
+    if arena.domains:
+        raise ArenaError("domains have not been tried with several processes: remove --domains")
     measured = {
         "--price seconds (give flops)": arena.price == "seconds",
         "--spend in seconds (give TFLOP)": arena.spend is not None and parse_spend(arena.spend).of == "seconds",

@@ -16,7 +16,9 @@ from arena_jax.arena.history import History
 from arena_jax.arena.noise import GradientNoise
 from arena_jax.arena.rates import learning_rate as rate_of_next_step
 from arena_jax.arena.setup import Setup, microbatches
+from arena_jax.arena.specialization import Domains, data_parts
 from arena_jax.arena.step_times import StepTimes
+from arena_jax.data.domains import DomainBatches
 from arena_jax.runtime.batch_search import BatchChoice
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.objectives import head_positions
@@ -65,6 +67,9 @@ class State:
         judgement: of the last evaluation by the objective: its value, and what it comes from.
         evaluation_batches: that an evaluation takes; None: all.
         lesson_sizes: ``{model: batch size of its lessons}``, per device; empty where nobody teaches.
+        domains: scores and shares by domain; None where there is one alone.
+        division: [domains, models], the shares of each domain in force; None as well.
+        domain_metrics: ``{domain: {model: {metric: value}}}`` of the last evaluation.
         noise: ``{model: gradient noise measured at reallocations}``.
         resized: ``{model: evaluations that there were when its shape changed}``.
         mixture_compiled: whether this process has scored the ensemble before; a resumed run has not.
@@ -74,7 +79,7 @@ class State:
 
     train: TrainState
     gradients: dict[str, Any]
-    streams: dict[str, data.Batches]
+    streams: dict[str, data.Batches | DomainBatches]
     shares: np.ndarray
     sizes: dict[str, int]
     first_rows: dict[str, int]
@@ -87,6 +92,9 @@ class State:
     judgement: dict[str, Any] = field(default_factory=dict)
     evaluation_batches: int | None = None
     lesson_sizes: dict[str, int] = field(default_factory=dict)
+    domains: Domains | None = None
+    division: np.ndarray | None = None
+    domain_metrics: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     noise: dict[str, GradientNoise] = field(default_factory=dict)
     resized: dict[str, int] = field(default_factory=dict)
     mixture_compiled: bool = False
@@ -104,19 +112,42 @@ def first_state(setup: Setup, train: TrainState) -> State:
     Returns:
         The state.
     """
-    count = len(setup.names)
+    count, domains = len(setup.names), next(iter(setup.parts.domains.values()), {})
     seed = setup.config.training.seed
     return State(
         train=train,
         gradients={},
         # Every process draws whole batches, and pays for them: so all see the same accounts. Each feeds its own rows.
-        streams={name: data.Batches(rows, seed=seed, padding=None) for name, rows in setup.parts.train.items()},
+        streams={name: _stream(setup, name, seed) for name in setup.parts.train},
         shares=np.full(count, 1 / count),
         sizes={},
         first_rows={},
         accounts={name: Account() for name in setup.names},
         history=histories.empty(count),
+        division=np.full((len(domains), count), 1 / count) if domains else None,
     )
+
+
+def _stream(setup: Setup, name: str, seed: int) -> data.Batches | DomainBatches:
+    rows, domains = setup.parts.train[name], setup.parts.domains.get(name)
+    if domains is None:
+        return data.Batches(rows, seed=seed, padding=None)
+    return DomainBatches(rows, {domain: splits["train"] for domain, splits in domains.items()}, seed=seed)
+
+
+def set_division(setup: Setup, state: State, division: np.ndarray) -> None:
+    """Divide every domain anew: memory and rows follow.
+
+    Args:
+        setup: of the competition.
+        state: its ``shares`` and its streams' parts change.
+        division: [domains, models], a domain's shares summing to 1.
+    """
+    state.division, state.shares = division, division.mean(0)
+    for name, parts in zip(setup.names, data_parts(division).T, strict=True):
+        stream = state.streams[name]
+        assert isinstance(stream, DomainBatches)
+        stream.parts = parts
 
 
 # ---- how long it lasts ----
@@ -227,6 +258,8 @@ def to_position(setup: Setup, state: State) -> dict[str, Any]:
         },
         "metrics": state.metrics,
         "judgement": state.judgement,
+        "domains": state.domains and {key: value.tolist() for key, value in state.domains._asdict().items()},
+        "division": None if state.division is None else state.division.tolist(),
         "evaluation_batches": state.evaluation_batches,
         "lesson_sizes": state.lesson_sizes,
         "noise": {name: noise._asdict() for name, noise in state.noise.items()},
@@ -259,5 +292,8 @@ def from_position(state: State, position: Mapping[str, Any]) -> None:
     state.judgement = position.get("judgement", {})  # of earlier versions: none
     state.evaluation_batches = position.get("evaluation_batches")
     state.resized = dict(position.get("resized", {}))
+    if position.get("domains"):
+        state.domains = Domains(**{key: np.array(value) for key, value in position["domains"].items()})
+        state.division = np.array(position["division"])
     state.lesson_sizes = dict(position.get("lesson_sizes", {}))
     state.noise = {name: GradientNoise(**fields) for name, fields in position.get("noise", {}).items()}

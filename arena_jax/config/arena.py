@@ -121,6 +121,11 @@ class ArenaConfig:
         unit="nats",
         low=0,
     )
+    domains: tuple[tuple[str, str], ...] = option(
+        (),
+        "further domains of text beside the data's own, NAME=SOURCE,…: models are scored in each, the policy divides"
+        " each as a competition of its own, and a model's memory and rows follow its shares of them",
+    )
     reallocate_every: int = option(100, "ask the policy every so many rounds (R)", unit="rounds", low=1)
     progress_window: int | None = option(
         None, "score improvements that progress is averaged over; the policy's own if not given", low=1

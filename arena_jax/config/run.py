@@ -157,16 +157,20 @@ class RunConfig:
             raise ArenaError(
                 "arena.evaluation_share says how often models are scored, and so does training.evaluate_every: give one"
             )
+        if arena.domains and self.task != "language-model":
+            raise ArenaError(
+                f"arena.domains are of texts, and the task is {self.task}: classes of two sources need not be the same"
+            )
         if arena.lesson_steps is not None and not self.together.teaches:
             raise ArenaError("arena.lesson_steps does nothing without a teacher; give together.distil, e.g. best")
         if arena.crossover is not None and self.training.shard == "parameters":
             raise ArenaError("arena.crossover has not been tried with parameters in shards: remove one of the two")
         shapes = (arena.grow_above, arena.prune_below, arena.race_steps)
         changing = any(model.resize for model in self.models) or any(option is not None for option in shapes)
-        if changing and (self.together.teaches or arena.crossover is not None):
+        if changing and (self.together.teaches or arena.crossover is not None or arena.domains):
             raise ArenaError(
-                "models of a competition that change their shape have not been tried with lessons (together.distil) or"
-                " arena.crossover: remove one of the two"
+                "models of a competition that change their shape have not been tried with lessons (together.distil),"
+                " arena.crossover or arena.domains: remove one of the two"
             )
         self._check_objective(arena)
         if self.training.remat == "auto":

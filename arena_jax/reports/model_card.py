@@ -15,7 +15,7 @@ from arena_jax.runs import document
 from arena_jax.runs.document import Block, Heading, Items, Listing, Paragraph, Table
 from arena_jax.runs.folder import load_run
 from arena_jax.runs.records import read
-from arena_jax.training.build import describe_models
+from arena_jax.training.describe_models import describe_models
 from arena_jax.training.restore import restore
 from arena_jax.training.score_intervals import ScoreInterval, score_intervals
 

@@ -58,6 +58,35 @@ def calibration_line(record: Record) -> str:
     )
 
 
+def domain_rows(record: Record) -> list[Sequence[str]]:
+    """Who has which part of each domain, a row per model and one of headings; nothing where there is one domain."""
+    domains = record.get("domains", {})
+    if not domains:
+        return []
+    rows = [
+        (*(f"{100 * shares[name]:.1f} %" for shares in domains.values()), name) for name in next(iter(domains.values()))
+    ]
+    return [(*domains, "share of a domain"), *rows]
+
+
+def specialization_lines(record: Record) -> list[str]:
+    """How far the models of a competition divided its domains among themselves.
+
+    Example:
+        >>> special = {"value": 0.31, "p": 0.04, "mean": 0.12, "exchanges": 36, "exact": True}
+        >>> specialization_lines({"specialization": special})
+        ['specialization: 0.310 of 1; models exchanged within domains: 0.120 in the mean, p 0.0400 (all 36)']
+    """
+    if "specialization" not in record:
+        return []
+    index = record["specialization"]
+    how = f"all {index['exchanges']:,}" if index["exact"] else f"{index['exchanges']:,} drawn"
+    return [
+        f"specialization: {index['value']:.3f} of 1; models exchanged within domains: {index['mean']:.3f} in the mean, "
+        f"p {index['p']:.4f} ({how})"
+    ]
+
+
 def lineage_lines(record: Record) -> list[str]:
     """Who learnt from whom at a reallocation, or whose mixture took whose place.
 

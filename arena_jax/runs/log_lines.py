@@ -162,7 +162,9 @@ class Narrator:
         # The time left is reckoned from here: steps cost what the shares make them cost.
         self._reckon_from(record)
         self._since_heading = _HEADING_EVERY
-        return ["", *columns(competition_lines.allocation_rows(record), right=range(5)), ""]
+        rows, domains = competition_lines.allocation_rows(record), competition_lines.domain_rows(record)
+        below = ["", *columns(domains, right=range(len(domains[0]) - 1))] if domains else []
+        return ["", *columns(rows, right=range(5)), *below, ""]
 
     def _leaderboard(self, record: Record) -> list[str]:
         about = self.start.get("models", {})
@@ -170,6 +172,7 @@ class Narrator:
         table = columns(rows, right=range(len(rows[0]) - 1), rule=True)
         note = competition_lines.bits_note(about) if "bits/byte" in rows[0] else ""
         result = [competition_lines.winner_line(record), *competition_lines.objective_lines(record)]
+        result += competition_lines.specialization_lines(record)
         return ["", *table, *textwrap.wrap(note, WIDTH, subsequent_indent="  "), *result]
 
     def _improved(self, name: str, value: Any, score: str) -> bool:

@@ -33,13 +33,14 @@ trouble     what ("checkpoint", "damaged", "records", "page", "mirror", "non-fin
 allocation  of a competition, whose steps are rounds: fraction (of the run that is over), budget, resident (bytes per
             device), code (bytes per device of programs that are alive and not in force), models {name: {"share",
             "progress", "steps" (per round), "allowed" (bytes), "batch_size", "accumulation", "memory" (bytes),
-            "executables", "evicted", "noise_scale" (examples; where it was measured)}}; train records then also hold
+            "executables", "evicted", "noise_scale" (examples; where it was measured)}}, domains {domain: {name: share}}
+            where there are several; train records then also hold
             fraction and for each model "share", "batch_size" and its account (steps, examples, tokens, padding,
             text_bytes, flops (of matrix products), seconds, and of these two evaluation_flops, evaluation_seconds);
             evaluation records fraction, shares {name: share}, accounts {name: account} and judgement {"objective",
             "score" (the metric), "value" (by the objective, more being better), "errors" {name: standard error of its
             score}; for the ensemble also "ensemble" {"loss", "error", "weights"}, for pareto "costs" {name: cost} and
-            "front" [name]}
+            "front" [name]}, and domains {domain: {name: {metric: value}}} where there are several
 swap        model, before, batch_size, accumulation, memory, executables, evicted, waited (seconds), late (rounds),
             reason
 calibration of a competition on a GPU (none has run one yet), a batch size's first run: model, size, estimated and
@@ -51,7 +52,8 @@ lineage     of a competition, at a reallocation: how ("distillation" or "crossov
             way)}; of crossover also barrier and losses (at equal distances between the parents), in nats
 leaderboard winner, efficiency, what the last judgement holds but for errors (objective, score, value; ensemble; costs,
             front), target, reached (whether a model has it), models {name: {"place", "score", "error" (standard),
-            "baseline", "progress", "share", "mean_share", "bits_per_byte", and the account}}, the best first
+            "baseline", "progress", "share", "mean_share", "bits_per_byte", and the account}}, the best first;
+            specialization {"value", "p", "mean", "exchanges", "exact"} where there are several domains
 end         epoch, seconds (of all sessions), compiling (of these, what a resumed run had to make again at once
             included, which has no compile record), reason ("finished"; "no gain" where evaluations ended it); of a
             competition also deferred (batch sizes that came later than planned, or not at all, as programs were still

@@ -106,6 +106,10 @@ def compose(runs: Sequence[RunFacts]) -> list[Block]:
             blocks += [Heading(f"Leaderboard{of_run}"), Table(heading, rows, 0)]
             note = competition_lines.bits_note(about)
             blocks += [Paragraph(note)] if note else []
+        for record in run.of("allocation")[-1:]:
+            rows = competition_lines.domain_rows(record)
+            lines = [line for board in run.of("leaderboard") for line in competition_lines.specialization_lines(board)]
+            blocks += [Heading(f"Domains{of_run}"), Table(rows[0], rows[1:], 0), Items(lines)] if rows else []
         if run.of("lineage"):
             heading, *rows = competition_lines.lineage_rows(run.of("lineage"))
             blocks += [Heading(f"Lineage{of_run}"), Table(heading, rows, 5)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from arena_jax.models.huggingface.files import find_folder
 from arena_jax.runtime import processes
 from arena_jax.runtime.precision import computation_dtype
 from arena_jax.training.attention_choice import choose_attention
+from arena_jax.training.build_domains import DomainRows, all_texts, domain_sources, encode_domains
 from arena_jax.training.objectives import Objective, objective_for
 
 
@@ -34,6 +35,7 @@ class Parts(NamedTuple):
         train: ``{name: rows}`` to learn from.
         validation: ``{name: rows}`` to be scored on.
         notes: what a person should know of the data, a line each.
+        domains: ``{name: {domain: {split: rows}}}`` where there are several; ``train`` has the rows of all.
     """
 
     models: dict[str, Any]
@@ -42,6 +44,7 @@ class Parts(NamedTuple):
     train: dict[str, data.Encoded]
     validation: dict[str, data.Encoded]
     notes: list[str]
+    domains: dict[str, DomainRows] = {}  # noqa: RUF012 - never changed but where it is made
 
 
 def model_task(task: str, family: str) -> str:
@@ -74,20 +77,21 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
         _check_stream(config)
     config = _with_folders(config)
     source = dataclasses.replace(config.data, problem_type=problem_type(config))
-    if data.is_stream(source.name):
-        splits = _open_stream(source)
+    domains = {name: load_splits(part, config.task) for name, part in domain_sources(config, source).items()}
+    if domains:
+        splits, sources = all_texts(domains), [texts for parts in domains.values() for texts in parts.values()]
     else:
-        splits = {
-            split: load_split(source, config.task, split, limit)
-            for split, limit in (("train", source.train_limit), ("validation", source.validation_limit))
-        }
-    parts = Parts({}, {}, {}, {}, {}, [note for dataset in splits.values() for note in dataset.report()])
+        splits = _open_stream(source) if data.is_stream(source.name) else load_splits(source, config.task)
+        sources = list(splits.values())
+    parts = Parts({}, {}, {}, {}, {}, [note for dataset in sources for note in dataset.report()], {})
     for model in config.models:
         tokenizer = get_tokenizer(model, splits["train"], tokenizers)
         network = make_model(model, config, tokenizer, splits["train"], parts.notes)
-        encoded = {
-            split: encode(network, model.name, config.data, dataset, tokenizer) for split, dataset in splits.items()
-        }
+        rows_of = functools.partial(encode, network, model.name, config.data, tokenizer=tokenizer)
+        if domains:
+            encoded, parts.domains[model.name] = encode_domains(rows_of, domains)
+        else:
+            encoded = {split: rows_of(dataset) for split, dataset in splits.items()}
         parts.models[model.name] = network
         parts.tokenizers[model.name] = tokenizer
         parts.objectives[model.name] = objective_for(
@@ -112,6 +116,12 @@ def _with_folders(config: RunConfig) -> RunConfig:
         for model in config.models
     )
     return dataclasses.replace(config, models=located)
+
+
+def load_splits(source: DataConfig, task: str) -> dict[str, data.Dataset]:
+    """What is learnt from, and what is scored."""
+    limits = {"train": source.train_limit, "validation": source.validation_limit}
+    return {split: load_split(source, task, split, limit) for split, limit in limits.items()}
 
 
 def load_split(source: DataConfig, task: str, split: str, limit: int | None) -> data.Dataset:
@@ -384,23 +394,3 @@ def build_parts(config: RunConfig, folder: Path) -> Parts:
 def process() -> dict[str, int]:
     """Which process of how many this is, as :class:`arena_jax.data.Batches` takes it."""
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
-
-
-def describe_models(parts: Parts, starts: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
-    """What the first record says of each model; ``starts`` says what those with one began with."""
-    descriptions = {}
-    for name, model in parts.models.items():
-        _, params = models.split(model)
-        count = sum(leaf.size for leaf in jax.tree.leaves(params))
-        shape = model.config
-        size = f"{shape.num_layers} layers × {shape.hidden_size}, {shape.num_heads} heads"
-        descriptions[name] = {
-            "family": shape.family,
-            "task": model.task,
-            "size": f"{shape.family}, {size}",
-            "parameters": count,
-            "vocabulary": f"{shape.vocab_size:,} tokens",
-            "left_out": list(parts.tokenizers[name].left_out),
-            **({"start": starts[name]} if starts and name in starts else {}),
-        }
-    return descriptions

@@ -19,7 +19,8 @@ from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
 from arena_jax.runtime.devices import distribute
 from arena_jax.training.averages import Average
-from arena_jax.training.build import Parts, describe_models
+from arena_jax.training.build import Parts
+from arena_jax.training.describe_models import describe_models
 from arena_jax.training.part_worth import part_worth
 from arena_jax.training.replace_model import replace_model
 from arena_jax.training.state import TrainState

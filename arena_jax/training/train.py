@@ -18,9 +18,10 @@ from arena_jax.runtime.peak import peak_flops
 from arena_jax.runtime.precision import computation_dtype
 from arena_jax.runtime.program import Program
 from arena_jax.training.attention_choice import attention_facts
-from arena_jax.training.build import Parts, build_parts, describe_models, process
+from arena_jax.training.build import Parts, build_parts, process
 from arena_jax.training.build_optimizer import component_notes, schedules, warmup_steps
 from arena_jax.training.build_step import build_step
+from arena_jax.training.describe_models import describe_models
 from arena_jax.training.evaluation import score
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.microbatches import run_step

@@ -38,6 +38,7 @@ GAME = "tests/arena/test_allocation_game.py::"
 PLACEMENT, PLACED = "arena.placement", "tests/arena/test_placement.py::test_the_integer_program_finds_the_best_of_all"
 LEARNED, WEIGHTS = "arena.policies.objective_weights", "tests/arena/test_objective_weights.py::"
 
+DOMAINS, SPECIAL = "data.domains", "tests/arena/test_specialization.py::"
 LINEAGE = "tests/arena/test_lineage.py::"
 REHEARSAL = "tests/arena/test_rehearsal.py::test_what_must_hold_holds_whatever_happens"
 
@@ -107,6 +108,27 @@ MUTANTS = (
         'np.array(position["shares"])',
         "state.shares",
         REHEARSAL,
+    ),
+    fault(
+        "rows do not follow the domains' shares",
+        "arena.state:set_division",
+        "data_parts(division)",
+        "data_parts(0 * division + 1)",
+        f"{SPECIAL}test_rows_follow_the_division_of_the_domains",
+    ),
+    fault(
+        "models are not exchanged within domains",
+        "arena.specialization:specialization",
+        "np.take_along_axis(parts[1:], order, 1)",
+        "parts[1:]",
+        f"{SPECIAL}test_domains_with_models_of_their_own_are_as_rare_as_different_winners_drawn_at_random[3]",
+    ),
+    fault(
+        "a domain is not charged for its row",
+        f"{DOMAINS}:DomainBatches.draw",
+        "self._due[domain] -= 1",
+        "self._due[domain] -= 2",
+        f"{SPECIAL}test_a_stream_of_domains_has_each_ones_part_and_goes_on_to_the_row",
     ),
     fault(
         "a teacher looks at other rows",

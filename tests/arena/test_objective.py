@@ -223,7 +223,7 @@ def test_rows_are_as_many_as_are_paid_for(monkeypatch):
             config=Anything(training=Anything(evaluate_every=None, evaluation_batch_size=8)),
             arena=Anything(objective="best", evaluation_share=share),
             spend=Anything(of="flops", amount=spend),
-            parts=Anything(validation={name: kind([0.0] * 100) for name in "ab"}),
+            parts=Anything(validation={name: kind([0.0] * 100) for name in "ab"}, domains={}),
         )
 
     monkeypatch.setattr(evaluation_schedule, "scoring_flops", lambda setup, name, batches: 500.0 * batches)
