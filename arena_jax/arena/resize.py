@@ -12,7 +12,6 @@ import numpy as np
 from arena_jax import models
 from arena_jax.arena.admission import compile_evaluations, compile_update
 from arena_jax.arena.batch_sizes import drop_search, find_size
-from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.records import record_programs
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State
@@ -27,6 +26,7 @@ from arena_jax.training.describe_models import describe_models
 from arena_jax.training.objectives import head_positions
 from arena_jax.training.resize import PROBE_ROWS, due, resize_fields, resize_model
 from arena_jax.training.shapes import take_shapes
+from arena_jax.transforms.learning_progress import learning_progress
 
 Targets = tuple[tuple[str, int], ...]
 
