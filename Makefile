@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The versions that were tried, on Python 3.11. Newer ones: make PYTHON=python3.13 CONSTRAINTS=constraints-jax0.12.txt demo
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: demo test test-all parity plan-test lint docs clean
+.PHONY: demo test test-all parity faults plan-test lint docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -13,14 +13,22 @@ demo: $(VENV)/.installed
 
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -rs
 
+# Programs that run for milliseconds need no optimisation: without it, and by XLA's older emitters, they compile in a quarter
+# of the time. `make test-all` compiles as a run does.
+QUICK := $(shell cat tests/quick.flags)
+
 test: $(VENV)/.installed-dev
-	$(PYTEST) -m "not slow"
+	XLA_FLAGS="$(QUICK)" $(PYTEST) -m "not slow"
 
 test-all: $(VENV)/.installed-dev
 	$(PYTEST)
 
 parity: $(VENV)/.installed-dev
 	$(BIN)/python -m parity
+
+# Every deliberate fault is noticed: a question of large differences, so compiled quickly.
+faults: $(VENV)/.installed-dev
+	XLA_FLAGS="$(QUICK)" $(BIN)/python -m pytest parity/test_mutants.py --quiet --numprocesses 2
 
 # Downloads 1.7 GB into an environment of its own, compiles for GPUs that are not here; Linux, some 10 minutes.
 plan-test: pyproject.toml $(CONSTRAINTS)

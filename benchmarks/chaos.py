@@ -45,6 +45,8 @@ MOMENTS = {
 CLOCKS = {
     "time",
     "seconds",
+    "compile_seconds",
+    "speed",
     "evaluation_seconds",
     "compiling",
     "examples_per_second",

@@ -1,5 +1,6 @@
 """Every test runs strictly: warnings are errors, silent rank promotion raises, and 8 CPU devices are visible."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -28,7 +29,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Files of few tests that take long. Those who share the suite take whole files; one of these at the end would leave the
 # other waiting.
-LONG = ("test_chaos.py", "test_distributed.py", "test_step.py", "test_faults.py", "test_reallocation.py")
+LONG = (
+    "test_shards.py",
+    "test_chaos.py",
+    "test_distributed.py",
+    "test_target.py",
+    "test_train.py",
+    "test_gpu_benchmark.py",
+    "test_distillation.py",
+    "test_step.py",
+    "test_faults.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if jax.config.read("jax_enable_x64"):
         raise pytest.UsageError("a file of the suite sets jax_enable_x64 where it is imported, so for all tests")
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every garbage collection: it stays anyway, and is most of what there is."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, *gc.get_threshold()[1:])
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,8 @@ def test_every_field_has_an_option_that_sets_it(loop):
             words += ["--convergence-window", "9"]  # without it they would do nothing, and are refused
         if field.name in ("distil_alpha", "distil_temperature", "relay_part"):
             words += ["--distil", "best", "--relay", "gpt2"]  # without which they would do nothing
+        if field.name == "relay_race":
+            words += ["--relay", "race"]  # without which there is none
         if field.name == "relay_warm":
             words += ["--distil", "gpt2", "--relay", "gpt2"]  # it teaches what it does not hand down
         if field.name == "momentum":
@@ -117,6 +119,13 @@ def test_every_field_has_an_option_that_sets_it(loop):
         changed.add((section, field.name))
     fields = {(section, field.name) for section, kind in options.SECTIONS.items() for field in dataclasses.fields(kind)}
     assert changed == fields
+
+
+def test_a_recipe_is_a_word_and_no_baseline(loop, capsys):
+    run = trained(loop, "joint-sst2", "--recipe", "relay")
+    assert (run.together.relay, run.model("gpt2").start, run.optimizer.share_alpha) == ("gpt2", "corpus", 0)
+    assert main(["train", "joint-sst2", "--recipe", "relay", "--baseline", "independent"]) != 0
+    assert "--baseline and --recipe are two ways to train: give one" in capsys.readouterr().err
 
 
 def test_the_length_that_is_given_replaces_the_other(loop):

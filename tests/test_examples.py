@@ -67,6 +67,7 @@ def test_own_module(capsys, monkeypatch):
     assert all(float(share) > 70 for share in re.findall(r"accuracy ([\d.]+)%", out))
 
 
+@pytest.mark.slow
 def test_own_policy(capsys, monkeypatch):
     out = run("own_policy.py", capsys, monkeypatch, "--runs", 8)
     assert [line.split()[0] for line in out.splitlines()] == ["static", "predictive", "halves"]

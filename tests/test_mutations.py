@@ -326,6 +326,7 @@ def stored(tmp_path_factory, tokenizer):
         yield {path: path.read_bytes() for path in paths}, read
 
 
+@pytest.mark.slow
 @settings(max_examples=MANY, **SETTINGS)
 @given(data=st.data())
 def test_the_store(stored, data):

@@ -4,7 +4,8 @@ from arena_jax.arena.allocation import accumulation_steps, allocate, steps_per_r
 from arena_jax.arena.history import History
 from arena_jax.arena.limit import limit_of_shares
 from arena_jax.arena.policies import DEFAULT_POLICY, POLICIES, Policy, decide, policy
-from arena_jax.arena.progress import efficiency_by_phase, learning_progress, resource_utilization_efficiency
+from arena_jax.arena.progress import efficiency_by_phase, resource_utilization_efficiency
+from arena_jax.transforms.learning_progress import learning_progress
 
 __all__ = [
     "DEFAULT_POLICY",

@@ -10,7 +10,8 @@ import numpy as np
 
 from arena_jax.arena.accounts import Account
 from arena_jax.arena.history import History
-from arena_jax.arena.progress import learning_progress, resource_utilization_efficiency
+from arena_jax.arena.progress import resource_utilization_efficiency
+from arena_jax.transforms.learning_progress import learning_progress
 
 
 def leaderboard(

@@ -8,7 +8,6 @@ from typing import Any
 from arena_jax.arena import history as histories
 from arena_jax.arena.allocation import steps_per_round
 from arena_jax.arena.evaluation_schedule import batches_of_all
-from arena_jax.arena.progress import learning_progress
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.specialization import specialization, spent_by_domain
 from arena_jax.arena.state import State, fraction, step_microbatches
@@ -20,6 +19,7 @@ from arena_jax.runtime.devices import shard_facts
 from arena_jax.runtime.memory import device_limit, format_bytes, tree_bytes
 from arena_jax.runtime.program import Program
 from arena_jax.training.attention_choice import attention_facts
+from arena_jax.transforms.learning_progress import learning_progress
 
 
 def record_programs(session: Session, rounds: int, programs: Sequence[Program], *, again: bool = False) -> None:

@@ -37,6 +37,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--output", metavar="FOLDER", help="of the study [runs/NAME, the name being the plan's]")
     parser.add_argument("--power", action="store_true", help="run the baseline alone, and say how many seeds it takes")
     parser.add_argument("--null", action="store_true", help="compare the baseline with itself on other seeds")
+    parser.add_argument(
+        "--floors", action="store_true", help="score what costs next to nothing on the plan's data; run nothing"
+    )
     add_cell_options(parser)
     parser.add_argument("--arm", metavar="FILE.py[:NAME]", help="of dispute: a function configure, or the one named")
     program_cache.add_options(parser)
@@ -65,12 +68,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise ArenaError("nothing to compare: give one plan; `arena-jax compare --example` prints one to start from")
     if arguments.arm:
         raise ArenaError("--arm adds an arm to a result: arena-jax compare dispute RESULT --arm FILE.py")
-    only = [name for name in ("dry_run", "power", "null") if getattr(arguments, name)]
+    only = [name for name in ("dry_run", "power", "null", "floors") if getattr(arguments, name)]
     if len(only) > 1:
         raise ArenaError(f"--{only[0].replace('_', '-')} and --{only[1]} are two questions: ask one at a time")
     plan = read_plan(words[0])
     if arguments.power and plan.success.effect is None:
         raise ArenaError("--power asks for the seeds that show an effect: give success.effect in the plan")
+    if arguments.floors:
+        from arena_jax.runs.log_lines import scores_table
+        from arena_jax.training import cheap_models
+
+        print("\n".join(scores_table(cheap_models.cheap_models(plan.base))))
+        return 0
     from arena_jax.compare import Ledger
 
     ledger = Ledger(Path(arguments.output or Path("runs") / plan.name))

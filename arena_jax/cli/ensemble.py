@@ -30,7 +30,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--split", default="validation", help="what is scored; the fit is by validation [validation]")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--distil-into", metavar="MODEL", help="then train this model of the run on what all of them say together"
+        "--distil-into",
+        metavar="MODEL",
+        help="then train this model of the run on what all of them say together, by the fitted weights",
     )
     parser.add_argument("--output", metavar="FOLDER", help="of that training [RUN/distilled-MODEL]")
     parser.set_defaults(call=run)
@@ -50,5 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(json.dumps(result, indent=2) if arguments.json else "\n".join(ensemble_lines(result)))
     if arguments.distil_into is not None:
         output = None if arguments.output is None else Path(arguments.output)
-        training.distil_into(Path(arguments.run), arguments.distil_into, output, arguments.checkpoint)
+        training.distil_into(
+            Path(arguments.run), arguments.distil_into, output, arguments.checkpoint, weights=result["weights"]
+        )
     return 0

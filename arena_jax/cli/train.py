@@ -12,6 +12,7 @@ from arena_jax.cli import game_learn, options, plan_file, processes, program_cac
 from arena_jax.config import presets
 from arena_jax.config.baselines import baseline
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.recipes import recipe
 
 INTERRUPTED = 128 + 2  # what a shell reports for a program that Ctrl-C ended
 
@@ -45,6 +46,12 @@ def add_parser(commands: Any, defaults: config.RunConfig | None) -> argparse.Arg
         " no synchronisation), distillation (a teacher first, that guides the others then), tuned (independent, with"
         " the learning rate that a study chose)",
     )
+    parser.add_argument(
+        "--recipe",
+        metavar="WORD",
+        help="train by what was measured: relay (GPT-2 learns alone for half of the steps, from the corpus' table;"
+        " the others start from it)",
+    )
     processes.add_options(parser)
     parser.add_argument(
         "--plan",
@@ -61,6 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
     run = options.apply(base(arguments.preset, arguments.config), vars(arguments))
     if arguments.baseline:
         run = baseline(run, arguments.baseline)
+    if arguments.recipe:
+        if arguments.baseline:
+            raise ArenaError("--baseline and --recipe are two ways to train: give one")
+        run = recipe(run, arguments.recipe)
     for note in game_learn.notes(run, vars(arguments)):
         print(note, file=sys.stderr)
     plan = plan_file.read(arguments.plan) if arguments.plan else None

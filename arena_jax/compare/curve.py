@@ -72,8 +72,11 @@ def _objective(judgement: Mapping[str, Any] | None) -> dict[str, float]:
     return {judgement["objective"]: judgement["value"]} if judgement else {}
 
 
-def relay(records: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-    """What a run spent on the leader of a relay before its first step: "steps", "seconds" and "compile_seconds".
+def relay(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What a run spent on a relay's leader, and on the race for it, before its first step.
+
+    Returns:
+        "steps", "seconds" of training and "compile_seconds"; of a relay also who led, and what each did in the race.
 
     Example:
         >>> relay([{"kind": "start", "step": 0}])
@@ -81,7 +84,7 @@ def relay(records: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
     """
     no_leader = {"steps": 0, "seconds": 0.0, "compile_seconds": 0.0}
     start = next((record for record in records if record["kind"] == "start"), {})
-    spent: Mapping[str, float] = start.get("relay", no_leader)
+    spent: Mapping[str, Any] = start.get("relay", no_leader)
     return spent
 
 

@@ -88,6 +88,9 @@ class ModelConfig:
     weight: float = option(
         1.0, "weight of this model in sharing and synchronisation, relative to the others", unit="relative", above=0
     )
+    teacher_weight: float = option(
+        1.0, "how much this model's distribution counts among several teachers'", unit="relative", above=0
+    )
     learning_rate: float | None = option(
         None, "peak learning rate of this model; the run's if not given", unit="per step", above=0
     )

@@ -20,7 +20,7 @@ from arena_jax.config.model import ModelConfig
 from arena_jax.config.optimizer import OptimizerConfig
 from arena_jax.config.scores import SCORES
 from arena_jax.config.tasks import CLASSIFIERS
-from arena_jax.config.together import TogetherConfig
+from arena_jax.config.together import ENSEMBLE, RACE, TogetherConfig
 from arena_jax.config.training import TrainingConfig
 
 __all__ = [
@@ -79,6 +79,7 @@ class RunConfig:
             if name in names[:i]:
                 raise ArenaError(f"two models are called '{self.models[i].name}': give each a name of its own")
         self._check_starts()
+        self._check_teachers()
         self.together.check_models(
             [model.name for model in self.models],
             [(self.batch_size(model.name), self.accumulation(model.name)) for model in self.models],
@@ -105,11 +106,18 @@ class RunConfig:
     def _check_starts(self) -> None:
         by_name = {model.name: model for model in self.models}
         for model in self.models:
-            follows = self.together.relay_warm and self.together.relay not in (None, model.name)
+            relay = self.together.relay
+            follows = self.together.relay_warm and relay not in (None, model.name)
             if follows and model.checkpoint is not None:
+                leader = "whoever wins the race" if relay == RACE else f"'{relay}'"
                 raise ArenaError(
-                    f"model '{model.name}' has a checkpoint, so that it cannot start from '{self.together.relay}':"
+                    f"model '{model.name}' has a checkpoint, so that it cannot start from {leader}:"
                     " give it a preset, or leave it out of the relay"
+                )
+            if relay in (RACE, model.name) and model.start in by_name:
+                raise ArenaError(
+                    f"model '{model.name}' trains alone at first, and cannot start from '{model.start}', a model of the"
+                    " same run: give it corpus or a folder as its start, or none"
                 )
             path, source = [model.name], by_name.get(model.start or "")
             while source is not None:
@@ -124,6 +132,16 @@ class RunConfig:
                         f" to hand down: give '{source.name}' a checkpoint or a start"
                     )
                 source = by_name.get(source.start or "")
+
+    def _check_teachers(self) -> None:
+        together = self.together
+        several = together.distil == ENSEMBLE or together.distil_into is not None
+        for model in self.models:
+            if model.teacher_weight != 1 and (not several or model.name == together.distil_into):
+                raise ArenaError(
+                    f"model '{model.name}': teacher_weight does nothing unless it is one of several teachers; give"
+                    " distil ensemble, or distil_into with another model"
+                )
 
     def _check_competition(self, arena: ArenaConfig) -> None:
         if self.training.epochs or (self.training.steps is None and arena.spend is None):

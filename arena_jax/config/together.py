@@ -9,7 +9,8 @@ from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import check, option
 
 BEST, ENSEMBLE = "best", "ensemble"  # as the teacher
-ALPHA, TEMPERATURE, PART = 0.5, 2.0, 0.5
+RACE = "race"  # as the leader of a relay
+ALPHA, TEMPERATURE, PART, RACE_PART = 0.5, 2.0, 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,22 @@ class TogetherConfig:
 
     relay: str | None = option(
         None,
-        "the model that trains first, alone; all others then start from it, and train together; none: all at once",
+        "the model that trains first, alone; all others then start from it, and train together; race: the one that"
+        " makes the most progress per device-second in a short race; none: all at once",
+    )
+    relay_race: float | None = option(
+        None,
+        f"part of the steps that each model takes in that race; {RACE_PART} if not given",
+        unit="fraction",
+        above=0,
+        below=1,
     )
     relay_part: float | None = option(
-        None, f"part of the steps that it trains for; {PART} if not given", unit="fraction", above=0, below=1
+        None,
+        f"part of the steps, less those of a race, that it trains for; {PART} if not given",
+        unit="fraction",
+        above=0,
+        below=1,
     )
     relay_warm: bool = option(
         True,
@@ -69,6 +82,8 @@ class TogetherConfig:
             )
         if self.relay_part is not None and self.relay is None:
             raise ArenaError("together.relay_part does nothing without a leader; give relay, e.g. gpt2")
+        if self.relay_race is not None and self.relay != RACE:
+            raise ArenaError("together.relay_race does nothing where no race says who leads; give relay race")
         if not self.relay_warm and (self.relay is None or self.distil != self.relay):
             raise ArenaError(
                 "together.relay_warm is off: then the others learn from the leader by its lessons alone; give relay and"
@@ -84,6 +99,11 @@ class TogetherConfig:
     def part(self) -> float:
         """The part of the steps that the leader trains for."""
         return PART if self.relay_part is None else self.relay_part
+
+    @property
+    def race_part(self) -> float:
+        """The part of the steps that each model takes in the race for the lead."""
+        return RACE_PART if self.relay_race is None else self.relay_race
 
     @property
     def alpha(self) -> float:
@@ -110,10 +130,11 @@ class TogetherConfig:
             ArenaError: with the reason.
         """
         if self.relay is not None:
-            if self.relay not in names:
-                raise ArenaError(
-                    f"together.relay names '{self.relay}', which is no model of this run; {nearest(self.relay, names)}"
-                )
+            if self.relay not in (RACE, *names):
+                choice = nearest(self.relay, [RACE, *names])
+                raise ArenaError(f"together.relay names '{self.relay}', which is no model of this run; {choice}")
+            if self.relay == RACE and RACE in names:
+                raise ArenaError("together.relay is race, and a model is called so, too: call the model something else")
             if competition:
                 raise ArenaError(
                     "a competition has no relay: all its models train in every round; train the leader first, and give"

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from arena_jax.arena.progress import learning_progress, resource_utilization_efficiency
+from arena_jax.arena.progress import resource_utilization_efficiency
 from arena_jax.compare.confidence import ConfidenceInterval, confidence_interval
 from arena_jax.config.units import parse_spend
 from arena_jax.reports.arms import CONTROL, Arms, Run, pairs
 from arena_jax.runs.competition_lines import bits_mark
 from arena_jax.runs.document import Table
+from arena_jax.transforms.learning_progress import learning_progress
 
 PHASES = {"early": (0.0, 0.3), "middle": (0.3, 0.7), "late": (0.7, 1.0), "overall": (0.0, 1.0)}
 # Totals may differ by this part of the control's and still be called the same: a run ends with a whole round.

@@ -43,10 +43,12 @@ def ensemble_lines(result: Mapping[str, Any]) -> list[str]:
         weight = f"{result['weights'][name]:.2f}" if name in result["weights"] else ""
         adds = [_difference(result["adds"][name][m], m) if name in result["adds"] else "" for m in added]
         rows.append([name, weight, *(_score(scores[metric], metric) for metric in metrics), *adds])
+    left_out = [f"left out, diverged: {', '.join(result['left_out'])}"] if result.get("left_out") else []
     temperature = "" if result["temperature"] is None else f", temperature {result['temperature']:.3g}"
     return [
         *columns(rows, right=range(1, len(heading)), rule=True),
         "",
+        *left_out,
         f"{result['items']:,} predictions in {result['rows']:,} texts of {result['split']}; weights{temperature} fitted"
         f" on {result['fitted_on']}; 95 % intervals by resampling texts; adds: against one without the model",
     ]

@@ -6,8 +6,9 @@ Every record has ``kind``, ``step`` and ``time`` (seconds since 1970). The kinds
 start       preset, task, run (folder), steps (in all; null where that is not known before), models {name: {"size",
             "parameters", "vocabulary", "family", "task", "left_out" (of texts, by its tokenizer), "start" (of those
             that began with what others know: "from", "parts", "matched" tokens, "seconds")}}, derived [{"name",
-            "value", "reason"}], relay (spent on a leader alone, before the first step: "steps", "seconds",
-            "compile_seconds"), versions, commit, platform, devices, processes, flags, settings
+            "value", "reason"}], relay ("leader"; and what was spent before the first step, on it alone and on a race:
+            "steps", "seconds", "compile_seconds"; "race" {name: {"progress", "speed" (progress per second), "steps",
+            "seconds", "compile_seconds"}}), versions, commit, platform, devices, processes, flags, settings
 resume      checkpoint; printed, not recorded: the records are those of a run that was never interrupted
 note        text: something a person should know, e.g. how many examples were cut
 compile     program, seconds, bytes (of the program, per device), cached (there already, on disk or in this process)

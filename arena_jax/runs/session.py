@@ -211,7 +211,7 @@ class Session:
         models: Mapping[str, Any],
         derived: Sequence[tuple[str, str, str]],
         notes: Sequence[str] = (),
-        relay: Mapping[str, float] | None = None,
+        relay: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the first records of a run; does nothing in one that was resumed.
 
@@ -220,7 +220,7 @@ class Session:
             models: ``{name: what is to be known of it}``.
             derived: every value that was not simply given: its name, itself, and the reason.
             notes: what a person should know of the data, a line each.
-            relay: what was spent before the first step, on the leader of a relay.
+            relay: what was spent before the first step, on the leader of a relay and the race for it.
         """
         if self.resumed:
             return

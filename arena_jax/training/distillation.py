@@ -3,14 +3,15 @@ r"""Distillation: models that teach, and models that learn from labels and from 
 .. math:: L = \alpha\,L_{\mathrm{task}} + (1 - \alpha)\,T^2\,\mathrm{KL}(p_T \,\|\, q_T), \qquad
     q_T = \mathrm{softmax}(z / T)
 
-with the student's logits z; p is the teacher's distribution, or the mean of several. The paper's equation is that of
-T = 1; it leaves open which of the two comes first in the divergence, and here it is the teacher, as in Hinton et al.
-2015, from whom the temperature and its square are, too.
+with the student's logits z; p is the teacher's distribution, or the mean, weighted or not, of several. The paper's
+equation is that of T = 1; it leaves open which of the two comes first in the divergence, and here it is the teacher, as
+in Hinton et al. 2015, from whom the temperature and its square are, too.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -38,18 +39,35 @@ class Distillation:
     Attributes:
         alpha: part of the loss that is the task's own, in [0, 1].
         temperature: T, above 0.
+        weights: ``((teacher, weight), …)`` of several teachers, relative to one another; those that are not named
+            have 1.
     """
 
     alpha: float = 0.5
     temperature: float = 2.0
+    weights: tuple[tuple[str, float], ...] = ()
+
+    def weights_of(self, teachers: Sequence[str]) -> tuple[float, ...] | None:
+        """The weights of some teachers, of sum 1; None where they are equal.
+
+        Example:
+            >>> distillation = Distillation(weights=(("a", 3.0),))
+            >>> distillation.weights_of(["a", "b"]), distillation.weights_of(["b", "c"])
+            ((0.75, 0.25), None)
+        """
+        weights = [dict(self.weights).get(name, 1.0) for name in teachers]
+        return None if len(set(weights)) < 2 else tuple(weight / sum(weights) for weight in weights)
 
 
-def teacher_log_probabilities(logits: Sequence[jax.Array], temperature: float) -> jax.Array:
+def teacher_log_probabilities(
+    logits: Sequence[jax.Array], temperature: float, weights: Sequence[float] | None = None
+) -> jax.Array:
     """The log of the teachers' mean distribution at a temperature.
 
     Args:
         logits: of each teacher, (…, classes), classes in one order.
         temperature: T.
+        weights: of the teachers, sum 1; equal ones if None.
 
     Returns:
         (…, classes), float32 at least.
@@ -58,8 +76,14 @@ def teacher_log_probabilities(logits: Sequence[jax.Array], temperature: float) -
         >>> import jax.numpy as jnp
         >>> print(jnp.exp(teacher_log_probabilities([jnp.zeros(2), jnp.log(jnp.array([3.0, 1.0]))], 1.0)).round(4))
         [0.625 0.375]
+        >>> logits = [jnp.zeros(2), jnp.log(jnp.array([3.0, 1.0]))]
+        >>> print(jnp.exp(teacher_log_probabilities(logits, 1.0, (0.5, 0.5))).round(4))
+        [0.625 0.375]
     """
     each = [jax.nn.log_softmax(widened(teacher) / temperature, axis=-1) for teacher in logits]
+    if weights is not None:
+        each = [log_probs + math.log(weight) for log_probs, weight in zip(each, weights, strict=True)]
+        return jax.nn.logsumexp(jnp.stack(each), axis=0)
     return each[0] if len(each) == 1 else jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))
 
 
@@ -100,10 +124,12 @@ class Lesson(NamedTuple):
         targets: (k, b, …) arrays: of label tasks one, log probabilities with classes in the first model's order; of
             language models each teacher's features (k, b, positions, D).
         vocabularies: of language models each teacher's.
+        weights: of these; None: equal ones.
     """
 
     targets: tuple[jax.Array, ...]
     vocabularies: tuple[Vocabulary, ...]
+    weights: tuple[float, ...] | None = None
 
 
 class Teaching:
@@ -161,7 +187,7 @@ class Teaching:
                 f"in distillation all models see the same rows in the same microbatches, not {parts}: give them one "
                 "batch size and accumulation"
             )
-        views, vocabularies = [], []
+        views, vocabularies, weights = [], [], self.distillation.weights_of(teachers)
         for name in teachers:
             model = put_together(self._networks[name], params[name], {}, training=False)
             views.append(self._outputs(name, model, batches[name], keys[name]))
@@ -169,8 +195,8 @@ class Teaching:
                 empty = jnp.zeros((1, model.config.hidden_size), views[-1].dtype)
                 vocabularies.append(Vocabulary(*model.vocabulary_projection(empty)[1:]))
         if self.task in LANGUAGE_MODELS:
-            return Lesson(tuple(views), tuple(vocabularies))
-        return Lesson((teacher_log_probabilities(views, self.distillation.temperature),), ())
+            return Lesson(tuple(views), tuple(vocabularies), weights)
+        return Lesson((teacher_log_probabilities(views, self.distillation.temperature, weights),), ())
 
     def _outputs(self, name: str, model: Any, batch: Batch, key: jax.Array) -> jax.Array:
         """A teacher's logits, in the order of the first model's classes, or features: (k, b, …)."""
@@ -209,7 +235,7 @@ class Teaching:
             weight, targets = result.outputs["weight"], [batch[f"{_TARGETS} {i}"] for i in range(len(lesson.targets))]
             if self.task in LANGUAGE_MODELS:
                 divergence = token_divergence_sum(
-                    model, result.outputs["hidden"], weight, targets, lesson.vocabularies, temperature
+                    model, result.outputs["hidden"], weight, targets, lesson.vocabularies, temperature, lesson.weights
                 )
             else:
                 logits = self._aligned(name, result.outputs["logits"])
@@ -229,6 +255,7 @@ def token_divergence_sum(
     teacher_features: Sequence[jax.Array],
     vocabularies: Sequence[Vocabulary],
     temperature: float,
+    teacher_weights: Sequence[float] | None = None,
 ) -> jax.Array:
     """:func:`divergence_sum` of a language model's tokens; where logits are large, a chunk of positions at a time.
 
@@ -239,6 +266,7 @@ def token_divergence_sum(
         teacher_features: of each teacher, (B, P, its D).
         vocabularies: of each teacher.
         temperature: T.
+        teacher_weights: of the teachers, sum 1; equal ones if None.
 
     Returns:
         Nats, a scalar. The backward pass computes the logits of a chunk again.
@@ -252,7 +280,7 @@ def token_divergence_sum(
     def part_sum(part: Any) -> jax.Array:
         x, counted, *taught = part
         logits = [chunk_logits(t, *vocabulary) for t, vocabulary in zip(taught, vocabularies, strict=True)]
-        log_probs = teacher_log_probabilities(logits, temperature)
+        log_probs = teacher_log_probabilities(logits, temperature, teacher_weights)
         return divergence_sum(chunk_logits(x, table, bias), log_probs, counted, temperature)
 
     whole = (features, weight, *teacher_features)

@@ -11,7 +11,7 @@ import numpy as np
 
 from arena_jax import data, models
 from arena_jax.config import RunConfig
-from arena_jax.config.errors import ArenaError
+from arena_jax.config.errors import ArenaError, few
 from arena_jax.config.tasks import LANGUAGE_MODELS
 from arena_jax.runs.folder import load_run
 from arena_jax.training import combination
@@ -39,6 +39,7 @@ class Ensemble:
             "calibration_error" and "entity_f1" where there are such.
         adds: ``{model: {"loss": …, "accuracy": …}}``: the ensemble without it less the whole, in nats, and the
             whole less the ensemble without it. Above 0: it helps.
+        left_out: models that have diverged, their log probabilities not all finite: they have weight 0, and no scores.
     """
 
     split: str
@@ -49,6 +50,7 @@ class Ensemble:
     temperature: float | None
     scores: dict[str, dict[str, Score]]
     adds: dict[str, dict[str, Score]]
+    left_out: tuple[str, ...] = ()
 
 
 def ensemble(run: Path, split: str = "validation", checkpoint: str = "newest") -> Ensemble:
@@ -130,8 +132,16 @@ def combine(fitting: Mapping[str, Predictions], scoring: Mapping[str, Prediction
         fitting: ``{model: predictions}``, aligned.
         scoring: the same of what is scored.
         split: its name.
+
+    Raises:
+        ArenaError: fewer than two models have finite predictions.
     """
-    names = tuple(scoring)
+    names = tuple(name for name in finite(scoring) if name in finite(fitting))
+    left_out = tuple(name for name in scoring if name not in names)
+    if len(names) < 2:
+        raise ArenaError(
+            f"an ensemble needs two models; {few(left_out)} diverged: not all log probabilities are finite numbers"
+        )
     first = scoring[names[0]]
     is_language = not first.classes
     weights, temperature = _fit(fitting, names, None)
@@ -161,11 +171,17 @@ def combine(fitting: Mapping[str, Predictions], scoring: Mapping[str, Prediction
         fitted_on="the other half of its texts" if crossed else "validation",
         items=len(rows),
         rows=len(np.unique(rows)),
-        weights=dict(zip(names, weights.tolist(), strict=True)),
+        weights=dict.fromkeys(scoring, 0.0) | dict(zip(names, weights.tolist(), strict=True)),
         temperature=None if is_language else temperature,
         scores=scores,
         adds=adds,
+        left_out=left_out,
     )
+
+
+def finite(predictions: Mapping[str, Predictions]) -> tuple[str, ...]:
+    """The models whose log probabilities are all finite: others have diverged."""
+    return tuple(name for name, of_model in predictions.items() if np.isfinite(of_model.log_probabilities).all())
 
 
 def mixture_loss(predictions: Mapping[str, Predictions]) -> tuple[float, float, dict[str, float]]:
@@ -180,7 +196,7 @@ def mixture_loss(predictions: Mapping[str, Predictions]) -> tuple[float, float, 
         Loss in nats, its standard error over items, and ``{model: weight}``, fitted on all of them, 0 for a model that
         has diverged; NaN, NaN and equal weights where all have.
     """
-    names = tuple(name for name, of_model in predictions.items() if np.isfinite(of_model.log_probabilities).all())
+    names = finite(predictions)
     if not names:
         return float("nan"), float("nan"), dict.fromkeys(predictions, 1 / len(predictions))
     first = predictions[names[0]]

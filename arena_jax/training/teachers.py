@@ -24,7 +24,8 @@ def distillation_of(config: RunConfig) -> dict[str, Any]:
     if not together.teaches:
         return {}
     teachers = teachers_now(config, {model.name: 0.0 for model in config.models})
-    return {"distillation": Distillation(together.alpha, together.temperature), "teachers": teachers}
+    weights = tuple((model.name, model.teacher_weight) for model in config.models)
+    return {"distillation": Distillation(together.alpha, together.temperature, weights), "teachers": teachers}
 
 
 def teachers_now(config: RunConfig, losses: Mapping[str, float]) -> tuple[str, ...]:

@@ -28,12 +28,14 @@ from parity.reference.losses import IGNORED
 from parity.registry import Check
 
 ALPHA, TEMPERATURE, SEED, TOLERANCE = 0.3, 2.5, 7, 1e-10
+WEIGHTS = (0.5, 2.0, 0.7)  # of several teachers
 STEADY = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "embedding_dropout": 0.0, "classifier_dropout": 0.0}
 # (task, families, the student's first, who teaches). All see the student's batch; a PyTorch GPT-2 would not: it takes
 # its own padding token alone for padding, whatever the mask says.
 VARIANTS = (
     ("sequence-classification", ("bert", "roberta"), "one teacher"),
     ("sequence-classification", ("gpt2", "gpt2", "gpt2"), "ensemble"),
+    ("sequence-classification", ("bert", "bert", "bert"), "ensemble, weighted"),
     ("token-classification", ("roberta", "bert"), "one teacher"),
     ("causal-lm", ("gpt2", "gpt2"), "one teacher, in chunks"),
     ("masked-lm", ("bert", "bert"), "one teacher"),
@@ -43,7 +45,8 @@ VARIANTS = (
 def taught(task: str, families: Sequence[str], variant: str) -> Iterator[Measurement]:
     """The gradient piece of the step that a run compiles, against ``cross_entropy`` and ``kl_div``."""
     cases = {f"{number}": random_case(family, task, number) for number, family in enumerate(families)}
-    teachers = tuple(cases) if variant == "ensemble" else tuple(cases)[1:]
+    teachers = tuple(cases) if variant.startswith("ensemble") else tuple(cases)[1:]
+    weights = dict(zip(teachers, WEIGHTS if "weighted" in variant else [1.0] * len(teachers), strict=True))
     student = cases["0"]
     with precision("float64"):
         networks = {name: case.ours("float64", **STEADY) for name, case in cases.items()}
@@ -52,7 +55,7 @@ def taught(task: str, families: Sequence[str], variant: str) -> Iterator[Measure
             optax.identity(),
             dict.fromkeys(networks, objective(task)),
             seed=SEED,
-            distillation=Distillation(ALPHA, TEMPERATURE),
+            distillation=Distillation(ALPHA, TEMPERATURE, tuple(weights.items())),
             teachers=teachers,
         )
         params = step.init().params
@@ -74,7 +77,7 @@ def taught(task: str, families: Sequence[str], variant: str) -> Iterator[Measure
 
         with mock.patch.object(distillation, "chunk_positions", lambda rows, count, *_: min(count, positions)):
             moved, metrics = jax.jit(gradient)(params)
-        loss, divergence = reference(task, cases, teachers, theirs)
+        loss, divergence = reference(task, cases, weights, theirs)
         count = metrics["count"]
         yield from compare({"task": metrics["loss"]}, {"task": loss.detach()}, "loss: ")
         yield from compare({"divergence": metrics["divergence_sum"] / count}, {"divergence": divergence.detach()}, "")
@@ -85,7 +88,7 @@ def taught(task: str, families: Sequence[str], variant: str) -> Iterator[Measure
 
 
 def reference(
-    task: str, cases: dict[str, Case], teachers: Sequence[str], labelled: inputs.Arrays
+    task: str, cases: dict[str, Case], teachers: dict[str, float], labelled: inputs.Arrays
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The two terms of the loss, each a mean over what is predicted."""
     features = {name: value for name, value in labelled.items() if name != "labels"}
@@ -99,8 +102,8 @@ def reference(
         labels = labels[:, 1:]
     student, labels = logits("0"), labels.flatten()
     with torch.no_grad():
-        each = [torch.softmax(logits(name) / TEMPERATURE, -1) for name in teachers]
-        teacher = torch.stack(each).mean(0).flatten(0, -2)
+        each = [weight * torch.softmax(logits(name) / TEMPERATURE, -1) for name, weight in teachers.items()]
+        teacher = (torch.stack(each).sum(0) / sum(teachers.values())).flatten(0, -2)
     student = student.flatten(0, -2)
     counted = labels != IGNORED
     tempered = torch.log_softmax(student / TEMPERATURE, -1)[counted]

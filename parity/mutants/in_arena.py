@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from parity.mutants.fault import fault
 
-PROGRESS, ALLOCATION = "arena.progress", "arena.allocation"
+PROGRESS, ALLOCATION = "transforms.learning_progress", "arena.allocation"
+EFFICIENCY = "arena.progress:resource_utilization_efficiency"
 LIMIT, LIMITS = "arena.limit", "tests/arena/test_limit.py::test_it_is_where_the_rule_ends_from_anywhere"
 MARKETS, NODE = "equilibria.markets", "tests/equilibria/test_markets.py::"
 BIDS, UNITS = (
@@ -299,7 +300,7 @@ MUTANTS = (
     ),
     fault(
         "efficiency without bars",
-        f"{PROGRESS}:resource_utilization_efficiency",
+        EFFICIENCY,
         "gain if signed else jnp.abs(gain)",
         "gain",
         "memory efficiency/all/paper/float64",

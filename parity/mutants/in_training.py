@@ -18,6 +18,7 @@ CHUNKS_BIAS = "vocabulary in chunks/bert/masked-lm, untied/float64"
 DISTILLATION = "training.distillation"
 TAUGHT = "distillation/bert/sequence-classification, one teacher/float64"
 TAUGHT_BY_SEVERAL = "distillation/gpt2/sequence-classification, ensemble/float64"
+TAUGHT_BY_WEIGHT = "distillation/bert/sequence-classification, ensemble, weighted/float64"
 TAUGHT_TOKENS = "distillation/gpt2/causal-lm, one teacher, in chunks/float64"
 TAUGHT_HIDDEN_TOKENS = "distillation/bert/masked-lm, one teacher/float64"
 
@@ -56,6 +57,20 @@ MUTANTS = (
         "jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))",
         "jax.nn.log_softmax(jnp.mean(jnp.stack(each), axis=0))",
         TAUGHT_BY_SEVERAL,
+    ),
+    fault(
+        "several teachers by the weights of each other",
+        f"{DISTILLATION}:teacher_log_probabilities",
+        "zip(each, weights, strict=True)",
+        "zip(each, reversed(weights), strict=True)",
+        TAUGHT_BY_WEIGHT,
+    ),
+    fault(
+        "the weights of teachers as logits, not as probabilities",
+        f"{DISTILLATION}:teacher_log_probabilities",
+        "log_probs + math.log(weight)",
+        "log_probs + weight",
+        TAUGHT_BY_WEIGHT,
     ),
     fault(
         "tokens that fill the last chunk are taught",

@@ -130,6 +130,7 @@ def fractions(run):
     return [record["fraction"] for record in records(run, "evaluation")]
 
 
+@pytest.mark.slow
 def test_a_run_of_counted_operations_ends_when_they_are_spent_and_repeats_to_the_bit(finished, tmp_path):
     budget = 0.6 * sum(model["flops"] for model in records(finished, "leaderboard")[0]["models"].values())
     config = whole({"spend": f"{budget / 1e9:.9f} GFLOP"}, steps=None)
@@ -161,6 +162,7 @@ def test_a_run_of_device_seconds_ends_when_they_are_spent(tmp_path):
     assert fractions(run) == sorted(fractions(run))
 
 
+@pytest.mark.slow
 def test_a_competition_without_gain_ends_at_the_same_round_when_resumed(tmp_path):
     """From the baseline, of round 0, on nothing is better: the second evaluation after it ends the run."""
 

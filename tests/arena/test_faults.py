@@ -60,6 +60,7 @@ def test_out_of_memory_at_the_smallest_size_names_the_model(tmp_path):
         train(config, tmp_path / "run", policy=to_first, compile_program=wrapped(config, run_out))
 
 
+@pytest.mark.slow
 def test_another_error_of_the_device_is_raised_as_it_is(tmp_path):
     config = tiny()
 

@@ -104,7 +104,7 @@ def batches(count):
         yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
-@pytest.mark.parametrize("count", [4, 8])
+@pytest.mark.parametrize("count", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_models_side_by_side_on_disjoint_devices_are_those_of_one_device_each(count):
     devices = jax.devices()[:count]
     kind = devices[0].device_kind

@@ -191,6 +191,7 @@ def test_killed_studies_go_on_to_the_bit(plan, plan_file, tmp_path):
     assert names == {"study.json", "cells", "curves.png", "pairs.png", *(f"result.{e}" for e in ("json", "md", "html"))}
 
 
+@pytest.mark.slow
 def test_shares_of_several_processes_lose_nothing(plan, plan_file, tmp_path):
     study = tmp_path / "shared"
     shares = [command("compare", plan_file, "--output", study, "--cells", f"{k}/3") for k in (1, 2, 3)]
@@ -367,6 +368,7 @@ def test_a_bad_share_is_refused(plan_file, text, capsys):
     assert "--cells" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_where_compiling_counts_every_run_compiles_for_itself(values, tmp_path):
     values["outcome"] = {"kind": "seconds", "metric": "accuracy", "target": 0.9, "compiling": True}
     plan = plan_from(values)

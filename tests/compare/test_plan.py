@@ -9,6 +9,7 @@ from arena_jax.compare import plan_from, plan_to_dict, read_plan
 from arena_jax.compare.plan_file import EXAMPLE
 from arena_jax.config import differences
 from arena_jax.config.change import resolved
+from arena_jax.training.relay import leader_steps
 
 GRID = {"seeds": 2, "grid": {"optimizer": {"warmup_steps": [5, 10, 20]}}}
 
@@ -169,3 +170,32 @@ def test_competitions_differ_in_their_policy_alone():
         assert (config.arena.spend, config.arena.late_swaps) == ("240s", "wait")
         policy = [f"arena.policy: 'static' → '{name}'"] if name != "static" else []
         assert differences(configs["static"], config) == policy
+
+
+@pytest.mark.parametrize("suite", ["sst2", "wnut17", "wikitext2"])
+def test_a_relay_is_judged_beside_the_corpus_table_at_its_own_steps(suite):
+    """Each model's steps in the relay: as many as with the table alone, and at most 0.6 of those alone."""
+    plan = read_plan(EXAMPLE.parents[2] / "benchmarks" / f"relay_{suite}.toml")
+    alone, corpus, relay = (resolved(plan.config(name, {})) for name in ("alone", "corpus", "relay"))
+    leading = leader_steps(relay, relay.training.steps)
+    assert leading == relay.training.steps - leading == corpus.training.steps <= 0.6 * alone.training.steps
+    assert plan.against(plan.arm("corpus")) == "relay"
+    assert {model.start for model in corpus.models} == {"corpus"}
+    assert {model.start for model in relay.models} == {"corpus", None}
+    if suite != "wikitext2":
+        muon = resolved(plan.config("muon", {}))
+        assert len(plan.seeds) == 10
+        assert (muon.optimizer.inner, muon.training) == ("muon", alone.training)
+
+
+def test_ablations_of_the_relay_change_one_thing():
+    steps = {}
+    for name in ("what", "when", "whom"):
+        plan = read_plan(EXAMPLE.parents[2] / "benchmarks" / f"relay_{name}.toml")
+        assert len(plan.seeds) == 10
+        configs = {arm.name: plan.config(arm.name, {}) for arm in plan.arms}
+        steps |= {arm: (leader_steps(run, run.training.steps), run.training.steps) for arm, run in configs.items()}
+    assert all(total - leading == 300 for leading, total in steps.values())
+    leading = {arm: leading for arm, (leading, _) in steps.items()}
+    assert [leading[arm] for arm in ("tenth", "quarter", "half", "whole")] == [30, 75, 150, 300]
+    assert {leading[arm] for arm in ("both", "tokens", "blocks", "gpt2", "bert", "roberta")} == {300}

@@ -32,6 +32,7 @@ def tiny():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_the_search_trains_is_what_a_run_with_these_rates_trains(tmp_path):
     """The multipliers that arrive with each update give the parameters of a run that has them in its program."""
     trainings = prepare(tiny(), None, [0])

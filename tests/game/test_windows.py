@@ -40,6 +40,7 @@ def test_all_steps_together_are_the_training(played):
     np.testing.assert_allclose(played.losses[:-1] - played.gains[:, -1], played.losses[1:], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_an_independent_training(setting, played):
     """The same steps by hand, without dropout's key: the models here have dropout, so keys must be the same ones."""
     model, batches = setting
@@ -62,6 +63,7 @@ def test_losses_are_those_of_an_independent_training(setting, played):
     assert played.losses[1] == pytest.approx(float(sums["loss_sum"] / sums["count"]), abs=2e-5)
 
 
+@pytest.mark.slow
 def test_derivatives_predict_the_gains_of_small_steps(played):
     """First order and curvature against the measured gains of single types and pairs."""
     quadratic = played.slope - np.einsum("wii->wi", played.curvature) / 2
@@ -73,6 +75,7 @@ def test_derivatives_predict_the_gains_of_small_steps(played):
     )  # a potential game by construction
 
 
+@pytest.mark.slow
 def test_directed_game_is_directed(played):
     assert played.directed.shape == (3, 6, 6)
     assert all(equilibria.cyclic_ratio(payoff) > 0.01 for payoff in played.directed)

@@ -101,6 +101,7 @@ def test_it_asks_for_little(wheel: Path) -> None:
     assert {requirement.name for requirement in asked if requirement.marker is None} == {"jax", "optax", "numpy"}
 
 
+@pytest.mark.slow
 def test_transformations_work_in_an_empty_environment(alone: Path) -> None:
     """The README's block, as it stands there, from the installed package."""
     readme = (ROOT / "README.md").read_text()

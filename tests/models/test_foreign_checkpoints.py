@@ -133,6 +133,8 @@ def test_what_says_no_family():
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"pos": 0, "neg": 1}}, ("pos", "neg")),
         ({"id2label": {"0": "pos", "1": "neg"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}, ("pos", "neg")),
         ({"id2label": {"1": "neg", "0": "pos"}, "label2id": None}, ("pos", "neg")),
+        ({"id2label": {"0": "pos", "1": "neg"}, "label2id": {"pos": 0, "neg": 1, "x": float("inf")}}, ("pos", "neg")),
+        ({"id2label": {"0": "pos", "1": "neg"}, "label2id": {"pos": []}}, ("pos", "neg")),
     ],
 )
 def test_names_of_classes(options, names):
@@ -146,6 +148,8 @@ def test_names_of_classes(options, names):
         ({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 1, "b": 0}}, "disagree"),
         ({"id2label": {"0": "a", "1": "a"}}, "one name"),
         ({"id2label": {"0": "a", "2": "b"}}, "one each"),
+        ({"label2id": {"a": 0, "b": float("inf")}}, "label2id must number"),
+        ({"label2id": {"a": []}}, "label2id must number"),
     ],
 )
 def test_names_that_contradict_are_refused(options, said):

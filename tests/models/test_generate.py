@@ -20,6 +20,7 @@ def writer():
     return models.merge(structure, jax.tree.map(lambda p: 3 * p, params))  # far from a tie
 
 
+@pytest.mark.slow
 def test_the_likeliest_tokens_one_after_the_other(writer):
     written = models.generate(writer, PROMPTS[:3], tokens=5)
     for prompt, text in zip(PROMPTS, written, strict=False):

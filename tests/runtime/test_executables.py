@@ -115,6 +115,7 @@ def test_an_evicted_size_is_compiled_again_when_it_is_chosen(programs, step):
     assert (choice.batch_size, choice.compilations, compiled) == (8, 0, []), "what is alive costs nothing"
 
 
+@pytest.mark.slow
 def test_what_was_only_asked_about_makes_way_first(programs, compiler):
     for megabytes in (1, 3, 4):
         search(programs, megabytes)

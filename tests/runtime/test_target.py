@@ -199,6 +199,7 @@ def test_rows_are_dealt_out_and_parameters_are_not():
     assert two.temporaries < 1.1 * one.temporaries
 
 
+@pytest.mark.slow
 def test_variants_say_why_one_cannot_be():
     tried = plan_variants.variants(tiny(), ("gpt2",), cpus(), attentions=("xla", "cudnn"), limit=2)
     assert [(v.attention, v.remat) for v in tried if v.need] == [("xla", "none"), ("xla", "dots"), ("xla", "block")]

@@ -108,7 +108,7 @@ def test_checkpoints_are_compared_in_one_table(finished, capsys):
     assert set(scores) == {f"{name} {which}" for name in ("bert", "gpt2") for which in ("newest", "ema", "mean:3")}
 
 
-def test_what_there_is_not_is_refused(finished, tmp_path):
+def test_what_there_is_not_is_refused(finished):
     config = load_run(finished)
     for which, message in (
         ("mean:1", "give 2 or more checkpoints"),
@@ -120,6 +120,10 @@ def test_what_there_is_not_is_refused(finished, tmp_path):
     made = {"a": Classifier(3, 1)}
     with pytest.raises(ArenaError, match=r"ema is 1\.0; give a decay"):
         training.make_step(made, optax.sgd(0.1), {"a": objective}, ema=1.0)
+
+
+@pytest.mark.slow
+def test_a_run_without_averages_has_none_to_restore(tmp_path):
     short = dataclasses.replace(tiny().training, steps=1)
     run = training.train(dataclasses.replace(tiny(), training=short), tmp_path / "r")
     with pytest.raises(ArenaError, match="has kept no running average: train with --ema"):

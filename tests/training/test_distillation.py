@@ -16,6 +16,7 @@ from arena_jax.training.distillation import (
     Vocabulary,
     check_teaching,
     divergence_sum,
+    teacher_log_probabilities,
     token_divergence_sum,
 )
 from arena_jax.training.objectives import classification, masked_token, next_token
@@ -50,7 +51,7 @@ def close(one, other, tolerance=2e-6):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), one, other)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_student_learns_from_labels_and_teacher_and_the_teacher_from_labels(accumulation):
     """Classes in another order in the teacher: they are matched by name. Against the equation, written out."""
     task = "sequence-classification"
@@ -98,6 +99,16 @@ def test_of_several_teachers_each_model_learns_from_their_mean():
     mean = sum(probabilities.values()) / 2
     for name, q in probabilities.items():
         assert float(metrics[name]["divergence_sum"]) == pytest.approx(4 * np.sum(mean * np.log(mean / q)), abs=1e-5)
+
+
+def test_of_several_teachers_each_counts_by_its_weight():
+    """NumPy's weighted mean of softmax, at a temperature; equal weights are those of a mean, to the bit."""
+    random = np.random.default_rng(0)
+    logits, weights = random.normal(size=(3, 4, 5)), (0.5, 0.2, 0.3)
+    each = np.exp(logits / 2) / np.exp(logits / 2).sum(-1, keepdims=True)
+    result = teacher_log_probabilities(list(map(jnp.asarray, logits)), 2.0, weights)
+    np.testing.assert_allclose(np.exp(result), np.einsum("t,tnc->nc", weights, each), rtol=1e-5)
+    assert Distillation(weights=(("a", 2.0), ("b", 2.0))).weights_of("ab") is None
 
 
 @pytest.mark.slow

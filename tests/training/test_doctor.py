@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import jax
+import pytest
 
 from arena_jax.cli.main import main
 from arena_jax.training import doctor
 
 
+@pytest.mark.slow
 def test_a_healthy_installation(capsys, tmp_path, monkeypatch):
     (tmp_path / "sst2").mkdir()
     monkeypatch.setenv("ARENA_DATA", str(tmp_path))

@@ -10,6 +10,7 @@ from arena_jax import data, models, training
 from arena_jax.cli.main import main
 from arena_jax.config import ModelConfig
 from arena_jax.config.errors import ArenaError
+from arena_jax.runs.ensemble_lines import ensemble_lines
 from arena_jax.training.ensemble import check_models, check_run, combine
 from arena_jax.training.objectives import masked_token, next_token
 from arena_jax.training.predictions import Predictions, align, predict
@@ -64,10 +65,29 @@ def test_two_models_with_errors_of_their_own_are_better_together_and_each_adds()
     assert result.scores["ensemble"]["calibration_error"][0] < 0.03
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_nothing_adds_nothing():
     result = combine(*[{"a": made(1 + s, 4000), "b": made(20 + s, 4000, skill=0.0)} for s in (0, 1)], "test")
     assert result.weights["b"] < 0.05
     assert abs(result.adds["b"]["loss"][0]) < 0.003
+
+
+def test_a_model_that_has_diverged_is_left_out_and_the_rest_is_as_without_it():
+    sound = {"a": made(1, 400), "b": made(2, 400)}
+    broken = made(3, 400)
+    broken.log_probabilities[7, 1] = np.nan
+    with_it = {"a": sound["a"], "broken": broken, "b": sound["b"]}
+    expected = combine(sound, sound, "validation")
+    result = combine(with_it, with_it, "validation")
+    assert result.left_out == ("broken",)
+    assert result.weights == {**expected.weights, "broken": 0.0}
+    assert (result.scores, result.adds, result.temperature) == (expected.scores, expected.adds, expected.temperature)
+    assert "left out, diverged: broken" in ensemble_lines(dataclasses.asdict(result))
+    # Only what is scored is broken: what it was fitted on does not make it whole.
+    later = combine({**sound, "broken": made(3, 400)}, with_it, "test")
+    assert (later.left_out, later.scores) == (("broken",), combine(dict(sound), sound, "test").scores)
+    with pytest.raises(ArenaError, match="an ensemble needs two models; broken diverged"):
+        combine({"a": sound["a"], "broken": broken}, {"a": sound["a"], "broken": broken}, "test")
 
 
 def test_no_text_is_scored_by_a_fit_that_saw_it():

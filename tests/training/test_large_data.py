@@ -86,6 +86,7 @@ def test_a_run_from_the_store_is_that_from_memory(text, tmp_path, monkeypatch):
     assert "tokenised by 2 processes" in notes
 
 
+@pytest.mark.slow
 def test_a_streamed_run_goes_on_to_the_bit(stream, streamed, tmp_path, monkeypatch):
     stop_at(monkeypatch, 3)
     with pytest.raises(Stopped, match="stopped after step"):

@@ -15,7 +15,8 @@ from arena_jax.runs import Stopped
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
 from arena_jax.training.build import build
-from arena_jax.training.relay import followers_config, leader_config
+from arena_jax.training.lone_run import lone_run
+from arena_jax.training.relay import followers_config
 from tests.training.test_modules import Classifier, batch, objective
 from tests.training.test_train import state_of, stop_at, tiny, without_times
 
@@ -35,21 +36,23 @@ def finished(tmp_path_factory, compile_quickly):
     return training.train(relay(), tmp_path_factory.mktemp("relay") / "run")
 
 
+@pytest.mark.slow
 def test_the_leader_is_the_one_it_is_alone_to_the_bit(finished, tmp_path):
     """Alone: its own configuration, given to the command of a run of one model."""
     base = tiny()
     config = dataclasses.replace(
         base, models=(base.model("gpt2"),), training=dataclasses.replace(base.training, steps=3)
     )
-    assert leader_config(relay(), 3) == config
+    assert lone_run(relay(), "gpt2", 3) == config
     mirrored = dataclasses.replace(relay(), training=dataclasses.replace(relay().training, mirror="memory://run"))
-    assert leader_config(mirrored, 3) == config, "the address is the whole run's"
+    assert lone_run(mirrored, "gpt2", 3) == config, "the address is the whole run's"
     alone = training.train(config, tmp_path / "alone")
     same(state_of(alone), state_of(finished / "relay"))
     same(state_of(alone).params["gpt2"], state_of(finished).params["gpt2"])
     assert without_times(alone) == without_times(finished / "relay")
 
 
+@pytest.mark.slow
 def test_the_others_start_from_it_and_take_the_other_steps(finished):
     start, *records = read(finished)
     assert start["steps"] == 5
@@ -60,7 +63,7 @@ def test_the_others_start_from_it_and_take_the_other_steps(finished):
     seconds = [
         sum(r["seconds"] for r in read(finished / "relay") if r["kind"] == kind) for kind in ("train", "compile")
     ]
-    assert start["relay"] == {"steps": 3, "seconds": seconds[0], "compile_seconds": seconds[1]}
+    assert start["relay"] == {"leader": "gpt2", "steps": 3, "seconds": seconds[0], "compile_seconds": seconds[1]}
     assert [point["step"] for point in curve([start, *records], 1)] == [7, 8], "a comparison counts the leader's"
     trained = [set(record["models"]) for record in records if record["kind"] == "train"]
     assert trained == [{"bert"}, {"bert"}]
@@ -77,7 +80,7 @@ def test_what_the_followers_begin_with(finished, tmp_path, monkeypatch):
     stop_at(monkeypatch, 4)
     with pytest.raises(Stopped):
         training.train(relay(), tmp_path / "run")
-    config = followers_config(relay())
+    config = followers_config(relay(), "gpt2")
     parts = build(config, tmp_path / "run" / "tokenizers")
     leader = state_of(finished / "relay").params["gpt2"]
     structure, _ = models.split(parts.models["gpt2"])
@@ -138,7 +141,7 @@ def test_a_leader_that_hands_nothing_down_teaches_students_that_begin_as_they_ar
     models_ = tuple(dataclasses.replace(model, batch_size=None) for model in tiny().models)
     together = TogetherConfig(relay="gpt2", relay_part=0.375, distil="gpt2", relay_warm=False)
     config = dataclasses.replace(tiny(), models=models_, together=together)
-    assert followers_config(config).models == models_
+    assert followers_config(config, "gpt2").models == models_
     run = training.train(config, tmp_path / "run")
     start, *records = read(run)
     assert "start" not in start["models"]["bert"]

@@ -80,6 +80,7 @@ def test_a_competition_names_its_policy():
         dataclasses.replace(run, training=dataclasses.replace(run.training, remat="auto"))
 
 
+@pytest.mark.slow
 def test_a_run_by_auto_is_the_run_by_the_policy_it_chose(tmp_path):
     """The reference is a run by that policy; resumed, it stays with it."""
     run = presets.joint_synthetic()

@@ -119,6 +119,7 @@ def build_validation(parts, config):
     }
 
 
+@pytest.mark.slow
 def test_a_run_that_died_goes_on_with_the_same_weights_and_rates_to_the_bit(finished, tmp_path, monkeypatch):
     original, steps = training.Step.run, []
 

@@ -83,10 +83,8 @@ def difference(state, reference):
     return largest
 
 
-@pytest.mark.parametrize(
-    ("accumulation", "remat"),
-    [(1, "dots"), pytest.param(2, "block", marks=pytest.mark.slow), pytest.param(1, "none", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("accumulation", "remat"), [(1, "dots"), (2, "block"), (1, "none")])
 def test_sharded_training_is_replicated_training(accumulation, remat):
     """The reference is the same step with whole parameters on the same four devices."""
     parts = make(remat=remat)

@@ -80,6 +80,8 @@ def without_times(run: Path):
     clocks = {
         "time",
         "seconds",
+        "compile_seconds",
+        "speed",
         "evaluation_seconds",
         "compiling",
         "cached",
@@ -181,6 +183,7 @@ def test_a_stopped_run_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
     assert [r for r in records if r["kind"] != "checkpoint"] == [r for r in whole if r["kind"] != "checkpoint"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_repeats_what_its_checkpoint_did_not_see(finished, tmp_path, monkeypatch):
     """An exception in step 8 stands for kill -9: the checkpoint of step 6 is the newest; nothing is doubled."""
     original, steps = training.Step.run, []

@@ -11,9 +11,9 @@ from arena_jax.arena.allocation import blend
 from arena_jax.arena.forecast import fit, gain
 from arena_jax.arena.history import History
 from arena_jax.arena.policies.predictive import equal_part_of_the_rest
-from arena_jax.arena.progress import learning_progress
 from arena_jax.equilibria.arguments import as_floats
 from arena_jax.equilibria.markets import fisher_market, proportional_share, second_price
+from arena_jax.transforms.learning_progress import learning_progress
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import jax
 
 from arena_jax.arena.allocation import Variant, allocate
 from arena_jax.arena.history import History
-from arena_jax.arena.progress import learning_progress
+from arena_jax.transforms.learning_progress import learning_progress
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from arena_jax.arena.allocation import blend
 from arena_jax.arena.history import History
-from arena_jax.arena.progress import learning_progress
 from arena_jax.equilibria.arguments import as_floats
+from arena_jax.transforms.learning_progress import learning_progress
 
 OBJECTIVES = ("progress", "level", "stability", "cost")
 

@@ -248,21 +248,22 @@ def _refusals(options: dict[str, Any], model_type: str) -> list[str]:
 
 def _labels(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     names, numbers, count = options.get("id2label"), options.get("label2id"), options.get("num_labels")
-    if names is None and isinstance(numbers, Mapping) and numbers:  # older files have the one direction alone
-        names = {number: name for name, number in numbers.items()}
-    if names is None:
+    one_way = names is None and isinstance(numbers, Mapping) and numbers  # as in older files
+    if names is None and not one_way:
         return ({} if count is None else {"num_labels": count}), []
     try:
-        labels = _by_number(names)
-    except (AttributeError, TypeError, ValueError, KeyError):
+        labels = _by_number(_turned(numbers) if one_way else names)
+    except _NO_NUMBERS:
+        if one_way:
+            return {}, [f"label2id must number the classes 0, 1, 2, … one each, not {_short(numbers)}"]
         return {}, [f"id2label must name the classes 0, 1, 2, … one each, not {_short(names)}"]
     if not labels or not all(isinstance(label, str) for label in labels):
         return {}, [f"id2label must give each class a name, not {_short(names)}"]
     if len(set(labels)) < len(labels):
         return {}, [f"id2label gives two classes one name: {few(labels)}"]
     try:
-        other = _by_number({number: name for name, number in numbers.items()}) if numbers else labels
-    except (AttributeError, TypeError, ValueError, KeyError):
+        other = _by_number(_turned(numbers)) if numbers else labels
+    except _NO_NUMBERS:
         other = labels  # transformers reads id2label
     if other != labels and not unnamed(other):
         if not unnamed(labels):
@@ -274,7 +275,15 @@ def _labels(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return {"num_labels": len(labels), "label_names": labels}, []
 
 
-def _by_number(names: Mapping[Any, Any]) -> tuple[Any, ...]:
+# What numbers of classes that are none raise: JSON's Infinity and lists are among them.
+_NO_NUMBERS = (AttributeError, TypeError, ValueError, KeyError, OverflowError)
+
+
+def _turned(numbers: Any) -> dict[Any, str]:
+    return {number: name for name, number in numbers.items()}
+
+
+def _by_number(names: Any) -> tuple[Any, ...]:
     by_index = {int(key): value for key, value in names.items()}
     labels = (by_index[i] for i in range(len(by_index)))
     # Numbers for names are what training on bare numbers leaves.
