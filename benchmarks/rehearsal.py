@@ -169,7 +169,6 @@ def scenery(script: Script, disk: Disk, clock: Clock, moments: list[int], crashe
             config=config,
             arena=config.arena,
             budget=BUDGET,
-            resident=4 * MODEL_BYTES,
             executables=executables,
             rounds=config.training.steps,
             policy=decide,

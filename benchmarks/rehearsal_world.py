@@ -191,6 +191,8 @@ class RehearsalSession(Session):
         if self._resume and disk.latest is not None:
             arrays, text = disk.kept[disk.latest]
             metadata = json.loads(text)
+        state = state({})  # no model changes its shape
+        if metadata:
             state = jax.tree.unflatten(
                 jax.tree.structure(state), [jnp.asarray(arrays[path]) for path in flatten(state)]
             )

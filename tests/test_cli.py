@@ -87,6 +87,7 @@ def test_every_field_has_an_option_that_sets_it(loop):
         "relay": "gpt2",
         "stop_after": "2h",
         "profile": "10:20",
+        "predictor": "0,0.1,0,0,1.5",
         "component_rates": "embeddings=10,query-key=8/4",
     }
     changed = set()
@@ -110,6 +111,8 @@ def test_every_field_has_an_option_that_sets_it(loop):
             words += ["--optimizer", "sgd"]
         if field.name in ("target", "pareto_cost"):
             words += ["--objective", field.name.partition("_")[0]]
+        if field.name == "resize_by":
+            words += ["--grow-above", "0.5"]
         if field.name == "lesson_steps":
             words += ["--distil", "best"]
         if field.name == "evaluation_share":

@@ -20,15 +20,43 @@ def find_first_sizes(setup: Setup, state: State, session: Session) -> None:
     # one's size is near the last one's.
     start = setup.config.batch_size(setup.names[0]) // setup.mesh.size
     for name in setup.names:
-        memory = share_bytes(setup, state, name)
-        search = setup.executables.search(name, memory, refuse=True, start=start if start > 1 else None)
-        with processes.together():
-            choice = search.result()
-        start = choice.batch_size
-        state.sizes[name] = processes.agree(choice.batch_size, f"{name}'s batch size")
+        start = find_size(setup, state, session, name, 0, start=start if start > 1 else None, refuse=True)
         state.first_rows[name] = step_rows(setup, state, name)
-        record_programs(session, 0, setup.executables.adopt(name, choice))
-        session.record("note", 0, text=choice.reason)
+
+
+def find_size(
+    setup: Setup, state: State, session: Session, name: str, rounds: int, *, start: int | None, refuse: bool = False
+) -> int:
+    """Find a model's batch size for its share, and wait for it.
+
+    Args:
+        setup: of the competition.
+        state: its ``sizes`` change.
+        session: records what was compiled, and why it is this size.
+        name: the model.
+        rounds: taken.
+        start: the size to compile first.
+        refuse: where the share does not hold the smallest size; else the pool must.
+
+    Returns:
+        The size.
+
+    Raises:
+        ArenaError: no size fits.
+    """
+    search = setup.executables.search(name, share_bytes(setup, state, name), refuse=refuse, start=start)
+    with processes.together():
+        choice = search.result()
+    state.sizes[name] = processes.agree(choice.batch_size, f"{name}'s batch size")
+    record_programs(session, rounds, setup.executables.adopt(name, choice))
+    session.record("note", rounds, text=choice.reason)
+    return choice.batch_size
+
+
+def drop_search(setup: Setup, state: State, name: str) -> None:
+    """Nobody waits any more for a model's batch size, and what is compiled for it is not taken over."""
+    if name in state.pending:
+        setup.executables.abandon(name, state.pending.pop(name).search, keep=False)
 
 
 def begin_search(setup: Setup, state: State, name: str, rounds: int) -> None:

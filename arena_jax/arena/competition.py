@@ -43,6 +43,7 @@ from arena_jax.arena.records import (
     specialization_of,
     with_accounts,
 )
+from arena_jax.arena.resize import take_up_shapes
 from arena_jax.arena.rounds import play_round
 from arena_jax.arena.scoring import score_models, target_reached
 from arena_jax.arena.setup import Evaluate, Observe, Setup, build_setup, check_repeatable, ignore
@@ -56,6 +57,7 @@ from arena_jax.runtime.devices import zeros_like
 from arena_jax.runtime.executables import Calibrate
 from arena_jax.training.build_optimizer import component_notes
 from arena_jax.training.describe_models import describe_models
+from arena_jax.training.state import TrainState
 from arena_jax.training.warm_start import begin_warm
 
 
@@ -128,7 +130,11 @@ def train(
         training, arena = setup.config.training, setup.arena
 
         # ---- where to begin ----
-        state.train, position = session.begin(state.train, setup.names)
+        def state_at(metadata: Mapping[str, Any]) -> TrainState:
+            take_up_shapes(setup, metadata.get("position", {}).get("shapes", {}))
+            return setup.step.abstract_state() if metadata else initial
+
+        state.train, position = session.begin(state_at, setup.names)
         if session.ended:
             return session.folder
         state.train, starts = begin_warm(session, setup.config, setup.step, setup.parts, state.train)
@@ -192,7 +198,7 @@ def train(
                     score_models(setup, state, session, rounds)
                     over = over or _has_ended(setup, state, session, rounds)  # scoring is paid for, too
                 if rounds % arena.reallocate_every == 0 and not over:
-                    reallocate(setup, state, session, rounds)
+                    update = reallocate(setup, state, session, update, rounds)
                     teach(setup, state, lessons, update.executable, session, rounds)
                     cross(setup, state, session, rounds)
                 stopping = session.stop_requested(rounds)

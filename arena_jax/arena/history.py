@@ -26,6 +26,7 @@ class History(NamedTuple):
         worth: [models], the models' weights in what the competition is for (those of the ensemble, at the last
             evaluation); None where they count alike.
         cost: [models], what scores are set against (objective pareto); None where they are not.
+        parameters: [models], counts; None where no policy looks at them.
     """
 
     scores: Array
@@ -35,6 +36,7 @@ class History(NamedTuple):
     fraction: Array
     worth: Array | None = None
     cost: Array | None = None
+    parameters: Array | None = None
 
 
 def empty(models: int) -> History:
@@ -128,4 +130,5 @@ def pad(history: History, multiple: int = 64) -> History:
         fraction=front(history.fraction, 0),
         worth=history.worth,
         cost=history.cost,
+        parameters=history.parameters,
     )

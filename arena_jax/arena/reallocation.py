@@ -8,27 +8,40 @@ from arena_jax.arena import policies
 from arena_jax.arena.batch_sizes import begin_search, swap_sizes
 from arena_jax.arena.noise_probe import measure_noise
 from arena_jax.arena.records import record_allocation
+from arena_jax.arena.resize import resize_models
+from arena_jax.arena.search import search_shape
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.specialization import divide
 from arena_jax.arena.state import State, set_division
 from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
+from arena_jax.runtime.program import Program
 
 
-def reallocate(setup: Setup, state: State, session: Session, rounds: int) -> None:
-    """Ask the policy for new shares, lines 29 to 33. The steps of a round follow at once, batch sizes later.
+def reallocate(setup: Setup, state: State, session: Session, update: Program, rounds: int) -> Program:
+    """Let models change their shapes, and ask the policy for new shares, lines 29 to 33.
+
+    The steps of a round follow at once, batch sizes later.
 
     Args:
         setup: of the competition.
         state: its ``shares`` change, and searches for batch sizes begin.
         session: records the allocation.
+        update: of all models, as it is compiled now.
         rounds: taken.
+
+    Returns:
+        The update: the one given, or another where a model has another shape now.
 
     Raises:
         ArenaError: what the policy returned are no shares.
     """
     setup.observe("before reallocation", rounds, setup, state)
     swap_sizes(setup, state, session, rounds, last=True)
+    before = dict(state.resized)
+    update = resize_models(setup, state, session, rounds) or update
+    changed = tuple(name for name, evaluations in state.resized.items() if before.get(name) != evaluations)
+    update = search_shape(setup, state, session, update, rounds, changed) or update
     measure_noise(setup, state, session, rounds)
     # The policy reads the shares in force off the last row, and there may have been no evaluation since.
     rows = np.array(state.history.shares)
@@ -49,3 +62,4 @@ def reallocate(setup: Setup, state: State, session: Session, rounds: int) -> Non
         begin_search(setup, state, name, rounds)
     record_allocation(setup, state, session, rounds)
     setup.observe("after reallocation", rounds, setup, state)
+    return update

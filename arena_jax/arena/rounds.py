@@ -41,28 +41,53 @@ def play_round(setup: Setup, state: State, update: Update, session: Session, rou
         state.stepping = tuple(name for name in steps if turn < steps[name])
         if is_timed:
             jax.block_until_ready(state.train.params)  # so that what is timed is the gradient alone
-        metrics, rates, rows = {}, dict.fromkeys(setup.names, np.float32(0)), {}
+        metrics, rates, rows = {}, {}, {}
         for name in state.stepping:
             metrics[name], batch, seconds = compute_gradient(setup, state, session, name, rounds, wait=is_timed)
-            rates[name] = np.float32(learning_rate(setup, state, name, rounds))
+            rates[name] = learning_rate(setup, state, name, rounds)
             rows[name] = step_rows(setup, state, name)
             account = state.accounts[name]
             if is_timed:
                 account.seconds += state.times((name, state.sizes[name]), seconds) * steps[name]
             record_calibrations(setup, state, session, rounds)
             account.count_step(batch, row_flops(setup, name, batch["attention_mask"].shape[1]))
-        losses = {name: {"loss": metrics[name]["loss"] if name in metrics else np.float32(0)} for name in setup.names}
-        active = {name: np.bool_(name in metrics) for name in setup.names}
         start = time.perf_counter()
-        state.train, measured = update(
-            state.train, state.gradients, losses, {"active": active, "learning_rates": rates}
-        )
+        measured = take_update(setup, state, update, metrics, rates)
         if is_timed:
             jax.block_until_ready(state.train.params)
             update_seconds = state.times("update", time.perf_counter() - start)
         charge_update(setup.parameters, state, state.stepping, update_seconds)
         state.window.add({name: {**metrics[name], **measured[name]} for name in state.stepping}, rows=rows)
         setup.observe("step", rounds, setup, state)
+
+
+def take_update(
+    setup: Setup,
+    state: State,
+    update: Callable[..., Any],
+    metrics: Mapping[str, Mapping[str, jax.Array]],
+    rates: Mapping[str, float],
+) -> dict[str, dict[str, Any]]:
+    """Update the models that have a gradient; all others rest.
+
+    Args:
+        setup: of the competition.
+        state: its ``train`` moves on, and is donated.
+        update: the compiled update of all models.
+        metrics: ``{model that steps: metrics of its gradient}``.
+        rates: ``{model that steps: learning rate}``.
+
+    Returns:
+        What the update reports, by model.
+    """
+    losses = {name: {"loss": metrics[name]["loss"] if name in metrics else np.float32(0)} for name in setup.names}
+    extra = {
+        "active": {name: np.bool_(name in metrics) for name in setup.names},
+        "learning_rates": {name: np.float32(rates.get(name, 0)) for name in setup.names},
+    }
+    state.train, measured = update(state.train, state.gradients, losses, extra)
+    reported: dict[str, dict[str, Any]] = measured
+    return reported
 
 
 def compute_gradient(

@@ -75,6 +75,9 @@ def score_models(setup: Setup, state: State, session: Session, rounds: int) -> N
         extend_domains(setup, state, {n: {d: of for d, (of, _) in scored.items()} for n, scored in by_domain.items()})
     if mixture:
         state.history = state.history._replace(worth=np.array([mixture["weights"][name] for name in setup.names]))
+    if setup.arena.predictor:
+        counts = np.array([setup.parameters[name] for name in setup.names], float)
+        state.history = state.history._replace(parameters=counts)
     if costs:
         state.history = state.history._replace(cost=np.array([costs[name] for name in setup.names]))
     session.record_evaluation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from arena_jax.arena import policies
 from arena_jax.arena.allocation import accumulation_steps
+from arena_jax.arena.predictor import Predictor
 from arena_jax.config import ArenaConfig, OptimizerConfig, RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.objective import check_objective
@@ -27,6 +28,7 @@ from arena_jax.runtime.executables import Calibrate, Executables
 from arena_jax.runtime.memory import device_bytes, format_bytes, parse_bytes
 from arena_jax.training.build import Parts, build_parts
 from arena_jax.training.build_step import build_step
+from arena_jax.training.shapes import check_resizes
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Step
 
@@ -42,7 +44,7 @@ def ignore(moment: Moment, rounds: int, setup: Any, state: Any) -> None:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a competition does not change.
+    """What a competition does not change, but for the models' shapes (`arena_jax.arena.resize`).
 
     Attributes:
         config: of the run.
@@ -54,8 +56,6 @@ class Setup:
         names: of the models, in the order of all arrays [models].
         parameters: ``{model: parameters}``, a count.
         budget: bytes per device of everything.
-        resident: bytes per device that are there whoever trains: parameters, gradients and optimizer states of all
-            models. Shares divide the rest, see `Executables.pool`.
         executables: the programs of the models' gradients.
         spend: the length of the run by what it costs; None: by rounds.
         rounds: the length of the run; None: by what it costs.
@@ -75,9 +75,8 @@ class Setup:
     step: Step
     mesh: Mesh
     names: tuple[str, ...]
-    parameters: Mapping[str, int]
+    parameters: dict[str, int]
     budget: int
-    resident: int
     executables: Executables
     spend: Spend | None
     rounds: int | None
@@ -86,6 +85,14 @@ class Setup:
     evaluate: Evaluate | None
     observe: Observe
     compile_program: Compile
+
+    @property
+    def resident(self) -> int:
+        """Bytes per device that are there whoever trains: parameters, gradients and optimizer states of all models.
+
+        Shares divide the rest, see `Executables.pool`.
+        """
+        return self.executables.resident
 
 
 def build_setup(
@@ -122,6 +129,7 @@ def build_setup(
 
     # ---- data and models ----
     parts = build_parts(config, folder)
+    check_resizes(config, parts.models, training.steps)
     check_objective(
         arena.objective,
         training.score,
@@ -174,7 +182,6 @@ def build_setup(
         names=step.names,
         parameters={name: sum(p.size for p in jax.tree.leaves(state.params[name])) for name in step.names},
         budget=budget,
-        resident=resident,
         executables=executables,
         spend=parse_spend(arena.spend) if arena.spend else None,
         rounds=training.steps,
@@ -224,7 +231,11 @@ def check_repeatable(arena: ArenaConfig) -> None:
 def policy_options(arena: ArenaConfig) -> dict[str, Any]:
     """The policy's parameters that the configuration sets, by the names of its fields."""
     options = {"window": arena.progress_window, "smoothing": arena.smoothing, "floor": arena.floor}
-    return {name: value for name, value in options.items() if value is not None}
+    parameters_set: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if arena.predictor:
+        *weights, width = arena.predictor
+        parameters_set["predictor"] = Predictor(tuple(weights), width)  # type: ignore[arg-type]
+    return parameters_set
 
 
 def _policy(arena: ArenaConfig, policy: policies.Policy | None, score: str) -> tuple[policies.Policy, str]:

@@ -22,6 +22,7 @@ from arena_jax.data.domains import DomainBatches
 from arena_jax.runtime.batch_search import BatchChoice
 from arena_jax.training.metric_window import MetricWindow
 from arena_jax.training.objectives import head_positions
+from arena_jax.training.shapes import shapes_of
 from arena_jax.training.state import TrainState
 
 
@@ -70,6 +71,7 @@ class State:
         division: [domains, models], the shares of each domain in force; None as well.
         domain_metrics: ``{domain: {model: {metric: value}}}`` of the last evaluation.
         noise: ``{model: gradient noise measured at reallocations}``.
+        resized: ``{model: evaluations that there were when its shape changed}``.
         mixture_compiled: whether this process has scored the ensemble before; a resumed run has not.
         window: metrics since the last printed line.
         stepping: the models that took part in the last update.
@@ -94,6 +96,7 @@ class State:
     division: np.ndarray | None = None
     domain_metrics: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     noise: dict[str, GradientNoise] = field(default_factory=dict)
+    resized: dict[str, int] = field(default_factory=dict)
     mixture_compiled: bool = False
     window: MetricWindow = field(default_factory=MetricWindow)
     stepping: tuple[str, ...] = ()
@@ -260,6 +263,8 @@ def to_position(setup: Setup, state: State) -> dict[str, Any]:
         "evaluation_batches": state.evaluation_batches,
         "lesson_sizes": state.lesson_sizes,
         "noise": {name: noise._asdict() for name, noise in state.noise.items()},
+        "resized": state.resized,
+        "shapes": shapes_of(setup.parts.models),
         "executables": setup.executables.state(),
         "policy": setup.policy_name,
     }
@@ -286,6 +291,7 @@ def from_position(state: State, position: Mapping[str, Any]) -> None:
     state.metrics = position["metrics"]
     state.judgement = position.get("judgement", {})  # of earlier versions: none
     state.evaluation_batches = position.get("evaluation_batches")
+    state.resized = dict(position.get("resized", {}))
     if position.get("domains"):
         state.domains = Domains(**{key: np.array(value) for key, value in position["domains"].items()})
         state.division = np.array(position["division"])

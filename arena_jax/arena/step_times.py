@@ -26,6 +26,10 @@ class StepTimes:
         self._keep = keep
         self._seconds: dict[Hashable, deque[float]] = {}
 
+    def forget(self, name: str) -> None:
+        """Forget what a model's programs take: it has another shape now."""
+        self._seconds = {key: times for key, times in self._seconds.items() if not (type(key) is tuple and name in key)}
+
     def __call__(self, program: Hashable, seconds: float) -> float:
         """Take a program's new timing; return what a run of it takes, in seconds."""
         recent = self._seconds.setdefault(program, deque(maxlen=self._keep))

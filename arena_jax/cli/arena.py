@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from arena_jax.cli import arena_place, json_file
+from arena_jax.cli import arena_calibrate, arena_place, json_file
 from arena_jax.config.arena import POLICIES
 from arena_jax.config.errors import ArenaError, nearest
 
@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise and of planted curves [0]")
     parser.add_argument("--output", metavar="FILE", help="writes the numbers there as JSON, too")
     parser.set_defaults(call=simulate)
-    return [parser, _add_analyze(actions), arena_place.add_parser(actions)]
+    return [parser, _add_analyze(actions), arena_calibrate.add_parser(actions), arena_place.add_parser(actions)]
 
 
 def _add_analyze(actions: Any) -> argparse.ArgumentParser:

@@ -165,6 +165,7 @@ _METAVARS = {
     float: "X",
     str: "TEXT",
     tuple[str, ...]: "PATTERN,…",
+    tuple[float, ...]: "FILE|X,…",
     tuple[tuple[str, str], ...]: "NAME=COLUMN,…",
     Rates: "FILE|PART=X,…",
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.objective import OBJECTIVES
+from arena_jax.config.predictor import PREDICTOR_NUMBERS, read_predictor
 from arena_jax.config.units import parse_memory, parse_spend
 
 # Written out because arena_jax.arena imports jax, which `arena-jax --help` must not wait for; a test compares the two.
@@ -46,6 +47,12 @@ class ArenaConfig:
         " all models' parameters, gradients and optimizer states leave of it",
     )
     policy: str = option("predictive", "who gets how much", choices=POLICIES)
+    predictor: tuple[float, ...] = option(
+        (),
+        "what recorded runs taught the predictive policy of parameter counts and memory: the file of arena calibrate,"
+        " or its five numbers; none: it goes by the curves alone",
+        read=read_predictor,
+    )
     spend: str | None = option(
         None,
         "length of training by what it costs, all models together, instead of steps: 150s or 10min"
@@ -76,6 +83,29 @@ class ArenaConfig:
         "how far shares raise effective batches: as far as memory goes (none), or to the gradient noise scale, measured"
         " at each reallocation (noise)",
         choices=("none", "noise"),
+    )
+    grow_above: float | None = option(
+        None,
+        "learning progress above which a model grows at a reallocation (ModelArena, equation 14; the progress is that"
+        " of its equation 1, since the model's last change); none: never",
+        unit="per evaluation",
+    )
+    prune_below: float | None = option(
+        None, "learning progress below which a model is pruned at a reallocation; none: never", unit="per evaluation"
+    )
+    resize_by: str | None = option(
+        None,
+        "what growing adds and pruning takes: a quarter of the neurons of each block, a head of each, or a layer;"
+        " neurons if not given",
+        choices=("neurons", "heads", "layers"),
+    )
+    race_steps: int | None = option(
+        None,
+        "at a reallocation the model of the least progress proposes two changes of its shape that keep its function,"
+        " those that its gradients ask for most; the children race against it, so many of its steps worth of"
+        " operations each, and the best goes on (ModelArena, equation 13); none: nobody does",
+        unit="steps",
+        low=1,
     )
     lesson_steps: int | None = option(
         None,
@@ -152,6 +182,20 @@ class ArenaConfig:
                 if self.target is None
                 else f"arena.target belongs to objective target, not {self.objective}; remove it"
             )
+        grow, prune = self.grow_above, self.prune_below
+        if grow is not None and prune is not None and prune >= grow:
+            raise ArenaError(
+                f"arena.prune_below is {prune:g} and arena.grow_above {grow:g}: a model would grow and be pruned; give"
+                " a lower prune_below"
+            )
+        if self.predictor and (self.policy != "predictive" or len(self.predictor) != PREDICTOR_NUMBERS):
+            raise ArenaError(
+                f"arena.predictor belongs to policy predictive, not {self.policy}; remove it"
+                if self.policy != "predictive"
+                else f"arena.predictor has {len(self.predictor)} numbers: give the {PREDICTOR_NUMBERS} of a predictor"
+            )
+        if self.resize_by is not None and grow is None and prune is None:
+            raise ArenaError("arena.resize_by does nothing by itself; give --grow-above or --prune-below")
         if self.pareto_cost != "parameters" and self.objective != "pareto":
             raise ArenaError(f"arena.pareto_cost belongs to objective pareto, not {self.objective}; remove it")
         if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):

@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass
 from arena_jax.config.component_rates import read_component_rates, settle_component_rates
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import check, error_text, option
+from arena_jax.config.resize import Resize, read_resizes
 
 # Written out because arena_jax.models imports jax, which `arena-jax --help` must not wait for; a test compares the two.
 MODEL_PRESETS = (
@@ -119,9 +120,17 @@ class ModelConfig:
         (), "what start hands down, of embeddings, positions, norms, blocks; the tables it has if not given"
     )
 
+    resize: tuple[str, ...] = option(
+        (),
+        "changes of its shape in mid-run, STEP:WHAT=COUNT (of a competition: after so many rounds): layers, heads or"
+        " neurons per block, more of which keep its function, and of fewer those stay that its loss needs most; or"
+        " stack, layers as copies. Several at a step with / between them: 200:layers=4,300:neurons=256/heads=6",
+    )
+
     def __post_init__(self) -> None:
         where = f"model {error_text(self.name)}: "
         check(self, where)
+        read_resizes(self.resize, f"{where}resize")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name):
             raise ArenaError(f"{where}a name has 1 to 40 letters, digits, - or _, e.g. 'bert-small'")
         if (self.preset is None) == (self.checkpoint is None):
@@ -151,6 +160,11 @@ class ModelConfig:
                 raise ArenaError(f"{where}start_parts has no '{part}'; {nearest(part, START_PARTS)}")
         if self.start == CORPUS and self.start_parts not in ((), ("embeddings",)):
             raise ArenaError(f"{where}a corpus has token rows alone: leave start_parts out")
+
+    @property
+    def resizes(self) -> tuple[Resize, ...]:
+        """The changes of its shape, in their order."""
+        return read_resizes(self.resize, "resize")
 
     @property
     def family(self) -> str | None:

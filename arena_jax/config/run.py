@@ -86,6 +86,7 @@ class RunConfig:
             competition=self.arena is not None,
             sharded=self.training.shard == "parameters",
         )
+        self._check_resizes()
         if self.task not in SCORES[self.training.score].tasks:
             metrics = ", ".join(name for name, score in SCORES.items() if self.task in score.tasks)
             raise ArenaError(f"training.score: {self.task} has no {self.training.score}; it has {metrics}")
@@ -133,6 +134,24 @@ class RunConfig:
                     )
                 source = by_name.get(source.start or "")
 
+    def _check_resizes(self) -> None:
+        for model in self.models:
+            for resize in model.resizes:
+                where = f"model '{model.name}': resize at {resize.step:,}"
+                if self.together.relay is not None:
+                    raise ArenaError(f"{where}: a relay's steps are those of two runs; leave relay or resize out")
+                if self.training.remat == "auto":
+                    raise ArenaError(f"{where}: --remat auto is chosen for one shape; give remat none, dots or block")
+                if self.training.steps is not None and resize.step >= self.training.steps:
+                    raise ArenaError(
+                        f"{where} comes after the run's {self.training.steps:,} steps: give an earlier step"
+                    )
+                if self.arena is not None and resize.step % self.arena.reallocate_every:
+                    raise ArenaError(
+                        f"{where}: a competition's models change at reallocations: give a multiple of"
+                        f" arena.reallocate_every, {self.arena.reallocate_every}"
+                    )
+
     def _check_teachers(self) -> None:
         together = self.together
         several = together.distil == ENSEMBLE or together.distil_into is not None
@@ -164,6 +183,13 @@ class RunConfig:
             raise ArenaError("arena.lesson_steps does nothing without a teacher; give together.distil, e.g. best")
         if arena.crossover is not None and self.training.shard == "parameters":
             raise ArenaError("arena.crossover has not been tried with parameters in shards: remove one of the two")
+        shapes = (arena.grow_above, arena.prune_below, arena.race_steps)
+        changing = any(model.resize for model in self.models) or any(option is not None for option in shapes)
+        if changing and (self.together.teaches or arena.crossover is not None or arena.domains):
+            raise ArenaError(
+                "models of a competition that change their shape have not been tried with lessons (together.distil),"
+                " arena.crossover or arena.domains: remove one of the two"
+            )
         self._check_objective(arena)
         if self.training.remat == "auto":
             raise ArenaError("a competition's batches follow its memory: give training.remat none, dots or block")

@@ -35,7 +35,6 @@ from arena_jax.game.gradients import attention_entropy, aumann_shapley, second_o
 from arena_jax.game.learn import learn_rates
 from arena_jax.game.nested import between, groups_of_blocks, myerson, neighbouring_parts, owen
 from arena_jax.game.noise import Bootstrap, bootstrap, select_equilibrium
-from arena_jax.game.observe import Observed, observe
 from arena_jax.game.payoffs import (
     UpdateGame,
     directed_payoff,
@@ -56,9 +55,10 @@ from arena_jax.game.subject import Subject, load_subject
 from arena_jax.game.utilities import METHODS, measure
 from arena_jax.game.windows import Windows, train_windows
 from arena_jax.game.worth import banzhaf, interactions, leave_one_out, shapley
-from arena_jax.models.growth import add_heads, insert_block, split_heads, widen
+from arena_jax.models.growth import add_heads, insert_block, split_heads, stack_blocks, widen
 from arena_jax.models.pruning import remove_blocks
 from arena_jax.models.surgery import Surgery
+from arena_jax.training.observe import Observed, observe
 
 __all__ = [
     # a model's parts as players
@@ -97,6 +97,7 @@ __all__ = [
     "split_heads",
     "widen",
     "insert_block",
+    "stack_blocks",
     "CRITERIA",
     "score",
     "choose",

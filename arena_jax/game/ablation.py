@@ -14,11 +14,11 @@ import numpy as np
 from arena_jax import models
 from arena_jax.config.errors import ArenaError
 from arena_jax.equilibria.arguments import Array
-from arena_jax.game.observe import Observed, observe
 from arena_jax.game.players import PlayerTable, fine_players
 from arena_jax.game.prefixes import Plan, plan, shared_sums
 from arena_jax.models import Gated
 from arena_jax.training.objectives import Objective, head_positions, objective_for
+from arena_jax.training.observe import Observed, observe
 
 CHUNK = 32  # coalitions per compiled call, at most
 STORED = 2**28  # bytes of hidden states kept per compiled call: fewer coalitions, if these are large

@@ -210,6 +210,39 @@ def insert_block(config: TransformerConfig, at: int, *, seed: int = 0) -> Surger
     return Surgery(f"insert a block that does nothing at {at}", config, config.replace(num_layers=layers + 1), change)
 
 
+def stack_blocks(config: TransformerConfig, layers: int) -> Surgery:
+    """Put copies of the blocks on top of them, from the first on: plain depth stacking, which changes the function.
+
+    Args:
+        config: of the model.
+        layers: blocks afterwards, more than there are; twice as many is the stacking of the paper.
+
+    Returns:
+        The change; ``transformers`` can express it. Copies take the moments of their block with them.
+
+    Raises:
+        ArenaError: no more blocks than before, or a model whose scale of attention depends on the block's number.
+
+    Example:
+        >>> from arena_jax import models
+        >>> stack_blocks(models.preset("bert-tiny"), 4).after.num_layers
+        4
+
+    Source: Gong et al. 2019 (Efficient training of BERT by progressively stacking).
+    """
+    before = config.num_layers
+    if isinstance(layers, bool) or not isinstance(layers, int) or layers <= before:
+        raise ArenaError(f"{layers!r} blocks cannot be stacked from {before}: give more than there are")
+    if config.scale_attn_by_inverse_layer_idx:
+        raise ArenaError("scale_attn_by_inverse_layer_idx divides by the block's number: a copy would be another block")
+    source = np.arange(layers) % before
+
+    def change(tree: dict[str, Any], role: str) -> dict[str, Any]:
+        return {**tree, "blocks": _map(lambda path, value: value[source], tree["blocks"])}
+
+    return Surgery(f"stack {before} blocks to {layers}", config, config.replace(num_layers=layers), change)
+
+
 def _map(change: Any, tree: Any, path: tuple[str, ...] = ()) -> Any:
     if isinstance(tree, dict):
         return {name: _map(change, value, (*path, name)) for name, value in tree.items()}

@@ -54,7 +54,7 @@ def draw(run: str | Path) -> list[Path]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    records = [record for record in read(run) if record["kind"] in ("start", "train", "evaluation")]
+    records = [record for record in read(run) if record["kind"] in ("start", "train", "evaluation", "resize")]
     metrics = metrics_in(records)
     folder = Path(run) / "figures"
     paths = []
@@ -82,9 +82,11 @@ def draw(run: str | Path) -> list[Path]:
 def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
     """Draw one metric over the steps: validation strong, training thin behind it, one colour per model.
 
+    A dotted line stands where a model changed its shape.
+
     Args:
         axes: of matplotlib.
-        records: of kinds train and evaluation.
+        records: of kinds train, evaluation and resize.
         metric: its name in the records.
     """
     from matplotlib.ticker import FixedLocator, MaxNLocator
@@ -104,6 +106,8 @@ def panel(axes: Any, records: Sequence[Record], metric: str) -> None:
             # Where dots would touch they hide the line.
             axes.plot(*validation, color=colour, linewidth=2.0, label=name, **dots if len(validation[0]) <= 25 else {})
         curves.append((training[0], validation[0]))
+        for resize in (record for record in records if record["kind"] == "resize" and record["model"] == name):
+            axes.axvline(resize["step"], color=colour, linestyle=":", linewidth=1.2)
     axes.set_title(_title(metric))
     axes.set_xlabel("round" if any("accounts" in record for record in records) else "step")
     # Of all panels the same, where models were scored.

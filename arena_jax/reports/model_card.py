@@ -15,6 +15,7 @@ from arena_jax.runs import document
 from arena_jax.runs.document import Block, Heading, Items, Listing, Paragraph, Table
 from arena_jax.runs.folder import load_run
 from arena_jax.runs.records import read
+from arena_jax.training.describe_models import describe_models
 from arena_jax.training.restore import restore
 from arena_jax.training.score_intervals import ScoreInterval, score_intervals
 
@@ -46,7 +47,10 @@ def write_card(run: Path, model: str, directory: Path, checkpoint: str = "newest
     parts, step, state = restore(run, config, checkpoint)
     rows = parts.validation[model]
     scores = score_intervals(step, state.params[model], model, rows, config.training.evaluation_batch_size)
-    about = next((record for record in records if record["kind"] == "start"), {"models": {model: {}}, "derived": []})
+    empty: dict[str, Any] = {"models": {model: {}}, "derived": []}
+    start = next((record for record in records if record["kind"] == "start"), empty)
+    # Its shape may have changed since.
+    about = {**start, "models": {model: {**start["models"][model], **describe_models(parts)[model]}}}
     parity = parity_figure(directory)
     notes = [record["text"] for record in records if record["kind"] == "note" and record["text"].startswith(model)]
     blocks = _compose(config, model, about, notes, scores, len(rows), checkpoint, parity)

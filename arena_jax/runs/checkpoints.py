@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,6 @@ from arena_jax.runs.checkpoint_files import Unreadable
 from arena_jax.runs.mirror import Mirror
 from arena_jax.runtime import processes
 
-Tree = TypeVar("Tree")
 COPIES = 2  # of the state in host memory while a checkpoint is written: the snapshot, and what is read back (measured)
 # Saves that a run in this process had begun when Ctrl-C ended it at once, by folder.
 _LEFT: dict[Path, threading.Thread] = {}
@@ -258,11 +257,12 @@ class Checkpoints:
             raise ArenaError(f"there is no checkpoint '{which}': say newest, best or a step, such as 100")
         return int(which)
 
-    def load(self, like: Tree, step: int | None = None) -> tuple[Tree, dict[str, Any]]:
+    def load(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Read a checkpoint back.
 
         Args:
-            like: a state of the same structure; its arrays say shapes, dtypes and shardings, not values.
+            like: a state of the same structure; its arrays say shapes, dtypes and shardings, not values. Or a function
+                from the position to such a state, where models change their shapes.
             step: which one. If not given, the newest that is whole; those that were passed over are in ``damaged``.
 
         Returns:
@@ -311,10 +311,11 @@ class Checkpoints:
         self.damaged = []
         return moved
 
-    def _load(self, like: Tree, step: int) -> tuple[Tree, dict[str, Any]]:
+    def _load(self, like: Any, step: int) -> tuple[Any, dict[str, Any]]:
         path = self.folder / str(step)
-        expected = flatten(like)
-        leaves = files.read_content(path)["leaves"]
+        content = files.read_content(path)
+        expected_state = like(content["position"]) if callable(like) else like
+        expected, leaves = flatten(expected_state), content["leaves"]
         differences = _differences(
             expected, {name: (tuple(shape), dtype) for name, (shape, dtype, _) in leaves.items()}
         )
@@ -326,7 +327,7 @@ class Checkpoints:
         arrays, content = files.read(path)
         # A copy, because a step donates its state: NumPy's memory is not XLA's to give away.
         ordered = [jax.device_put(jnp.array(arrays[name], copy=True), leaf.sharding) for name, leaf in expected.items()]
-        return jax.tree.unflatten(jax.tree.structure(like), ordered), content["position"]
+        return jax.tree.unflatten(jax.tree.structure(expected_state), ordered), content["position"]
 
 
 def _differences(expected: Mapping[str, Any], stored: Mapping[str, tuple[tuple[int, ...], str]]) -> list[str]:

@@ -118,6 +118,10 @@ class Divergence:
             if count == 0 and not any(recent) and name not in self.frozen and np.isfinite(losses.get(name, 0.0)):
                 self._source[name] = step
 
+    def forget_sources(self, name: str) -> None:
+        """Never go back to a checkpoint of so far with a model: it has another shape now."""
+        self._source.pop(name, None)
+
     @property
     def hopeless(self) -> str | None:
         """Why the run cannot go on, or None: a model diverged and shall stop it, or every model is frozen."""

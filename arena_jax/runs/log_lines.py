@@ -55,6 +55,8 @@ class Narrator:
             "start": self._start,
             "resume": self._resume,
             "note": self._note,
+            "resize": self._note,
+            "race": self._note,
             "trouble": lambda record: _wrapped(record, "  ! "),
             "compile": self._compile,
             "train": self._train,

@@ -11,6 +11,10 @@ start       preset, task, run (folder), steps (in all; null where that is not kn
             "seconds", "compile_seconds"}}), versions, commit, platform, devices, processes, flags, settings
 resume      checkpoint; printed, not recorded: the records are those of a run that was never interrupted
 note        text: something a person should know, e.g. how many examples were cut
+resize      of a model whose shape changes: model, text, before (parameters), about (what it is now, as in start),
+            moments ("carried over", or "from 0" where the optimizer's cannot follow), seconds
+race        of a model against its children: model, text, gradients {part: norm over that of its parameters}, contenders
+            [{"change", "steps", "flops", "score"}], winner (its change), parameters [before, after], seconds
 compile     program, seconds, bytes (of the program, per device), cached (there already, on disk or in this process)
 train       epoch, seconds (of training, since the last), steps (in them), models {name: {"loss", "accuracy" or
             "perplexity", "learning_rate", "gradient_norm", "examples_per_second", "skipped" (steps left out), and of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,15 +18,14 @@ from arena_jax.runs.same_run import changes
 from arena_jax.runtime import processes
 from arena_jax.runtime.devices import distribute
 
-Tree = TypeVar("Tree")
 
-
-def newest(checkpoints: Checkpoints, state: Tree, config: RunConfig) -> tuple[Tree, dict[str, Any]]:
+def newest(checkpoints: Checkpoints | None, state: Any, config: RunConfig) -> tuple[Any, dict[str, Any]]:
     """The state to go on with: the newest checkpoint that is whole.
 
     Args:
-        checkpoints: of the run.
-        state: before the first step.
+        checkpoints: of the run; None: it begins.
+        state: before the first step; or a function from a checkpoint's metadata, empty at the beginning, to a state
+            of the shapes that models have there.
         config: of the run, which the checkpoint must have been written under.
 
     Returns:
@@ -36,10 +35,10 @@ def newest(checkpoints: Checkpoints, state: Tree, config: RunConfig) -> tuple[Tr
     Raises:
         ArenaError: there are checkpoints, and none can be used, or the configuration was changed since.
     """
+    if checkpoints is None or (not processes.several() and checkpoints.latest is None):
+        return (state({}) if callable(state) else state), {}
     if processes.several():
         state, position = _newest_for_all(checkpoints, state)
-    elif checkpoints.latest is None:
-        return state, {}
     else:
         state, position = checkpoints.load(state)
     if position:
@@ -52,23 +51,31 @@ def newest(checkpoints: Checkpoints, state: Tree, config: RunConfig) -> tuple[Tr
     return state, position
 
 
-def _newest_for_all(checkpoints: Checkpoints, state: Tree) -> tuple[Tree, dict[str, Any]]:
+def _newest_for_all(checkpoints: Checkpoints, state: Any) -> tuple[Any, dict[str, Any]]:
     """Process 0 reads for all: no two may take different checkpoints to be the newest whole one."""
     local = SingleDeviceSharding(jax.local_devices()[0])
-    loaded = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+    loaded: list[Any] = []
+
+    def state_at(metadata: dict[str, Any]) -> Any:
+        return state(metadata) if callable(state) else state
 
     def load() -> dict[str, Any]:
-        nonlocal loaded
         if checkpoints.latest is None:
             return {}
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=local), state)
-        loaded, position = checkpoints.load(like)
+        state_loaded, position = checkpoints.load(
+            lambda metadata: jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=local), state_at(metadata)
+            )
+        )
+        loaded.append(state_loaded)
         return position
 
     position = processes.on_first(load)
+    like = state_at(position)
     if not position:
-        return state, {}
-    return distribute(loaded, jax.tree.leaves(state)[0].sharding.mesh), position
+        return like, {}
+    here = loaded[0] if loaded else jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    return distribute(here, jax.tree.leaves(like)[0].sharding.mesh), position
 
 
 def has_ended(folder: Path) -> bool:

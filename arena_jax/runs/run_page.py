@@ -113,7 +113,10 @@ def compose(runs: Sequence[RunFacts]) -> list[Block]:
         if run.of("lineage"):
             heading, *rows = competition_lines.lineage_rows(run.of("lineage"))
             blocks += [Heading(f"Lineage{of_run}"), Table(heading, rows, 5)]
-        texts = [f"step {record['step']:,}: {record['text']}" for record in (*run.of("note"), *run.of("trouble"))]
+        texts = [
+            f"step {record['step']:,}: {record['text']}"
+            for record in (*run.of("note"), *run.of("resize"), *run.of("race"), *run.of("trouble"))
+        ]
         blocks += [Heading(f"Notes and troubles{of_run}"), Items(texts)] if texts else []
         derived = [
             (d["name"], str(d["value"]), str(d["reason"])) for start in run.of("start") for d in start["derived"]

@@ -121,11 +121,11 @@ class Session:
     ) -> bool | None:
         return self._stack.__exit__(kind, error, trace)
 
-    def begin(self, state: Tree, models: Sequence[str]) -> tuple[Tree, dict[str, Any]]:
+    def begin(self, state: Any, models: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """Find out where to begin, and open the records. From here on Ctrl-C and SIGTERM ask the loop to stop.
 
         Args:
-            state: before the first step.
+            state: before the first step, or a function to it, see :func:`arena_jax.runs.resume.newest`.
             models: their names.
 
         Returns:
@@ -138,9 +138,7 @@ class Session:
         limit = self.config.training.stop_after
         at = None if limit is None else self._began + parse_duration(limit)
         self._stop = self._stack.enter_context(Stop(at))
-        metadata: dict[str, Any] = {}
-        if self._resume:
-            state, metadata = newest(self.checkpoints, state, self.config)
+        state, metadata = newest(self.checkpoints if self._resume else None, state, self.config)
         self.resumed, self.first_step = bool(metadata), metadata.get("step", 0)
         self.ended = metadata.get("over", False) and has_ended(self.folder)
         if self.ended:

@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,32 +19,13 @@ from arena_jax.runtime import processes, size_search
 from arena_jax.runtime.batch_search import BatchChoice, Compile
 from arena_jax.runtime.devices import abstract_batch, replicated, shardings
 from arena_jax.runtime.memory import calibrate, device_bytes
-from arena_jax.runtime.memory_limits import MemoryLimits
+from arena_jax.runtime.memory_limits import Calibration, MemoryLimits
+from arena_jax.runtime.model_programs import ModelPrograms, code_bytes, of_size
 from arena_jax.runtime.program import Program, ProgramBytes, UncachedJit, compile_program
 from arena_jax.runtime.size_search import SizeSearch
 
 GradientFunction = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, jax.Array]]]
 Calibrate = Callable[[Program, Callable[[], Any], Sequence[jax.Device]], tuple[Any, float | None]]
-
-
-class Calibration(NamedTuple):
-    """The allocator's real peak beside what the compiler reported; measured when a program runs for the first time.
-
-    Attributes:
-        model: whose gradients.
-        size: the batch size, per device.
-        estimated: bytes per device, by the compiler.
-        measured: bytes per device, by the allocator.
-        margin: what later searches for this model add to the compiler's bytes, as a part of them.
-        raised: whether that is more than before.
-    """
-
-    model: str
-    size: int
-    estimated: int
-    measured: int
-    margin: float
-    raised: bool
 
 
 class Executables:
@@ -80,6 +61,7 @@ class Executables:
 
     Attributes:
         evicted: ``{model: programs that were let go of}``.
+        resident: as given; it follows the models' shapes.
         limits: what running has taught of the models' memory.
         other_code: ``{program: bytes of its code per device}`` of what lives beside gradients: the update, evaluations.
     """
@@ -105,19 +87,12 @@ class Executables:
         names = tuple(functions)
         self._mesh, self._examples, self._microbatches = mesh, examples, microbatches
         self._keys = dict(keys)
-        self._budget, self._resident = budget, resident
+        self._budget, self.resident = budget, resident
         self._keep, self._margin = keep, margin
         self._compile_program, self._calibrate = compile_program, calibrate
-        self._params = jax.tree.map(
-            lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding_of(mesh, p.shape)), dict(params)
-        )
-
-        def out(name: str) -> Any:
-            """Left to the compiler where it decides for one process alone, and nothing is dealt out."""
-            stated = jax.process_count() > 1 or SHARD in mesh.shape
-            return (shardings(self._params[name], mesh), replicated(mesh)) if stated else None
-
-        self._jitted = {name: UncachedJit(functions[name], out(name), name) for name in names}
+        self._functions = dict(functions)
+        self._params = {name: self._shapes(params[name]) for name in names}
+        self._jitted = {name: self._jit(name) for name in names}
         self._programs: dict[str, dict[int, Program]] = {name: {} for name in names}
         self._alive: dict[str, dict[int, Any]] = {name: {} for name in names}
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="compile")
@@ -130,6 +105,47 @@ class Executables:
         self.limits = MemoryLimits(names, sizes, margin)
         self.other_code: dict[str, int] = {}
 
+    def _shapes(self, params: Any) -> Any:
+        mesh = self._mesh
+        return jax.tree.map(
+            lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding_of(mesh, p.shape)), params
+        )
+
+    def _jit(self, name: str) -> UncachedJit:
+        # Left to the compiler where it decides for one process alone, and nothing is dealt out.
+        stated = jax.process_count() > 1 or SHARD in self._mesh.shape
+        out = (shardings(self._params[name], self._mesh), replicated(self._mesh)) if stated else None
+        return UncachedJit(self._functions[name], out, name)
+
+    def replace(self, name: str, params: Any, resident: int) -> ModelPrograms:
+        """Let go of all programs of a model that has another shape now; nobody may wait for a search for it.
+
+        Args:
+            name: the model.
+            params: its parameters, for shapes and placement alone.
+            resident: bytes per device that are taken by all models from now on.
+
+        Returns:
+            What was known of it, for :meth:`put_back`.
+        """
+        before = self.of_model(name)
+        self.put_back(name, ModelPrograms(self._shapes(params), {}, {}, set(), (self._margin, None), resident))
+        return before
+
+    def of_model(self, name: str) -> ModelPrograms:
+        """What is known of a model with the shape that it has now."""
+        programs, alive, not_run = dict(self._programs[name]), dict(self._alive[name]), set(self._not_run[name])
+        return ModelPrograms(self._params[name], programs, alive, not_run, self.limits.of(name), self.resident)
+
+    def put_back(self, name: str, state: ModelPrograms) -> None:
+        """Take over what :meth:`replace` returned, as if nothing had changed."""
+        self._params[name], self.resident = state.params, state.resident
+        self._programs[name], self._alive[name] = dict(state.programs), dict(state.alive)
+        self._not_run[name] = set(state.not_run)
+        self.limits.put(name, *state.limits)
+        self._jitted[name] = self._jit(name)
+        self._abandoned = [(model, search) for model, search in self._abandoned if model != name]
+
     # ---- memory ----
 
     @property
@@ -139,22 +155,16 @@ class Executables:
         A share is so a part of what steps take beside the parameters, gradients and optimizer states of all models,
         which are there whoever trains. (ModelArena's shares divide the whole budget, parameters included.)
         """
-        return self._budget - self._resident - self.code
+        return self._budget - self.resident - self.code
 
     @property
     def code(self) -> int:
         """Bytes per device that programs take that are alive and not in force.
 
-        Of each model as many as may be kept count, each as large as the largest it had so far, or where it had none, as
-        the largest of all; so this changes where programs are taken over, and not as they come and go. The one in force
-        is in its model's own account.
+        See `code_bytes`. It changes where programs are taken over, and not as they come and go; the one in force is in
+        its model's own account.
         """
-        largest = {
-            name: max((program.bytes.code for program in programs.values()), default=0)
-            for name, programs in self._programs.items()
-        }
-        of_all = max(*largest.values(), *self.other_code.values(), 0)
-        return sum(self.other_code.values()) + (self._keep - 1) * sum(size or of_all for size in largest.values())
+        return code_bytes(self._programs, self.other_code, self._keep)
 
     def step_bytes(self, name: str, size: int) -> int:
         """What a step of a size that was compiled once needs beside what is resident, in bytes per device."""
@@ -206,7 +216,7 @@ class Executables:
             resident=self._budget - int(memory) - model_bytes,
             margin=self.limits.margins[name],
             # The smallest size fitted the whole pool at the start, with the margin of the start, and less code.
-            smallest=None if refuse else (self._resident - model_bytes, self._margin),
+            smallest=None if refuse else (self.resident - model_bytes, self._margin),
             start=start,
             compile_program=self._compile_program,
         )
@@ -240,7 +250,7 @@ class Executables:
         # Alive before the run was interrupted: compiled again, but nothing new.
         again = {size for size in choice.programs if size in alive and alive[size] is None}
         self._hold(name, choice, choice.batch_size)
-        return [_named(name, size, program) for size, program in choice.programs.items() if size not in again]
+        return [of_size(name, size, program) for size, program in choice.programs.items() if size not in again]
 
     def abandon(self, name: str, search: Future[BatchChoice], *, keep: bool) -> None:
         """Drop a search that nobody waits for.
@@ -261,7 +271,7 @@ class Executables:
             self._abandoned.remove((name, search))
             if search.exception() is None:
                 choice = search.result()
-                compiled += [_named(name, size, program) for size, program in choice.programs.items()]
+                compiled += [of_size(name, size, program) for size, program in choice.programs.items()]
                 # Otherwise it would be compiled again and again.
                 self._hold(name, choice, next(reversed(self._alive[name]), choice.batch_size))
         return compiled
@@ -393,7 +403,7 @@ class Executables:
             self._programs[name][size] = program
             self._alive[name] = {key: program.executable if key == size else None for key in state["alive"][name]}
             self._not_run[name] = {size}
-            compiled.append(_named(name, size, program))
+            compiled.append(of_size(name, size, program))
         return compiled
 
     def __enter__(self) -> Executables:
@@ -402,7 +412,3 @@ class Executables:
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _named(name: str, size: int, program: Program) -> Program:
-    return program._replace(name=f"gradients of {name} in batches of {size}")

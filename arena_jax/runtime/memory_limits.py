@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 # A model that ran out of memory in spite of its margin: later searches take its need for so much more.
 _AFTER_OUT_OF_MEMORY = 1.1
+
+
+class Calibration(NamedTuple):
+    """The allocator's real peak beside what the compiler reported; measured when a program runs for the first time.
+
+    Attributes:
+        model: whose gradients.
+        size: the batch size, per device.
+        estimated: bytes per device, by the compiler.
+        measured: bytes per device, by the allocator.
+        margin: what later searches for this model add to the compiler's bytes, as a part of them.
+        raised: whether that is more than before.
+    """
+
+    model: str
+    size: int
+    estimated: int
+    measured: int
+    margin: float
+    raised: bool
 
 
 class MemoryLimits:
@@ -65,6 +85,17 @@ class MemoryLimits:
         self.ceilings[name] = min(size, self.ceilings.get(name, size))
         self.raise_margin(name, (1 + self.margins[name]) * _AFTER_OUT_OF_MEMORY - 1)
         return max(self.sizes(name), default=None)
+
+    def of(self, name: str) -> tuple[float, int | None]:
+        """Margin and ceiling of a model."""
+        return self.margins[name], self.ceilings.get(name)
+
+    def put(self, name: str, margin: float, ceiling: int | None) -> None:
+        """Set both anew, as for a model of another shape."""
+        self.margins[name] = margin
+        self.ceilings.pop(name, None)
+        if ceiling is not None:
+            self.ceilings[name] = ceiling
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps; :meth:`restore` reads it back."""

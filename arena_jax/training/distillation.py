@@ -152,7 +152,7 @@ class Teaching:
         self.task = networks[first].task
         self.distillation = distillation
         self._objectives = dict(objectives)
-        self._networks = {name: without_dropout(name, model) for name, model in networks.items()}
+        self.networks = {name: without_dropout(name, model) for name, model in networks.items()}
         classes = networks[first].config.labels()
         self._orders = {
             name: None
@@ -189,7 +189,7 @@ class Teaching:
             )
         views, vocabularies, weights = [], [], self.distillation.weights_of(teachers)
         for name in teachers:
-            model = put_together(self._networks[name], params[name], {}, training=False)
+            model = put_together(self.networks[name], params[name], {}, training=False)
             views.append(self._outputs(name, model, batches[name], keys[name]))
             if self.task in LANGUAGE_MODELS:
                 empty = jnp.zeros((1, model.config.hidden_size), views[-1].dtype)

@@ -89,6 +89,25 @@ def variables_of(model: Any, like: Any) -> Any:
     return _picked(like, _as_numbers(nnx.to_pure_dict(_split(model)[2])))
 
 
+def variables_or_none(name: str, variables: Any, initial: Any) -> Any:
+    """The variables of a model's module, an empty tree where it has none.
+
+    Args:
+        name: of the model.
+        variables: as a caller has given them; None: not at all.
+        initial: those that it began with.
+
+    Raises:
+        ArenaError: it has some, and none were given.
+    """
+    if variables is None and initial:
+        raise ArenaError(
+            f"model '{name}' has variables beside its parameters, such as batch statistics: give those of the "
+            f"train state, variables=state.variables['{name}']"
+        )
+    return {} if variables is None else variables
+
+
 def _split(model: nnx.Module) -> tuple[Any, Any, Any]:
     parts: Any = nnx.split(model, nnx.Param, ...)
     graph, params, others = parts

@@ -10,12 +10,14 @@ from jax.sharding import Mesh, NamedSharding
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.runs.divergence import owner
 from arena_jax.runtime.devices import distribute
-from arena_jax.training.averages import first_average
+from arena_jax.training.averages import Average, first_average
 from arena_jax.training.modules import take_apart
 from arena_jax.training.state import TrainState
 
 
-def replace_model(state: TrainState, name: str, model: Any, optimizer_state: Any) -> TrainState:
+def replace_model(
+    state: TrainState, name: str, model: Any, optimizer_state: Any, average: Average | None = None
+) -> TrainState:
     """Put another model in the place of one that trains; its shapes may be others.
 
     Parameters, optimizer states and variables of all other models are the same arrays, and the step count goes on. The
@@ -28,6 +30,7 @@ def replace_model(state: TrainState, name: str, model: Any, optimizer_state: Any
         optimizer_state: a state of the run's optimizer over all models with the new model's shapes. Of it, only what
             belongs to ``name`` is taken: from ``optimizer.init`` for moments that begin at 0, or from
             :meth:`arena_jax.models.surgery.Surgery.optimizer_state` for those that follow the change of shape.
+        average: of the new model's parameters, where the state keeps averages; one that begins now if not given.
 
     Returns:
         The new state, on the same devices.
@@ -68,7 +71,7 @@ def replace_model(state: TrainState, name: str, model: Any, optimizer_state: Any
         params={**state.params, name: distribute(params, mesh)},
         opt_state=opt_state,
         variables={**state.variables, name: distribute(variables, mesh)},
-        averages=state.averages and {**state.averages, name: distribute(first_average(params), mesh)},
+        averages=state.averages and {**state.averages, name: distribute(average or first_average(params), mesh)},
     )
 
 

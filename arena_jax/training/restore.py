@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from arena_jax.runs.checkpoints import Checkpoints
 from arena_jax.runtime.devices import make_mesh
 from arena_jax.training.build import Parts, build
 from arena_jax.training.build_step import build_step
+from arena_jax.training.shapes import take_shapes
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Step
 
@@ -37,13 +40,18 @@ def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[P
     """
     parts = build(config, run / "tokenizers")
     step = build_step(config, parts.models, parts.objectives, mesh=make_mesh(1))
+
+    def state_at(metadata: dict[str, Any]) -> TrainState:
+        take_shapes(step, parts.models, metadata.get("position", {}).get("shapes", {}))
+        return step.abstract_state()
+
     checkpoints = Checkpoints(run / "checkpoints")
     if checkpoint == "ema":
-        state = averaged(run, checkpoints.load(step.init())[0])
+        state = averaged(run, checkpoints.load(state_at)[0])
     elif checkpoint.startswith("mean:"):
-        state = mean_state(checkpoints, step.init(), checkpoint.removeprefix("mean:"))
+        state = mean_state(checkpoints, state_at, checkpoint.removeprefix("mean:"))
     else:
-        state, _ = checkpoints.load(step.init(), checkpoints.find(checkpoint))
+        state, _ = checkpoints.load(state_at, checkpoints.find(checkpoint))
     for damage in checkpoints.damaged:
         print(f"the checkpoint '{damage.path}' cannot be used: {damage.reason}; an older one is taken", file=sys.stderr)
     return parts, step, state
@@ -62,12 +70,12 @@ def averaged(run: Path, state: TrainState) -> TrainState:
     return state._replace(params={name: average.params for name, average in state.averages.items()})
 
 
-def mean_state(checkpoints: Checkpoints, like: TrainState, count: str) -> TrainState:
+def mean_state(checkpoints: Checkpoints, like: Callable[[dict[str, Any]], TrainState], count: str) -> TrainState:
     """The newest state with the mean of the last checkpoints' parameters, computed in double precision.
 
     Args:
         checkpoints: of the run.
-        like: a state of its structure.
+        like: a function from a checkpoint's metadata to a state of its structure.
         count: K, at least 2, as a text.
 
     Raises:
@@ -82,6 +90,12 @@ def mean_state(checkpoints: Checkpoints, like: TrainState, count: str) -> TrainS
             "--keep-checkpoints"
         )
     states = [checkpoints.load(like, step)[0] for step in steps[-int(count) :]]
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(state.params)] for state in states]
+    if any(shape != shapes[-1] for shape in shapes):
+        raise ArenaError(
+            f"the last {count} checkpoints of '{checkpoints.folder}' have no mean: a model has changed its shape "
+            "between them; take fewer, or another checkpoint"
+        )
 
     def mean(*leaves: jax.Array) -> jax.Array:
         exact = np.mean([np.asarray(leaf, np.float64) for leaf in leaves], axis=0)

@@ -17,10 +17,10 @@ from arena_jax.models.shards import SHARD, sharding_of, traced_over
 from arena_jax.runtime.devices import distribute, place_batch, replicated, shardings
 from arena_jax.runtime.program import Program, compile_lowered, devices_of
 from arena_jax.training.averages import first_average, next_averages
-from arena_jax.training.distillation import Distillation, Lesson, Teaching
+from arena_jax.training.distillation import Distillation, Lesson, Teaching, without_dropout
 from arena_jax.training.gradients import mean_gradient
 from arena_jax.training.histograms import histograms_at
-from arena_jax.training.modules import put_together, take_apart
+from arena_jax.training.modules import Structure, put_together, take_apart, variables_or_none
 from arena_jax.training.nonfinite import leave_out_nonfinite
 from arena_jax.training.objective_signature import check_result
 from arena_jax.training.objectives import Objective, Result
@@ -84,11 +84,20 @@ class Step:
         common = None if self._teaching is None else self._teaching.key_name
         self.keys = {name: model_key_data(seed, common or name) for name in self.names}
         self._programs: dict[Any, Program] = {}
-        parts = {name: take_apart(name, models[name]) for name in self.names}
-        self._structures = {name: structure for name, (structure, _, _) in parts.items()}
-        self._initial = {name: params for name, (_, params, _) in parts.items()}
-        self._initial_variables = {name: variables for name, (_, _, variables) in parts.items()}
-        self.structures = {name: structure.graph for name, structure in self._structures.items()}
+        self._structures: dict[str, Structure] = {}
+        empty: list[dict[str, Any]] = [{}, {}, {}]
+        self.structures, self._initial, self._initial_variables = empty
+        for name in self.names:
+            self.replace(name, models[name])
+
+    def replace(self, name: str, model: Any) -> None:
+        """Put another model in the place of one; the others' programs stay, its own and the joint step's are new."""
+        self._structures[name], self._initial[name], self._initial_variables[name] = take_apart(name, model)
+        self.structures[name] = self._structures[name].graph
+        if self._teaching is not None:
+            self._teaching.networks[name] = without_dropout(name, model)
+        outdated = ("step", f"evaluate {name}")
+        self._programs = {key: program for key, program in self._programs.items() if key[0] not in outdated}
 
     def init(self, params: Mapping[str, Any] | None = None) -> TrainState:
         """The state before the first step, where the mesh has its parameters.
@@ -125,7 +134,7 @@ class Step:
         averages = {name: jax.eval_shape(first_average, self._initial[name]) for name in self._averages_of}
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding_of(self.mesh, leaf.shape)),
-            TrainState(count, self._initial, opt_state, {}, averages),
+            TrainState(count, self._initial, opt_state, self._initial_variables, averages),
         )
 
     def out_shardings(self, state: TrainState) -> Any:
@@ -163,7 +172,7 @@ class Step:
             The gradient (a tree like ``params``) of ``loss_sum / count`` over all k·b examples; ``{"loss", "loss_sum",
             "count", …}`` as scalars; and the variables afterwards.
         """
-        before = self._variables(name, variables)
+        before = variables_or_none(name, variables, self._initial_variables[name])
         objective = self._objectives[name]
         if lesson is not None:
             assert self._teaching is not None
@@ -188,14 +197,6 @@ class Step:
         """:meth:`gradients` of a model whose module has no variables."""
         gradient, measured, _ = self.gradients(name, params, batch, key, step)
         return gradient, measured
-
-    def _variables(self, name: str, variables: Any) -> Any:
-        if variables is None and self._initial_variables[name]:
-            raise ArenaError(
-                f"model '{name}' has variables beside its parameters, such as batch statistics: give those of the "
-                f"train state, variables=state.variables['{name}']"
-            )
-        return {} if variables is None else variables
 
     def update(self, state: TrainState, gradients: Any, losses: Mapping[str, jax.Array], **extra: Any) -> TrainState:
         """One update over all models; pure, for use inside ``jit``. Depends on no batch shape.
@@ -371,7 +372,7 @@ class Step:
                 model, objective = put_together(self._structures[name], p, v, training=False), self._objectives[name]
                 return check_result(objective(model, jax.tree.map(lambda x: x[0], b), k, False), objective)
 
-        arguments = (params, self._variables(name, variables), placed, key)
+        arguments = (params, variables_or_none(name, variables, self._initial_variables[name]), placed, key)
         return self._program(f"evaluate {name}", run, arguments), arguments
 
     def _program(

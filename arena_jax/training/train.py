@@ -28,6 +28,9 @@ from arena_jax.training.microbatches import run_step
 from arena_jax.training.model_weights import ModelWeights
 from arena_jax.training.relay import run_relay
 from arena_jax.training.remat import cheapest_step, with_remat
+from arena_jax.training.resize import due, resize_due
+from arena_jax.training.shapes import check_resizes, shapes_of, take_shapes
+from arena_jax.training.state import TrainState
 from arena_jax.training.step import Step
 from arena_jax.training.teachers import check_rows, teachers_at_rest, teachers_now
 from arena_jax.training.teachers import record as teachers_record
@@ -70,6 +73,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         # An epoch is over when every model has seen all its rows.
         steps_per_epoch = max(stream.steps_per_epoch(batch_sizes[name]) for name, stream in streams.items())
         total_steps = training.steps or int((training.epochs or 1) * steps_per_epoch)
+        check_resizes(config, parts.models, total_steps)
         evaluate_every = training.evaluate_every or steps_per_epoch
 
         # ---- the leader of a relay ----
@@ -90,7 +94,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
         rates = distribute(schedules(config, total_steps=total_steps), mesh)
 
         # ---- where to begin ----
-        state, position = session.begin(step.init(), step.names)
+        def state_at(metadata: Mapping[str, Any]) -> TrainState:
+            take_shapes(step, parts.models, metadata.get("position", {}).get("shapes", {}))
+            return step.abstract_state() if metadata else step.init()
+
+        state, position = session.begin(state_at, step.names)
         if session.ended:
             return session.folder
         state, starts = begin_warm(session, relay.config, step, parts, state)
@@ -173,6 +181,7 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
                 "model_weights": model_weights.state(),
                 "accumulation": step.accumulation,
                 "remat": remat,
+                "shapes": shapes_of(parts.models),
             }
             session.save(step_count, state, reached, over=is_over(), regular=regular)
 
@@ -185,6 +194,11 @@ def train(config: RunConfig, output: Path | None = None, *, resume: bool = False
             state = session.handle_divergence(step_count, state, before=step_count)
             if session.divergence.hopeless:
                 break
+            if due(config, step_count):
+                window.pause()
+                state = resize_due(session, step, state, parts, step_count)
+                work.follow(parts.models)
+                window.resume()
             # Drawn while the last step is still being computed.
             drawn = {name: streams[name] for name in step.batch_names}
             batches = data.next_batches(drawn, batch_sizes, step.accumulation, together=padding is not None)

@@ -21,9 +21,14 @@ class Work:
     """
 
     def __init__(self, networks: Mapping[str, models.Transformer], peak: float | None) -> None:
-        self._shapes = {name: (model.config.replace(remat="none"), model.task) for name, model in networks.items()}
+        self._shapes: dict[str, tuple[models.TransformerConfig, str]] = {}
+        self.follow(networks)
         self._peak = peak
         self._tokens = self._flops = 0.0
+
+    def follow(self, networks: Mapping[str, models.Transformer]) -> None:
+        """Count from now on by the shapes that models have now."""
+        self._shapes = {name: (model.config.replace(remat="none"), model.task) for name, model in networks.items()}
 
     def add(self, batches: Mapping[str, Mapping[str, Any]]) -> None:
         """Count a step.

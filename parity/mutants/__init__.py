@@ -19,6 +19,7 @@ from parity.mutants import (
     in_memory,
     in_models,
     in_runs,
+    in_shapes,
     in_training,
     in_transforms,
     node,
@@ -37,6 +38,7 @@ ALL: tuple[Mutant, ...] = (
     *in_data.MUTANTS,
     *in_game.MUTANTS,
     *in_runs.MUTANTS,
+    *in_shapes.MUTANTS,
 )
 
 

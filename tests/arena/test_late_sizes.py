@@ -136,7 +136,7 @@ def test_a_model_whose_search_was_overtaken_is_searched_for_first():
     )
     session = types.SimpleNamespace(record=lambda *_, **__: None)
     for rounds in (2, 4, 6):
-        reallocate(setup, state, session, rounds)
+        reallocate(setup, state, session, None, rounds)
         swap_sizes(setup, state, session, rounds)
     assert searches.names == ["bert", "gpt2", "gpt2", "bert", "bert", "gpt2"]
 

@@ -97,7 +97,7 @@ def test_a_search_takes_no_size_beyond_what_helps(monkeypatch):
         "_programs": {"a": {}},
         "_abandoned": [],
         "_budget": 100,
-        "_resident": 10,
+        "resident": 10,
         "_margin": 0.0,
         "_compile_program": None,
         "_model_bytes": lambda name: 1,

@@ -11,6 +11,7 @@ import numpy as np
 from arena_jax.arena.allocation import blend
 from arena_jax.arena.forecast import Family, Fit, fit, gain
 from arena_jax.arena.history import History
+from arena_jax.arena.predictor import Predictor, features, predict
 from arena_jax.equilibria.arguments import as_floats
 
 # Efforts at which a target may be reached, as parts of all that is left.
@@ -48,6 +49,9 @@ class Predictive:
         target: the score that counts (objective target): the likely winners are then those who reach it soonest, see
             `soonest`; None: those who end highest.
 
+        predictor: φ, what recorded runs taught of parameter counts, memory and how far ahead one looks; it corrects
+            the forecasts where the history has the parameters. None: curves alone.
+
     Gains count by the models' worth in the ensemble, where the history has it; and where it has their costs, a model
     wins that ends above all that cost no more.
 
@@ -75,6 +79,7 @@ class Predictive:
     floor: float = 0.05
     epsilon: float = 1e-3
     target: float | None = None
+    predictor: Predictor | None = None
 
     def __call__(self, history: History, /) -> jax.Array:
         """Compute the next shares [models]."""
@@ -84,17 +89,17 @@ class Predictive:
         curves = fit(seconds, history.scores, half_life=self.half_life, family=self.family)
         part = equal_part_of_the_rest(seconds[-1], history.fraction[-1])
 
-        mean, deviation = gain(curves, jnp.full_like(shares, part), family=self.family)
+        mean, deviation = self._gain(history, curves, jnp.full_like(shares, part), 1 / models)
         promise = jnp.where(there, jnp.maximum(mean + self.optimism * deviation, 0), 0)
         if history.worth is not None:
             promise = promise * as_floats(history.worth)
         weights = jnp.maximum(_parts(promise), self.epsilon)
         if self.ambition:
-            whole_gain = gain(curves, jnp.full_like(shares, part * models), family=self.family)
+            whole_gain = self._gain(history, curves, jnp.full_like(shares, part * models), 1.0)
             likely = winning(history.scores[-1], *whole_gain, costs=history.cost)
             if self.target is not None:
                 efforts = part * models * jnp.asarray(_EFFORTS, part.dtype)
-                ahead, _ = gain(curves, jnp.broadcast_to(efforts[:, None], (len(_EFFORTS), models)), family=self.family)
+                ahead, _ = self._gain(history, curves, jnp.broadcast_to(efforts[:, None], (len(_EFFORTS), models)), 1.0)
                 likely = soonest(history.scores[-1], ahead, efforts, self.target, likely)
             weights = (1 - self.ambition) * weights + self.ambition * likely
         if self.insurance:
@@ -103,6 +108,14 @@ class Predictive:
             weights = jnp.where(asleep, 1 / models, awake)
         moved = blend(weights, shares, smoothing=self.smoothing, floor=self.floor)
         return jnp.where(jnp.nan_to_num(as_floats(history.fraction[-1])) < self.patience - 1e-6, shares, moved)
+
+    def _gain(self, history: History, curves: Fit, extra: jax.Array, memory: float) -> tuple[jax.Array, jax.Array]:
+        """Forecast gains and their standard deviations, of models that have so large a part of the memory."""
+        mean, deviation = gain(curves, extra, family=self.family)
+        if self.predictor is None or history.parameters is None:
+            return mean, deviation
+        inputs = features(history.parameters, jnp.full_like(extra, memory), history.seconds[-1], extra)
+        return predict(self.predictor, mean, deviation, inputs)
 
 
 def winning(

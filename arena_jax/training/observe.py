@@ -12,10 +12,11 @@ from flax import nnx
 
 from arena_jax import models
 from arena_jax.config.errors import ArenaError
-from arena_jax.equilibria.arguments import Array
 from arena_jax.models.attention import Attention
 from arena_jax.models.transformer import attention_pattern
 from arena_jax.training.batch_sums import attention_of, example_rows, model_inputs
+
+Array = np.ndarray[Any, Any]
 
 
 class Observed(NamedTuple):
