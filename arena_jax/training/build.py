@@ -7,6 +7,7 @@ import functools
 import json
 import shutil
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,13 +60,14 @@ def model_task(task: str, family: str) -> str:
     return "causal-lm" if family == "gpt2" else "masked-lm"
 
 
-def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
+def build(config: RunConfig, tokenizers: Path | None = None, splits: Mapping[str, data.Dataset] | None = None) -> Parts:
     """Read the data, get the tokenizers and make the models.
 
     Args:
         config: of the run.
         tokenizers: a folder of this run's own tokenizers, one per model: read where they are, written where they are
             not, so that a resumed run has the same ones.
+        splits: of :func:`load_splits`, where they are read already; of a run of one domain.
 
     Returns:
         All parts.
@@ -78,7 +80,9 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     config = _with_folders(config)
     source = dataclasses.replace(config.data, problem_type=problem_type(config))
     domains = {name: load_splits(part, config.task) for name, part in domain_sources(config, source).items()}
-    if domains:
+    if splits is not None:
+        sources = list(splits.values())
+    elif domains:
         splits, sources = all_texts(domains), [texts for parts in domains.values() for texts in parts.values()]
     else:
         splits = _open_stream(source) if data.is_stream(source.name) else load_splits(source, config.task)

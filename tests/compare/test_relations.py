@@ -1,15 +1,24 @@
-"""Relations: which part of a model's numbers is shared with another, by kind."""
+"""Relations: what is measured of two tiny runs, joint and alone, holds together; and which runs belong together."""
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from arena_jax.compare.relations import attention_matrices, pairs_of, sharing
+from arena_jax import training
+from arena_jax.compare import related_runs
+from arena_jax.compare.related_runs import from_record, related_pairs, to_record
+from arena_jax.compare.relations import Related, attention_matrices, likeness, pairs_of, sharing
 from arena_jax.config import presets
+from arena_jax.config.baselines import baseline
 from arena_jax.config.change import change
 from arena_jax.config.errors import ArenaError
+from arena_jax.reports import relations
+from arena_jax.training.influence import Influence
 from arena_jax.transforms.correspondence import by_kind, without_kinds
+from tests.training.test_train import tiny
 
 
 def test_a_kind_that_is_kept_apart_is_shared_with_nobody():
@@ -50,3 +59,92 @@ def test_runs_that_do_not_belong_together_are_refused(lone, message):
     with pytest.raises(ArenaError, match=message) as error:
         pairs_of(runs("joint", 1, 2), lone)
     assert "\n" not in str(error.value)
+
+
+def measured(folder, config):
+    """A run's measures, drawn by its seed."""
+    draw = np.random.default_rng(len(folder.name) + config.training.seed)
+    names = [model.name for model in config.models]
+    effects = {taker: {giver: Influence(*draw.normal(size=3).tolist()) for giver in names} for taker in names}
+    return Related(
+        folder,
+        config,
+        {(taker, giver): {"all": 0.5, "attention": 1.0} for taker in names for giver in names if taker != giver},
+        {"attention": effects},
+        {(taker, giver): math.nan for taker in names for giver in names},
+        {name: tuple(draw.normal(size=(2, 16))) for name in names},
+        {name: draw.normal(size=(8, 4)) for name in names},
+        dict.fromkeys(("agreement", "kappa", "ensemble", "mean", "best", "gain"), float(draw.random())),
+        dict.fromkeys(names, 0.5),
+    )
+
+
+def test_measuring_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    joint, lone = runs("joint", 1, 2), runs("lone", 1, 2, **ALONE)
+    configs = {tmp_path / folder: config for folder, config in (*joint, *lone)}
+    for folder in configs:
+        (folder / "checkpoints" / "4").mkdir(parents=True)
+        (folder / "config.json").write_text(folder.name)
+    joint, lone = list(configs.items())[:2], list(configs.items())[2:]
+    calls = []
+
+    def measure(folder, rows):
+        if len(calls) == 3:
+            calls.append("stopped")
+            raise KeyboardInterrupt
+        calls.append(folder.name)
+        return measured(folder, configs[folder])
+
+    monkeypatch.setattr(related_runs, "rows_of", lambda config, split: "rows")
+    monkeypatch.setattr(related_runs, "relate", measure)
+    page = tmp_path / "page"
+    with pytest.raises(KeyboardInterrupt):
+        related_pairs(joint, lone, "test", page)
+    pairs = related_pairs(joint, lone, "test", page)
+    assert calls == ["joint-1", "lone-1", "joint-2", "stopped", "lone-2"]
+    expected = [tuple(measured(folder, configs[folder]) for folder in pair) for pair in pairs_of(joint, lone)]
+    assert repr(pairs) == repr(expected)
+
+    text = relations.write(pairs, page, "test")
+    assert "what the ensemble adds" in text
+    assert {file.stem for file in page.glob("*.png")} == {"system", "influence", "attention", "cka"}
+    (joint[0][0] / "checkpoints" / "5").mkdir()
+    with pytest.raises(ArenaError, match="holds another study"):
+        related_pairs(joint, lone, "test", page)
+
+
+@pytest.mark.slow
+def test_two_runs_are_related_and_the_page_has_it(tmp_path):
+    """Scores are those of `evaluate`; a run beside itself is alike to the last digit."""
+    quiet = {"training.figures": False, "training.tensorboard": False, "training.log_every": 1}
+    config = change(tiny(), quiet)
+    alone = baseline(config, "independent")
+    runs = [(training.train(c, tmp_path / name), c) for name, c in (("joint", config), ("alone", alone))]
+    ((joint, lone),) = related_pairs(runs[:1], runs[1:], "validation", tmp_path / "page")
+    lines = []
+    ((again, _),) = related_pairs(runs[:1], runs[1:], "validation", tmp_path / "page", lines.append)
+    assert not lines, "what was measured is not measured again"
+    assert repr(again) == repr(joint) == repr(from_record(joint.folder, joint.config, to_record(joint)))
+    with pytest.raises(ArenaError, match="holds another study"):
+        related_pairs(runs[:1], runs[1:], "train", tmp_path / "page")
+
+    scores = training.evaluate(joint.folder)
+    for name, accuracy in joint.accuracies.items():
+        assert accuracy == pytest.approx(scores[name]["accuracy"])
+    assert joint.scores["mean"] == pytest.approx(np.mean(list(joint.accuracies.values())))
+    assert joint.scores["gain"] == pytest.approx(joint.scores["ensemble"] - joint.scores["mean"])
+    assert 0 <= joint.scores["agreement"] <= 1
+    assert math.isfinite(joint.influence["attention"]["bert"]["bert"].gain)
+    assert joint.sharing["bert", "gpt2"]["attention"] == 1.0
+    assert {x.shape for matrices in joint.attention.values() for x in matrices} == {(16 * 16,)}
+
+    again = joint._replace(config=change(joint.config, {"training.seed": 5}))
+    seeds = likeness([joint, again])
+    assert seeds["cka"]["bert, seeds"] == [pytest.approx(1.0)]
+    assert seeds["distance"]["bert, seeds"] == [0.0]
+    text = relations.write([(joint, lone), (again, lone)], tmp_path / "page", "validation")
+    assert "what the ensemble adds" in text
+    values = json.loads((tmp_path / "page" / "relations.json").read_text())
+    assert values["joint less lone"]["mean"]["estimate"] == pytest.approx(joint.scores["mean"] - lone.scores["mean"])
+    pictures = {file.stem for file in (tmp_path / "page").glob("*.png")}
+    assert pictures == {"system", "influence", "attention", "cka"}
