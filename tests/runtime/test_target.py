@@ -412,3 +412,17 @@ def test_a_page_shows_batches_roofline_variants_and_commands():
     page = document.page("plan", plan_page.compose(tiny(), cpus(2), [need], [variant], [share], "arena-jax train mine"))
     assert "<pre>arena-jax train mine --batch-size 12" in page
     assert "50.00 %" in page
+
+
+def test_models_of_the_hub_take_their_size_offline():
+    """HF_HUB_OFFLINE is set, and no folder is there."""
+    config = tiny()
+    named = tuple(
+        ModelConfig(name, checkpoint=hub)
+        for name, hub in (("b", "google-bert/bert-base-uncased"), ("g", "openai-community/gpt2"))
+    )
+    networks = plan.abstract_models(dataclasses.replace(config, models=named))
+    assert {name: (n.config.num_layers, n.config.vocab_size) for name, n in networks.items()} == {
+        "b": (12, 30522),
+        "g": (12, 50257),
+    }
