@@ -28,16 +28,30 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "compare",
         help="does one way of training beat another? arms × seeds by a plan, with intervals and verdicts",
         description="Run the cells of a plan that are not over, and judge when all are. Killed, it goes on when it is"
-        " started again. `compare dispute RESULT --arm FILE.py` adds an arm to a published result.",
-        usage="arena-jax compare PLAN [options], arena-jax compare dispute RESULT --arm FILE.py, or arena-jax compare"
-        " --example",
+        " started again. `compare dispute RESULT --arm FILE.py` adds an arm to a published result; `compare cost"
+        " RESULT` says what it cost, joint and each model by itself.",
+        usage="arena-jax compare PLAN [options], arena-jax compare dispute RESULT --arm FILE.py, arena-jax compare cost"
+        " RESULT, or arena-jax compare --example",
     )
-    parser.add_argument("words", nargs="*", metavar="PLAN", help="a TOML file; or: dispute RESULT")
+    parser.add_argument("words", nargs="*", metavar="PLAN", help="a TOML file; or: dispute RESULT, cost RESULT")
     parser.add_argument("--example", action="store_true", help="print a plan to start from")
     parser.add_argument("--output", metavar="FOLDER", help="of the study [runs/NAME, the name being the plan's]")
     parser.add_argument("--power", action="store_true", help="run the baseline alone, and say how many seeds it takes")
     parser.add_argument("--null", action="store_true", help="compare the baseline with itself on other seeds")
     add_cell_options(parser)
+    parser.add_argument(
+        "--launcher",
+        choices=("slurm", "local"),
+        help="submit the cells as jobs by submitit: to Slurm, or as processes of this machine, which are waited for",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="of --launcher: how many, each with a share of the cells")
+    parser.add_argument(
+        "--job-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of --launcher: a setting of submitit's executor, e.g. slurm_partition=gpu; can be repeated",
+    )
     parser.add_argument("--arm", metavar="FILE.py[:NAME]", help="of dispute: a function configure, or the one named")
     program_cache.add_options(parser)
     parser.set_defaults(call=run)
@@ -56,11 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
     from arena_jax.compare.plan_file import EXAMPLE, read_plan
 
     words = arguments.words
+    _check_launcher(arguments)
     if arguments.example:
         print(EXAMPLE.read_text(encoding="utf-8"), end="")
         return 0
     if words[:1] == ["dispute"]:
         return _dispute(arguments, words[1:])
+    if words[:1] == ["cost"]:
+        return _cost(arguments, words[1:])
     if len(words) != 1:
         raise ArenaError("nothing to compare: give one plan; `arena-jax compare --example` prints one to start from")
     if arguments.arm:
@@ -78,7 +95,41 @@ def run(arguments: argparse.Namespace) -> int:
         return dry_run(plan, ledger)
     if arguments.power or arguments.null:
         return _baseline(arguments, plan, ledger)
+    if arguments.launcher:
+        return _launch(arguments, plan, ledger)
     return study(arguments, plan, ledger)
+
+
+def _check_launcher(arguments: argparse.Namespace) -> None:
+    """Refuse what does not go with jobs, before anything is read."""
+    if not arguments.launcher:
+        if arguments.jobs is not None or arguments.job_option:
+            raise ArenaError("--jobs and --job-option say how jobs are submitted: give --launcher slurm or local, too")
+        return
+    if arguments.words[:1] in (["dispute"], ["cost"]) or arguments.power or arguments.null:
+        raise ArenaError("--launcher submits the cells of a plan, whole: give it a plan, without --power and --null")
+    if arguments.cells:
+        raise ArenaError("--cells is one share, and --launcher submits all of them: give one of the two")
+    if arguments.jobs is None or arguments.jobs < 1:
+        raise ArenaError("--launcher needs --jobs N, how many jobs share the cells: 1 or more")
+
+
+def _launch(arguments: argparse.Namespace, plan: Plan, ledger: Ledger) -> int:
+    from arena_jax.compare.launch import launch, read_settings
+
+    jobs = launch(
+        plan,
+        ledger,
+        arguments.launcher,
+        arguments.jobs,
+        settings=read_settings(arguments.job_option),
+        keep_runs=arguments.keep_runs,
+    )
+    if arguments.launcher == "local":
+        return study(arguments, plan, ledger)
+    print(f"submitted: {', '.join(job.job_id for job in jobs)}; what they print is in {ledger.folder / 'jobs'}")
+    print(f"when they are over: arena-jax compare {arguments.words[0]} --output {ledger.folder}")
+    return 0
 
 
 def _run_cells(arguments: argparse.Namespace, plan: Plan, ledger: Ledger, cells: Any) -> Any:
@@ -182,3 +233,21 @@ def _dispute(arguments: argparse.Namespace, words: list[str]) -> int:
     for comparison in result["comparisons"]:
         print(f"published: {comparison['sentence']}")
     return code
+
+
+def _cost(arguments: argparse.Namespace, words: list[str]) -> int:
+    if len(words) != 1:
+        raise ArenaError("what did which result cost? Give a study's folder: arena-jax compare cost RESULT")
+    if arguments.dry_run or arguments.power or arguments.null or arguments.arm or arguments.cells:
+        raise ArenaError("cost measures the steps of a result: of a plan's options it takes --output alone")
+    from arena_jax.compare.cost import cost
+    from arena_jax.compare.dispute import read_result
+    from arena_jax.compare.plan_file import plan_from
+    from arena_jax.reports import cost as page
+
+    result = read_result(words[0])
+    plan, beside = plan_from(result["plan"]), Path(words[0])
+    folder = Path(arguments.output) if arguments.output else beside if beside.is_dir() else beside.parent
+    print(page.write(plan, cost(plan, result), folder))
+    print(f"all of it is in {folder}: cost.html to look at, cost.md and cost.json")
+    return 0

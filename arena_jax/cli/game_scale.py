@@ -32,40 +32,38 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
 
 
 def _scale(arguments: argparse.Namespace) -> int:
+    from arena_jax.compare import Ledger
     from arena_jax.game import study
     from arena_jax.reports import scaling_study, study_figures
-    from arena_jax.runs.lock import Lock
     from arena_jax.runs.signals import Stop
 
     folder = Path(arguments.folder)
-    plan_file = folder / "plan.json"
-    content: Any = {}
-    source = Path(arguments.plan) if arguments.plan else plan_file if plan_file.exists() else None
-    if source is not None:
+    begun = Ledger(folder).study()
+    content: Any = begun["plan"] if begun else {}
+    if arguments.plan:
         try:
-            content = json.loads(source.read_text(encoding="utf-8"))
+            content = json.loads(Path(arguments.plan).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ArenaError(f"cannot read the plan '{source}' ({error}); give a file with a JSON object") from None
+            raise ArenaError(
+                f"cannot read the plan '{arguments.plan}' ({error}); give a file with a JSON object"
+            ) from None
     plan = study.Plan.from_json(
-        content | {"data": arguments.data} if arguments.data and isinstance(content, dict) else content, str(source)
+        content | {"data": arguments.data} if arguments.data and isinstance(content, dict) else content,
+        arguments.plan or str(folder),
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArenaError(f"cannot make the study's folder '{folder}': {error.strerror}; give another") from None
 
     def tell(text: str) -> None:
         print(f"… {text}", file=sys.stderr, flush=True)
 
     # The handler only sets a flag: raised inside one of JAX's callbacks, KeyboardInterrupt is swallowed.
-    with Lock(folder), Stop() as stop:
+    with Stop() as stop:
         running = study.Study(plan, folder, tell)
 
         def look() -> None:
             if stop:
                 raise KeyboardInterrupt
 
-        running.ledger.pausing = look
+        running.pausing = look
         tell("Ctrl-C stops after the training that runs, a second one at once")
         try:
             running.run()

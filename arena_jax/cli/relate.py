@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from arena_jax.cli import program_cache
+
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the command.
@@ -28,6 +30,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--alone", metavar="RUN", nargs="+", required=True, help="folders of lone runs, the same seeds")
     parser.add_argument("--split", default="validation", help="what answers are scored on [validation]")
     parser.add_argument("--output", metavar="FOLDER", default="relations", help="of the page and figures [relations]")
+    program_cache.add_options(parser)
     parser.set_defaults(call=run)
     return parser
 
@@ -36,14 +39,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     import sklearn  # noqa: F401 - of the figures: whether it is there is known before anything is measured
 
-    from arena_jax.compare.relations import pairs_of, relate
+    from arena_jax.compare.relations import pairs_of, relate, rows_of
     from arena_jax.reports import relations
     from arena_jax.runs.folder import load_run
 
     joint, lone = (
         [(Path(folder), load_run(Path(folder))) for folder in folders] for folders in (arguments.joint, arguments.alone)
     )
-    pairs = [(relate(a, arguments.split), relate(b, arguments.split)) for a, b in pairs_of(joint, lone)]
+    folders = pairs_of(joint, lone)
+    rows = rows_of(joint[0][1], arguments.split)
+    pairs = [(relate(a, rows), relate(b, rows)) for a, b in folders]
     output = Path(arguments.output)
     print(relations.write(pairs, output, arguments.split))
     print(f"all of it is in {output}: relations.html to look at, relations.md and relations.json")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import arena_jax
-from arena_jax.compare import functions
+from arena_jax.compare.functions import source as source_of
 from arena_jax.compare.plan import Plan
 from arena_jax.compare.plan_file import plan_to_dict
 
@@ -27,8 +28,6 @@ def identity(plan: Plan) -> dict[str, Any]:
         The source counts, not the commit: a commit that changes documents alone is the same program, and files that
         were changed since it are another.
     """
-    from arena_jax.runs.environment import environment
-
     values = plan_to_dict(plan)
     sources = {}
     for arm in plan.arms:
@@ -37,11 +36,26 @@ def identity(plan: Plan) -> dict[str, Any]:
             if place:
                 # By its text: where the file lies is no part of the study.
                 values["arms"][arm.name][field] = place.rpartition(":")[2]
-                sources[f"{arm.name}.{field}"] = _sha256(functions.source(place))
+                sources[f"{arm.name}.{field}"] = _sha256(source_of(place))
+    return identity_of(values, sources)
+
+
+def identity_of(plan: Mapping[str, Any], functions: Mapping[str, str]) -> dict[str, Any]:
+    """The hashes of any programme of runs.
+
+    Args:
+        plan: what is done, as JSON holds it.
+        functions: ``{place: hash}`` of source that is not part of `arena_jax`.
+
+    Returns:
+        As `identity`.
+    """
+    from arena_jax.runs.environment import environment
+
     about = environment()
     return {
-        "plan": _sha256(json.dumps(values, sort_keys=True)),
-        "functions": sources,
+        "plan": _sha256(json.dumps(plan, sort_keys=True)),
+        "functions": dict(functions),
         "source": _package(),
         "versions": about["versions"],
         "commit": about["commit"],

@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock
 
-from arena_jax.compare.cells import Cell
 from arena_jax.compare.identity import changed
 from arena_jax.config.errors import ArenaError, first_line
 from arena_jax.runs.lock import Busy, Lock
@@ -22,6 +21,16 @@ from arena_jax.runs.records import decode, encode
 
 FORMAT = 1
 _STUDY, _CELLS, _WORK = "study.json", "cells", "work"
+
+
+class Key(Protocol):
+    """What a record is of, such as `arena_jax.compare.cells.Cell`: a named tuple."""
+
+    @property
+    def name(self) -> str:
+        """Of its file in the ledger."""
+
+    def _asdict(self) -> dict[str, Any]: ...
 
 
 class Ledger:
@@ -35,6 +44,7 @@ class Ledger:
 
     Example:
         >>> import tempfile
+        >>> from arena_jax.compare.cells import Cell
         >>> ledger = Ledger(Path(tempfile.mkdtemp()))
         >>> ledger.write(Cell("slow", 0), {"status": "finished", "outcome": float("inf")})
         >>> ledger.read(Cell("slow", 0))["outcome"], ledger.read(Cell("slow", 1))
@@ -71,13 +81,13 @@ class Ledger:
                     (self.folder / _CELLS).glob("*.json")
                 ):  # until a run is over another plan may take its place
                     if beside and _STUDY not in beside:
-                        raise ArenaError(f"'{self.folder}' is not empty, and holds no study; give another --output")
+                        raise ArenaError(f"'{self.folder}' is not empty, and holds no study; give another folder")
                     begun = time.strftime("%Y-%m-%d %H:%M:%S")
                     content = {"format": FORMAT, "plan": plan, "identity": identity, "begun": begun}
                     _write(self.folder / _STUDY, content)
         except OSError as error:
             raise ArenaError(
-                f"cannot write the study's folder '{self.folder}': {error.strerror or error}; give another --output"
+                f"cannot write the study's folder '{self.folder}': {error.strerror or error}; give another"
             ) from None
         study = self.study()
         assert study is not None
@@ -87,28 +97,28 @@ class Ledger:
         if different:
             raise ArenaError(
                 f"'{self.folder}' holds another study: since its first run {' and '.join(different)} changed; put it "
-                "back, or give another --output"
+                "back, or give another folder"
             )
         return study
 
     # ---- cells ----
 
-    def read(self, cell: Cell) -> dict[str, Any] | None:
+    def read(self, cell: Key) -> dict[str, Any] | None:
         """The record of a cell, or None while there is none."""
         return _read(self.folder / _CELLS / f"{cell.name}.json")
 
-    def write(self, cell: Cell, record: dict[str, Any]) -> None:
+    def write(self, cell: Key, record: dict[str, Any]) -> None:
         """Keep the record of a cell: one line, on the disk when this returns."""
         (self.folder / _CELLS).mkdir(parents=True, exist_ok=True)
         _write(self.folder / _CELLS / f"{cell.name}.json", {"cell": cell._asdict(), **record})
 
-    def over(self, cell: Cell) -> bool:
+    def over(self, cell: Key) -> bool:
         """Whether a cell is finished, or diverged; one that failed for another reason is tried again."""
         record = self.read(cell)
         return record is not None and record["status"] != "failed"
 
     @contextmanager
-    def working(self, cell: Cell) -> Iterator[Path]:
+    def working(self, cell: Key) -> Iterator[Path]:
         """Hold a cell while it runs.
 
         Yields:
@@ -122,7 +132,7 @@ class Ledger:
         with Lock(place):
             yield place
 
-    def empty(self, cell: Cell) -> None:
+    def empty(self, cell: Key) -> None:
         """Remove what a cell left behind, all but its lock; only while `working` on it."""
         for entry in (self.folder / _WORK / cell.name).iterdir():
             if entry.is_dir():
@@ -134,7 +144,7 @@ class Ledger:
         """Remove what cells left behind, once all of them are over."""
         shutil.rmtree(self.folder / _WORK, ignore_errors=True)
 
-    def busy(self, cell: Cell) -> bool:
+    def busy(self, cell: Key) -> bool:
         """Whether another process is at work on a cell now."""
         if not (self.folder / _WORK / cell.name).is_dir():
             return False

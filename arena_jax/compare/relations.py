@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arena_jax import models
+from arena_jax import data, models
 from arena_jax.compare.paired import Paired, difference
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.folder import load_run
 from arena_jax.runs.records import read
 from arena_jax.training import similarity
-from arena_jax.training.build import Parts, encode, load_split, problem_type
+from arena_jax.training.build import Parts, encode, load_split, load_splits, problem_type
 from arena_jax.training.influence import Influence, influences
 from arena_jax.training.predictions import align, predict
 from arena_jax.training.restore import restore
@@ -61,12 +61,40 @@ class Related(NamedTuple):
     accuracies: dict[str, float]
 
 
-def relate(run: Path, split: str = "validation") -> Related:
+class Rows(NamedTuple):
+    """What runs of one configuration of data are measured on, read once for all of them.
+
+    Attributes:
+        splits: that the runs are built on.
+        scored: that answers are scored on.
+    """
+
+    splits: Mapping[str, data.Dataset]
+    scored: data.Dataset
+
+
+def rows_of(config: RunConfig, split: str = "validation") -> Rows:
+    """Read the data of a run.
+
+    Args:
+        config: of the run.
+        split: that answers are scored on.
+
+    Raises:
+        ArenaError: they cannot be read.
+    """
+    splits = load_splits(config)
+    if split in splits:
+        return Rows(splits, splits[split])
+    return Rows(splits, load_split(config.data, config.task, split, config.data.validation_limit))
+
+
+def relate(run: Path, rows: Rows) -> Related:
     """Measure one run of sequence classification.
 
     Args:
         run: its folder.
-        split: that answers are scored on. Gradients, losses and representations are of validation rows.
+        rows: of its data. Gradients, losses and representations are of validation rows.
 
     Returns:
         What its models have to do with one another.
@@ -75,11 +103,8 @@ def relate(run: Path, split: str = "validation") -> Related:
         ArenaError: one model alone, another task, fewer than four validation rows, or no checkpoint.
     """
     config = load_run(run)
-    if len(config.models) < 2 or config.task != "sequence-classification":
-        raise ArenaError(
-            f"'{run}' has {len(config.models)} model(s) of {config.task}: relate needs two of texts' classes"
-        )
-    parts, _, state = restore(run, config)
+    _check_task(run, config)
+    parts, _, state = restore(run, config, splits=rows.splits)
     params = {name: state.params[name] for name in sorted(parts.models)}
     count = min(ROWS, min(len(rows) for rows in parts.validation.values()) // 2)
     if count < 2:
@@ -89,7 +114,7 @@ def relate(run: Path, split: str = "validation") -> Related:
     optimizer = config.optimizer.resolved()
     gradients = {name: jax.jit(jax.grad(_loss(parts, name, learnt)))(params[name]) for name in params}
     influence = influences(
-        {name: jax.jit(_loss(parts, name, held_out)) for name in params},
+        {name: _loss(parts, name, held_out) for name in params},
         params,
         gradients,
         {model.name: model.weight for model in config.models},
@@ -97,7 +122,7 @@ def relate(run: Path, split: str = "validation") -> Related:
         mean=optimizer.share_reduce == "mean",
     )
     networks = {name: models.merge(models.split(parts.models[name])[0], params[name]) for name in params}
-    scores, accuracies = _answers(config, parts, networks, split)
+    scores, accuracies = _answers(config, parts, networks, rows.scored)
     return Related(
         run,
         config,
@@ -109,6 +134,14 @@ def relate(run: Path, split: str = "validation") -> Related:
         scores,
         accuracies,
     )
+
+
+def _check_task(run: Path, config: RunConfig) -> None:
+    if len(config.models) < 2 or config.task != "sequence-classification" or problem_type(config) is not None:
+        raise ArenaError(
+            f"'{run}' has {len(config.models)} model(s) of {problem_type(config) or config.task}: relate needs two "
+            "that give each text one class"
+        )
 
 
 def _correspondence(config: RunConfig) -> Any:
@@ -214,11 +247,8 @@ def _hidden(network: Any, parts: Parts, name: str, rows: Array) -> Array:
 
 
 def _answers(
-    config: RunConfig, parts: Parts, networks: Mapping[str, Any], split: str
+    config: RunConfig, parts: Parts, networks: Mapping[str, Any], examples: data.Dataset
 ) -> tuple[dict[str, float], dict[str, float]]:
-    if problem_type(config) is not None:
-        raise ArenaError("relate needs one class per text")
-    examples = load_split(config.data, config.task, split, config.data.validation_limit)
     predictions_by_name = align(
         {
             name: predict(
@@ -285,6 +315,7 @@ def pairs_of(joint: Sequence[Run], lone: Sequence[Run]) -> list[tuple[Path, Path
 def _check_alike(runs: Sequence[Run]) -> None:
     """Refuse runs whose numbers do not belong side by side."""
     first, of_first = runs[0]
+    _check_task(first, of_first)
     names = sorted(model.name for model in of_first.models)
     for folder, config in runs[1:]:
         others = sorted(model.name for model in config.models)

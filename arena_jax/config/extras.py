@@ -35,6 +35,7 @@ EXTRAS = {
         "train",
     ),
     "optuna": "optuna",
+    "submitit": "slurm",
     **dict.fromkeys(("seqeval", "torch"), "parity"),
     **dict.fromkeys(("rouge_score", "sacrebleu", "sklearn"), "game"),
 }

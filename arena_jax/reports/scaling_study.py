@@ -30,7 +30,7 @@ def results(study: Study) -> dict[str, Any]:
         study: one that has run; what it lacks is computed.
 
     Returns:
-        What ``study.json`` holds: a table per arm and size, gains, laws, costs and verdicts.
+        What ``result.json`` holds: a table per arm and size, gains, laws, costs and verdicts.
 
     Raises:
         ArenaError: fewer than three sizes, from which no curve can be fitted.
@@ -204,17 +204,17 @@ def _verdicts(arms: tuple[str, ...], gains: dict[str, Any], strongest: str) -> l
 
 
 def save(study: dict[str, Any], folder: Path) -> list[Path]:
-    """Write study.json and study.md.
+    """Write result.json and result.md.
 
     Raises:
         ArenaError: the folder cannot be written.
     """
     try:
-        (folder / "study.json").write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
-        (folder / "study.md").write_text(markdown(study), encoding="utf-8")
+        (folder / "result.json").write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
+        (folder / "result.md").write_text(markdown(study), encoding="utf-8")
     except OSError as error:
         raise ArenaError(f"cannot write to '{folder}': {error.strerror}; choose another folder") from None
-    return [folder / "study.json", folder / "study.md"]
+    return [folder / "result.json", folder / "result.md"]
 
 
 def markdown(study: dict[str, Any]) -> str:

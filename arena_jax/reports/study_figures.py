@@ -15,7 +15,7 @@ def draw(study: Mapping[str, Any], folder: Path) -> Path:
     """Draw ``study.png``.
 
     Args:
-        study: what ``study.json`` holds.
+        study: what ``result.json`` holds.
         folder: of the study.
 
     Returns:

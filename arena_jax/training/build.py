@@ -56,13 +56,14 @@ def model_task(task: str, family: str) -> str:
     return "causal-lm" if family == "gpt2" else "masked-lm"
 
 
-def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
+def build(config: RunConfig, tokenizers: Path | None = None, splits: Mapping[str, data.Dataset] | None = None) -> Parts:
     """Read the data, get the tokenizers and make the models.
 
     Args:
         config: of the run.
         tokenizers: a folder of this run's own tokenizers, one per model: read where they are, written where they are
             not, so that a resumed run has the same ones.
+        splits: of :func:`load_splits`, where they are read already.
 
     Returns:
         All parts.
@@ -70,17 +71,9 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
     Raises:
         ArenaError: data, tokenizers and models do not fit each other, or cannot be read.
     """
-    if data.is_stream(config.data.name):
-        _check_stream(config)
+    if splits is None:
+        splits = load_splits(config)
     config = _with_folders(config)
-    source = dataclasses.replace(config.data, problem_type=problem_type(config))
-    if data.is_stream(source.name):
-        splits = _open_stream(source)
-    else:
-        splits = {
-            split: load_split(source, config.task, split, limit)
-            for split, limit in (("train", source.train_limit), ("validation", source.validation_limit))
-        }
     parts = Parts({}, {}, {}, {}, {}, [note for dataset in splits.values() for note in dataset.report()])
     for model in config.models:
         tokenizer = get_tokenizer(model, splits["train"], tokenizers)
@@ -99,6 +92,22 @@ def build(config: RunConfig, tokenizers: Path | None = None) -> Parts:
         parts.train[model.name], parts.validation[model.name] = encoded["train"], encoded["validation"]
         parts.notes.extend(f"{model.name}: {note}" for note in (*tokenizer.report(), *encoded["train"].report()))
     return parts
+
+
+def load_splits(config: RunConfig) -> dict[str, data.Dataset]:
+    """The data that a run is built on: ``"train"`` and ``"validation"``.
+
+    Raises:
+        ArenaError: they cannot be read, or are not what the run's models learn from.
+    """
+    source = dataclasses.replace(config.data, problem_type=problem_type(config))
+    if data.is_stream(source.name):
+        _check_stream(config)
+        return _open_stream(source)
+    return {
+        split: load_split(source, config.task, split, limit)
+        for split, limit in (("train", source.train_limit), ("validation", source.validation_limit))
+    }
 
 
 def _with_folders(config: RunConfig) -> RunConfig:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arena_jax import data
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.checkpoints import Checkpoints
@@ -19,7 +21,9 @@ from arena_jax.training.state import TrainState
 from arena_jax.training.step import Step
 
 
-def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[Parts, Step, TrainState]:
+def restore(
+    run: Path, config: RunConfig, checkpoint: str = "newest", splits: Mapping[str, data.Dataset] | None = None
+) -> tuple[Parts, Step, TrainState]:
     """Read a checkpoint of a run, on one device.
 
     Args:
@@ -28,6 +32,7 @@ def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[P
         checkpoint: ``"newest"`` that is whole, ``"best"`` (by the run's score), a step,
             ``"ema"`` (the newest, with the running averages in the parameters' place), or ``"mean:K"`` (the mean of the
             parameters of the last K checkpoints).
+        splits: the run's data, where they are read already; see :func:`arena_jax.training.build.load_splits`.
 
     Returns:
         The parts of the run, its step, and the state.
@@ -35,7 +40,7 @@ def restore(run: Path, config: RunConfig, checkpoint: str = "newest") -> tuple[P
     Raises:
         ArenaError: there is no such checkpoint, or none can be used.
     """
-    parts = build(config, run / "tokenizers")
+    parts = build(config, run / "tokenizers", splits)
     step = build_step(config, parts.models, parts.objectives, mesh=make_mesh(1))
     checkpoints = Checkpoints(run / "checkpoints")
     if checkpoint == "ema":

@@ -71,6 +71,20 @@ MUTANTS = (
         f"{ENGINE}test_a_run_that_fails_is_in_the_table_and_tried_again",
     ),
     fault(
+        "a device is given back before the last model has arrived",
+        "compare.cost:of_steps",
+        "[len(alone) * seconds for seconds in longest]",
+        "spent",
+        "tests/compare/test_cost.py::test_a_model_that_has_arrived_takes_no_more_steps_by_itself",
+    ),
+    fault(
+        "products in a scan count once",
+        "runtime.products:product_flops",
+        'times * equation.params.get("length", 1)',
+        "times",
+        "tests/compare/test_cost.py::test_products_are_counted_where_they_run",
+    ),
+    fault(
         "what a model did alone is what all did",
         "compare.by_model:by_model",
         "dataclasses.replace(plan.outcome, over=model)",

@@ -1,15 +1,21 @@
-"""Relations: which part of a model's numbers is shared with another, by kind."""
+"""Relations: what is measured of two tiny runs, joint and alone, holds together; and which runs belong together."""
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from arena_jax.compare.relations import attention_matrices, pairs_of, sharing
+from arena_jax import training
+from arena_jax.compare.relations import attention_matrices, likeness, pairs_of, relate, rows_of, sharing
 from arena_jax.config import presets
+from arena_jax.config.baselines import baseline
 from arena_jax.config.change import change
 from arena_jax.config.errors import ArenaError
+from arena_jax.reports import relations
 from arena_jax.transforms.correspondence import by_kind, without_kinds
+from tests.training.test_train import tiny
 
 
 def test_a_kind_that_is_kept_apart_is_shared_with_nobody():
@@ -50,3 +56,34 @@ def test_runs_that_do_not_belong_together_are_refused(lone, message):
     with pytest.raises(ArenaError, match=message) as error:
         pairs_of(runs("joint", 1, 2), lone)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_two_runs_are_related_and_the_page_has_it(tmp_path):
+    """Scores are those of `evaluate`; a run beside itself is alike to the last digit."""
+    quiet = {"training.figures": False, "training.tensorboard": False, "training.log_every": 1}
+    config = change(tiny(), quiet)
+    rows = rows_of(config)
+    joint = relate(training.train(config, tmp_path / "joint"), rows)
+    lone = relate(training.train(baseline(config, "independent"), tmp_path / "alone"), rows)
+
+    scores = training.evaluate(joint.folder)
+    for name, accuracy in joint.accuracies.items():
+        assert accuracy == pytest.approx(scores[name]["accuracy"])
+    assert joint.scores["mean"] == pytest.approx(np.mean(list(joint.accuracies.values())))
+    assert joint.scores["gain"] == pytest.approx(joint.scores["ensemble"] - joint.scores["mean"])
+    assert 0 <= joint.scores["agreement"] <= 1
+    assert math.isfinite(joint.influence["attention"]["bert"]["bert"].gain)
+    assert joint.sharing["bert", "gpt2"]["attention"] == 1.0
+    assert {x.shape for matrices in joint.attention.values() for x in matrices} == {(16 * 16,)}
+
+    again = joint._replace(config=change(joint.config, {"training.seed": 5}))
+    seeds = likeness([joint, again])
+    assert seeds["cka"]["bert, seeds"] == [pytest.approx(1.0)]
+    assert seeds["distance"]["bert, seeds"] == [0.0]
+    text = relations.write([(joint, lone), (again, lone)], tmp_path / "page", "validation")
+    assert "what the ensemble adds" in text
+    values = json.loads((tmp_path / "page" / "relations.json").read_text())
+    assert values["joint less lone"]["mean"]["estimate"] == pytest.approx(joint.scores["mean"] - lone.scores["mean"])
+    pictures = {file.stem for file in (tmp_path / "page").glob("*.png")}
+    assert pictures == {"system", "influence", "attention", "cka"}

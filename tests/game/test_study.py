@@ -18,11 +18,10 @@ from arena_jax.cli.main import main
 from arena_jax.config.errors import ArenaError
 from arena_jax.game.study import ARMS, COMPONENTS, Plan, Size, Study, architecture
 from arena_jax.game.study.corpus import LENGTH, Corpus, load_corpus
-from arena_jax.game.study.ledger import Ledger
 from arena_jax.game.study.trainer import ROWS, Trainer
 from arena_jax.reports import study_figures
 from arena_jax.reports.scaling_study import markdown, results, save
-from arena_jax.runs.lock import Lock
+from arena_jax.runs.lock import Busy
 
 SIZES = (Size(16, 1, 2), Size(24, 2, 2), Size(32, 2, 4))
 PLAN = Plan(data="python-docs", sizes=SIZES, tokens=(50_000, 60_000, 70_000), seeds=(3, 3, 3), law_seeds=1)
@@ -48,22 +47,6 @@ def test_batches_repeat_no_row_before_all_were_seen_and_depend_on_the_seed(corpu
     assert len(np.unique(rows.reshape(-1, LENGTH)[:40, 0])) == 40
     assert (rows == few.batches(tokens=4 * ROWS * LENGTH, rows=ROWS, seed=3)).all()
     assert (rows != few.batches(tokens=4 * ROWS * LENGTH, rows=ROWS, seed=4)).any()
-
-
-def test_a_ledger_drops_a_torn_line_and_computes_nothing_twice(tmp_path: Path) -> None:
-    path = tmp_path / "cells.jsonl"
-    ledger = Ledger(path)
-    ledger.once("a", {"x": 1}, lambda: {"y": 0.1})
-    ledger.once("a", {"x": 2}, lambda: {"y": None})
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"kind": "a", "key": {"x"')
-    again = Ledger(path)
-    assert path.read_bytes() == whole
-    assert again.once("a", {"x": 2}, lambda: pytest.fail("computed twice")) == {"y": None}
-    assert again.once("a", {"x": 3}, lambda: {"y": 3}) == {"y": 3}
-    path.write_text("no ledger\n")
-    with pytest.raises(ArenaError, match="no ledger"):
-        Ledger(path)
 
 
 def test_the_trainer_takes_the_steps_of_optax(corpus: Corpus) -> None:
@@ -206,8 +189,8 @@ def test_ctrl_c_stops_between_two_trainings_and_says_how_to_go_on(
     class Interrupted(Planted):
         def _train(self, *arguments: Any) -> dict[str, Any]:
             signal.raise_signal(signal.SIGINT)
-            with pytest.raises(ArenaError, match="is in use by"), Lock(self.folder):
-                pass
+            with pytest.raises(Busy, match="is in use by"):  # another process, at the same piece
+                Planted(PLAN, self.folder).run()
             return super()._train(*arguments)
 
     monkeypatch.setattr("arena_jax.game.study.Study", Interrupted)
@@ -215,23 +198,27 @@ def test_ctrl_c_stops_between_two_trainings_and_says_how_to_go_on(
     plan.write_text(json.dumps(PLAN.to_json()))
     assert main(["game", "scale", str(tmp_path / "study"), "--plan", str(plan)]) == 130
     assert f"go on with: arena-jax game scale {tmp_path / 'study'}" in capsys.readouterr().out
-    assert len((tmp_path / "study" / "cells.jsonl").read_text().splitlines()) == 1, "the training that ran is kept"
+    assert len(list((tmp_path / "study" / "cells").iterdir())) == 1, "the training that ran is kept"
 
 
 def test_a_plan_whose_data_cannot_be_read_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ArenaError, match="nowhere"):
         Study(dataclasses.replace(PLAN, data=str(tmp_path / "nowhere.txt")), tmp_path)
-    assert not (tmp_path / "plan.json").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_stopped_study_goes_on_and_another_plan_is_refused(tmp_path: Path) -> None:
     study = Planted(PLAN, tmp_path)
     study.run()
-    lines = study.ledger.path.read_text().splitlines(keepends=True)
-    study.ledger.path.write_text("".join(lines[: len(lines) // 2]))
+    cells = {path: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
+    kept, *lost = sorted(cells)
+    for path in lost:
+        path.unlink()
+    age = kept.stat().st_mtime_ns
     Planted(PLAN, tmp_path).run()
-    assert study.ledger.path.read_text() == "".join(lines)
-    with pytest.raises(ArenaError, match="another plan: seeds differ"):
+    assert {path: path.read_bytes() for path in (tmp_path / "cells").iterdir()} == cells
+    assert kept.stat().st_mtime_ns == age, "what was over is not computed again"
+    with pytest.raises(ArenaError, match="holds another study: since its first run the plan changed"):
         Study(Plan(**{**PLAN.__dict__, "seeds": (9, 9, 9)}), tmp_path)
 
 
@@ -277,7 +264,7 @@ def test_plans_that_make_no_study(content: str, said: str, tmp_path: Path, capsy
     plan.write_text(content)
     assert main(["game", "scale", str(tmp_path / "study"), "--plan", str(plan)]) == 2
     assert said in capsys.readouterr().err
-    assert not (tmp_path / "study" / "cells.jsonl").exists()
+    assert not (tmp_path / "study").exists()
 
 
 def test_every_arm_is_told() -> None:

@@ -1,13 +1,12 @@
 """The counted operations of a step, against the matrix products in the program of its real gradient."""
 
-import math
-
 import jax
 import numpy as np
 import optax
 import pytest
 
 from arena_jax import models, training
+from arena_jax.runtime.products import product_flops
 from arena_jax.training.objectives import head_positions, objective_for
 
 ROWS, LENGTH = 3, 14
@@ -17,23 +16,6 @@ PAIRS = [
     for task in models.TASKS
     if (family, task) != ("gpt2", "masked-lm")
 ]
-
-
-def products(jaxpr, times=1):
-    """Operations of every dot_general in a program, those of inner programs and of each turn of a scan included."""
-    total = 0
-    for equation in jaxpr.eqns:
-        assert equation.primitive.name not in ("while", "cond", "conv_general_dilated"), "not counted here"
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            summed = math.prod(shape[axis] for axis in contracted)
-            total += times * 2 * summed * math.prod(equation.outvars[0].aval.shape)
-        turns = times * equation.params.get("length", 1)
-        for value in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
-            inner = getattr(value, "jaxpr", value)
-            total += products(inner, turns) if hasattr(inner, "eqns") else 0
-    return total
 
 
 def counted_and_real(family, task, microbatches=1, **changes):
@@ -57,7 +39,7 @@ def counted_and_real(family, task, microbatches=1, **changes):
     key = step.keys["one"]
     program = jax.make_jaxpr(lambda params: step.gradients("one", params, batch, key, 0))(models.split(model)[1])
     row = models.training_flops(config, task, LENGTH, head_positions(task, LENGTH))
-    return microbatches * ROWS * row, products(program.jaxpr)
+    return microbatches * ROWS * row, product_flops(program.jaxpr)
 
 
 @pytest.mark.parametrize(("family", "task"), PAIRS)

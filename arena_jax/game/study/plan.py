@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from arena_jax.config.errors import ArenaError, nearest
@@ -137,26 +136,3 @@ class Plan:
             if isinstance(error, ArenaError):
                 raise
             raise ArenaError(f"'{where}' is no plan ({error})") from None
-
-    def keep(self, folder: Path) -> None:
-        """Write the plan into a study's folder, or compare it with the one that is there.
-
-        Raises:
-            ArenaError: the folder holds another plan, or cannot be written.
-        """
-        path = folder / "plan.json"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-                return
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArenaError(f"cannot keep the plan in '{folder}' ({error}); give another folder") from None
-        fields = self.to_json()
-        differences = sorted(name for name in fields if there.get(name) != fields[name])
-        if differences:
-            raise ArenaError(
-                f"'{folder}' holds a study with another plan: {', '.join(differences)} differ; give another folder, "
-                "or leave the plan out to go on with it"
-            )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from arena_jax import models
+from arena_jax.compare.identity import identity_of
+from arena_jax.compare.ledger import Ledger
 from arena_jax.config.component_rates import BLOCKWISE
 from arena_jax.equilibria.arguments import Array
 from arena_jax.game.budget import budget_equilibrium
@@ -20,7 +24,6 @@ from arena_jax.game.population import train_population
 from arena_jax.game.protocol import Protocol, learn_protocol
 from arena_jax.game.study import architecture
 from arena_jax.game.study.corpus import Corpus, load_corpus
-from arena_jax.game.study.ledger import Ledger
 from arena_jax.game.study.plan import Plan
 from arena_jax.game.study.trainer import COMPONENTS, ROWS, SEGMENTS, Size, Trained, Trainer
 from arena_jax.game.windows import train_windows
@@ -32,24 +35,50 @@ WINDOWS, WINDOW_STEPS = 8, 20  # of the myopic arm's update game
 CLIP = 4.0  # a myopic multiplier is at most this, at least its inverse
 
 
+class Piece(NamedTuple):
+    """One result of a study, by what it is the result of.
+
+    Attributes:
+        kind: "training", or a search.
+        key: what tells it from others of its kind.
+    """
+
+    kind: str
+    key: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Its file in the ledger."""
+        return f"{self.kind}.{hashlib.sha256(json.dumps(self.key, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
 class Study:
-    """One study in its folder.
+    """One study in its folder, which is a ledger of `arena_jax.compare`.
+
+    What is trained next hangs on what came out before: grids of learning rates are extended, and arms have what a
+    search learned. So the pieces are no list of cells, but a fixed programme that asks for them one by one.
 
     Args:
         plan: what is done.
-        folder: holds the plan and the ledger; a study that was stopped goes on.
+        folder: of the ledger; a study that was stopped goes on.
         log: is told what is computed.
 
+    Attributes:
+        pausing: is called before each piece is computed; what it raises ends the study between two pieces.
+
     Raises:
-        ArenaError: a folder with another plan, or data that cannot be read.
+        ArenaError: a folder of another study, or data that cannot be read.
     """
 
     def __init__(self, plan: Plan, folder: Path, log: Callable[[str], Any] = lambda text: None) -> None:
         # A plan whose data cannot be read is not kept: the corrected one could not take its place.
         self.corpus: Corpus = load_corpus(plan.data, elsewhere=plan.elsewhere)
-        plan.keep(folder)
         self.plan, self.folder, self.log = plan, folder, log
-        self.ledger = Ledger(folder / "cells.jsonl")
+        self.pausing: Callable[[], Any] = lambda: None
+        self.ledger = Ledger(folder)
+        self._identity = identity_of(plan.to_json(), {})
+        self._freeze()
+        self._results: dict[str, dict[str, Any]] = {}
         self._trainers: dict[tuple[Size, float], Trainer] = {}
 
     def run(self) -> None:
@@ -66,6 +95,37 @@ class Study:
                 for tokens in self.plan.tokens:
                     for seed in range(self.plan.law_seeds):
                         self.final(arm, k, seed, tokens)
+
+        self.ledger.tidy()
+
+    def _freeze(self) -> None:
+        self.ledger.freeze(self.plan.to_json(), self._identity)
+
+    def once(self, kind: str, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A piece, computed now only if it never was.
+
+        Args:
+            kind: see `Piece`.
+            key: see there.
+            compute: makes it.
+
+        Raises:
+            Busy: another process is computing it.
+        """
+        piece = Piece(kind, key)
+        if piece.name not in self._results:
+            record = self.ledger.read(piece)
+            if record is None:
+                self.pausing()
+                with self.ledger.working(piece):
+                    result = compute()
+                    if not self._results:  # until a piece is there, another plan may have taken the folder
+                        self._freeze()
+                    self.ledger.write(piece, {"status": "finished", "result": result})
+                record = self.ledger.read(piece)  # as a later start reads it
+                assert record is not None
+            self._results[piece.name] = record["result"]
+        return self._results[piece.name]
 
     def law_arms(self) -> tuple[str, ...]:
         """Whose laws are fitted."""
@@ -102,7 +162,7 @@ class Study:
             "multipliers": table.tolist(),
             "moves": moves,
         }
-        return self.ledger.once("training", key, lambda: self._train(k, tokens, seed, key["rate"], table, moves))
+        return self.once("training", key, lambda: self._train(k, tokens, seed, key["rate"], table, moves))
 
     def _train(self, k: int, tokens: int, seed: int, rate: float, table: Array, moves: bool) -> dict[str, Any]:
         began = time.perf_counter()
@@ -197,7 +257,7 @@ class Study:
                 "flops": flops,
             }
 
-        return self.ledger.once("protocol", {}, compute)
+        return self.once("protocol", {}, compute)
 
     def population(self) -> dict[str, Any]:
         """Population-based training at the second size, for as many operations as the protocol's search took."""
@@ -234,7 +294,7 @@ class Study:
                 "flops": members * trainer.flops(tokens),
             }
 
-        return self.ledger.once("population", {}, compute)
+        return self.once("population", {}, compute)
 
     def myopic(self) -> dict[str, Any]:
         """What the update game says half-way through a training of the second size, window by window."""
@@ -273,7 +333,7 @@ class Study:
                 "flops": trainer.flops(tokens) / 2 + trainer.flops(WINDOWS * WINDOW_STEPS * ROWS * 128),
             }
 
-        return self.ledger.once("myopic", {}, compute)
+        return self.once("myopic", {}, compute)
 
     # ---- sweeps and final runs ----
 
