@@ -132,6 +132,9 @@ def test_models_are_chosen_and_changed(loop, tmp_path):
         ModelConfig("mine", checkpoint=str(tmp_path)),
         ModelConfig("big", preset="gpt2-medium"),
     )
+    words = ["--model", "bert.initializer_range=0.1", "--model", "*.initializer_range=0.05"]
+    run = trained(loop, "joint-synthetic", *words)
+    assert [model.initializer_range for model in run.models] == [0.1, 0.05, 0.05]
     run = trained(loop, "joint-synthetic", "--model", f"gpt2.checkpoint={tmp_path}", "--model", "gpt2.dropout=none")
     assert run.model("gpt2").checkpoint == str(tmp_path)
     assert run.model("gpt2").hidden_size is None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_jax.config import ModelConfig, OptimizerConfig, RunConfig
-from arena_jax.config.change import SECTIONS, replace_fields, replace_length
+from arena_jax.config.change import EVERY, SECTIONS, replace_fields, replace_length
 from arena_jax.config.component_rates import Rates
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import hints, optional
@@ -124,7 +124,8 @@ def add_options(parser: argparse.ArgumentParser, run: RunConfig | None) -> None:
         "--model",
         metavar="NAME.FIELD=VALUE",
         action="append",
-        help="change one model, e.g. bert.weight=1.2; can be repeated; the fields stand at the end of this page",
+        help="change one model, e.g. bert.weight=1.2, or each, *.start=corpus; can be repeated; the fields stand at"
+        " the end of this page",
     )
     task = next(field for field in dataclasses.fields(RunConfig) if field.name == "task")
     models.add_argument(
@@ -340,16 +341,16 @@ def _choose(models: Sequence[ModelConfig], text: str) -> tuple[ModelConfig, ...]
 
 
 def _change(models: Sequence[ModelConfig], changes: Sequence[str]) -> tuple[ModelConfig, ...]:
-    values: dict[str, dict[str, Any]] = {model.name: {} for model in models}
+    values: dict[str, dict[str, Any]] = {name: {} for name in (EVERY, *(model.name for model in models))}
     kinds, fields = hints(ModelConfig), {field.name: field for field in dataclasses.fields(ModelConfig)}
     for text in changes:
         where, equals, value = text.partition("=")
         name, dot, field = where.partition(".")
         if not equals or not dot:
             raise ArenaError(f"--model is '{text}': write NAME.FIELD=VALUE, e.g. bert.weight=1.2")
-        if name not in values:
+        if name != EVERY and name not in values:
             raise ArenaError(f"--model {where}: this run has no model '{name}'; {nearest(name, values)}")
         if field not in kinds:
             raise ArenaError(f"--model {where}: a model has no field '{field}'; {nearest(field, kinds)}")
         values[name][field] = _parse_field(fields[field], value, kinds[field], f"--model {where}")
-    return tuple(replace_fields(model, values[model.name]) for model in models)
+    return tuple(replace_fields(model, values[EVERY] | values[model.name]) for model in models)

@@ -41,9 +41,9 @@ def add_parser(commands: Any, defaults: config.RunConfig | None) -> argparse.Arg
     parser.add_argument(
         "--baseline",
         metavar="WORD",
-        help="train a baseline of it: independent (AdamW for each model), joint (no sharing, no synchronisation),"
-        " distillation (a teacher first, that guides the others then), tuned (independent, with the learning rate that"
-        " a study chose)",
+        help="train a baseline of it: independent (AdamW for each model), muon (the same by Muon), joint (no sharing,"
+        " no synchronisation), distillation (a teacher first, that guides the others then), tuned (independent, with"
+        " the learning rate that a study chose)",
     )
     processes.add_options(parser)
     parser.add_argument(

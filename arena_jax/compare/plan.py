@@ -11,7 +11,7 @@ from typing import Any
 from arena_jax.compare import functions
 from arena_jax.compare.paired import INTERVALS, fewest_pairs
 from arena_jax.config import RunConfig, to_dict
-from arena_jax.config.change import change, flat, resolved
+from arena_jax.config.change import change, collides, flat, resolved
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import check, error_text, option
 from arena_jax.config.scores import SCORES
@@ -229,7 +229,7 @@ class Plan:
             for name, values in grid.items():
                 if len(values) < 1 or len(set(map(repr, values))) < len(values):
                     raise ArenaError(f"tuning.grid.{name} is {error_text(values)}: give each value once")
-                if name in arm.changes:
+                if collides(name, arm.changes):
                     raise ArenaError(f"arms.{arm.name} sets {name}, which is tuned; keep one of the two")
                 if name in _ENGINE:
                     raise ArenaError(f"tuning.grid has {name}, which is the plan's to say; remove it")

@@ -1,4 +1,4 @@
-"""The baselines of the MultiModelOptimizer's paper (§4.3), one word each: `arena-jax train PRESET --baseline WORD`."""
+"""Baselines, most of them of the MultiModelOptimizer's paper (§4.3): `arena-jax train PRESET --baseline WORD`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,25 @@ def independent(config: RunConfig) -> RunConfig:
     return dataclasses.replace(
         config, optimizer=dataclasses.replace(alone, **changes), together=TogetherConfig(ema=config.together.ema)
     )
+
+
+def muon(config: RunConfig) -> RunConfig:
+    """Independent models with Muon: its kernels by Muon, embeddings, heads and all else by AdamW.
+
+    A better optimizer is not learning together: what is claimed for that has to beat this one, too. Its rate is to be
+    tuned by itself.
+
+    Example:
+        >>> from arena_jax.config import presets
+        >>> optimizer = muon(presets.get("mmo-paper")).optimizer
+        >>> optimizer.inner, optimizer.share_alpha, optimizer.resolved().momentum
+        ('muon', 0.0, 0.95)
+    """
+    alone = independent(config)
+    # Betas and momentum that were given belong to the optimizer that they were given for.
+    fields: dict[str, Any] = dict.fromkeys(("b1", "b2", "epsilon", "momentum"))
+    changes = {"inner": "muon", "amsgrad": False, **({} if alone.optimizer.inner == "muon" else fields)}
+    return dataclasses.replace(alone, optimizer=dataclasses.replace(alone.optimizer, **changes))
 
 
 def joint(config: RunConfig) -> RunConfig:
@@ -107,6 +126,7 @@ def _unshared(optimizer: OptimizerConfig) -> OptimizerConfig:
 
 BASELINES: dict[str, Callable[[RunConfig], RunConfig]] = {
     "independent": independent,
+    "muon": muon,
     "joint": joint,
     "distillation": distillation,
     "tuned": tuned,
@@ -118,7 +138,8 @@ def baseline(config: RunConfig, word: str) -> RunConfig:
 
     Args:
         config: of the run.
-        word: "independent", "joint" (no sharing, no synchronisation), "distillation" (sequential) or "tuned".
+        word: "independent", "muon" (independent, too), "joint" (no sharing, no synchronisation), "distillation"
+            (sequential) or "tuned".
 
     Raises:
         ArenaError: an unknown word, or a competition.

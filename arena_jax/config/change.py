@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from arena_jax.config.arena import ArenaConfig
 from arena_jax.config.data import DataConfig
 from arena_jax.config.errors import ArenaError, nearest
 from arena_jax.config.fields import error_text, hints, optional, plain, unknown
-from arena_jax.config.model import SIZES, ModelConfig
+from arena_jax.config.model import OF_PRESETS, ModelConfig
 from arena_jax.config.optimizer import OptimizerConfig
 from arena_jax.config.run import RunConfig, from_dict, to_dict
 from arena_jax.config.together import TogetherConfig
 from arena_jax.config.training import TrainingConfig
 
+EVERY = "*"  # in the place of a model's name
 SECTIONS: dict[str, type] = {
     "data": DataConfig,
     "optimizer": OptimizerConfig,
@@ -32,8 +33,8 @@ def change(run: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
         run: the configuration.
         changes: by section and field, nested or with dots: ``{"optimizer": {"learning_rate": 1e-3}}`` or
             ``{"optimizer.learning_rate": 1e-3}``. ``models`` is a list of the names that stay, or ``{name: {field:
-            value}}``. "none" leaves a field open that may be left open. A length of training (steps, epochs or spend)
-            takes the place of the other.
+            value}}``; ``*`` is each model, before what is its own. "none" leaves a field open that may be left open. A
+            length of training (steps, epochs or spend) takes the place of the other.
 
     Returns:
         The changed configuration, checked.
@@ -108,10 +109,25 @@ def replace_fields(model: ModelConfig, fields: Mapping[str, Any]) -> ModelConfig
     """
     new = dict(fields)
     if new.get("checkpoint"):
-        new = {"preset": None, **dict.fromkeys(SIZES), **new}
+        new = {"preset": None, **dict.fromkeys(OF_PRESETS), **new}
     elif new.get("preset"):
         new = {"checkpoint": None, **new}
     return ModelConfig(**{**plain(model), **new})
+
+
+def collides(name: str, others: Collection[str]) -> bool:
+    """Whether a field, ``section.field``, is set by others, too: by itself, or for one model where it is for each.
+
+    Example:
+        >>> collides("models.*.dropout", ["models.bert.dropout"]), collides("models.bert.dropout", ["models.*.start"])
+        (True, False)
+    """
+    section, _, rest = name.partition(".")
+    if section != "models" or "." not in rest:
+        return name in others
+    model, _, field = rest.partition(".")
+    names = [other.split(".", 2)[1] for other in others if other.startswith("models.") and other.endswith(f".{field}")]
+    return bool(names) and (model in names or EVERY in (model, *names))
 
 
 def nest(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +180,8 @@ def _open(kind: type, field: str, value: Any) -> Any:
 def _models(run: RunConfig, value: Any) -> list[dict[str, Any]]:
     if isinstance(value, Mapping):
         for name in value:
-            run.model(name)
+            if name != EVERY:
+                run.model(name)
             if not isinstance(value[name], Mapping):
                 raise ArenaError(f"models.{name} is {error_text(value[name])}: it must be an object of its fields")
             unknown(list(value[name]), ModelConfig, f"models.{name}.")
@@ -172,7 +189,8 @@ def _models(run: RunConfig, value: Any) -> list[dict[str, Any]]:
             name: {field: _open(ModelConfig, field, item) for field, item in fields.items()}
             for name, fields in value.items()
         }
-        return [plain(replace_fields(model, changes.get(model.name, {}))) for model in run.models]
+        every = changes.get(EVERY, {})
+        return [plain(replace_fields(model, every | changes.get(model.name, {}))) for model in run.models]
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ArenaError(f"models is {error_text(value)}: give the names of those that stay, or an object per model")
     return [plain(run.model(str(name))) for name in value]

@@ -27,6 +27,7 @@ CORPUS = "corpus"  # as the start of a model
 START_PARTS = ("embeddings", "positions", "norms", "blocks")
 # What a run may change about the size of a preset; a checkpoint's weights fix them.
 SIZES = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions")
+OF_PRESETS = (*SIZES, "initializer_range")  # and about its first values, which a checkpoint has already
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class ModelConfig:
     )
     max_positions: int | None = option(
         None, "longest input the model can take; the preset's if not given", unit="tokens", low=4
+    )
+    initializer_range: float | None = option(
+        None,
+        "standard deviation of new kernels and embeddings; the preset's, 0.02, if not given",
+        unit="standard deviation",
+        above=0,
     )
     dropout: float | None = option(
         None,
@@ -119,10 +126,10 @@ class ModelConfig:
         rates = settle_component_rates(self.component_rates, f"{where}component_rates")
         object.__setattr__(self, "component_rates", rates)
         self._check_start(where)
-        sizes_set = [size for size in SIZES if getattr(self, size) is not None]
-        if self.checkpoint is not None and sizes_set:
+        of_presets = [field for field in OF_PRESETS if getattr(self, field) is not None]
+        if self.checkpoint is not None and of_presets:
             raise ArenaError(
-                f"{where}{sizes_set[0]} cannot be changed: the checkpoint's weights fix it; remove the field"
+                f"{where}{of_presets[0]} cannot be changed: the checkpoint's weights fix it; remove the field"
             )
         if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
             raise ArenaError(

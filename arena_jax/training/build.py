@@ -16,7 +16,7 @@ from arena_jax import data, models
 from arena_jax.config import DataConfig, ModelConfig, RunConfig
 from arena_jax.config.agreement import Agreement, check, unnamed
 from arena_jax.config.errors import ArenaError, few
-from arena_jax.config.model import SIZES
+from arena_jax.config.model import OF_PRESETS
 from arena_jax.models.huggingface.files import find_folder
 from arena_jax.runtime import processes
 from arena_jax.runtime.precision import computation_dtype
@@ -231,14 +231,14 @@ def make_model(
     assert family is not None
     assert model.preset is not None
     shape = models.preset(model.preset)
-    options |= size_options(model, tokenizer.pad_id)
+    options |= preset_options(model, tokenizer.pad_id)
     options |= {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
     return models.create(dataclasses.replace(shape, **options), task=model_task(config.task, family), seed=seed)
 
 
-def size_options(model: ModelConfig, pad_token_id: int | None) -> dict[str, int]:
-    """What a run changes about the size of a preset, as fields of its configuration."""
-    options = {field: getattr(model, field) for field in SIZES if getattr(model, field) is not None}
+def preset_options(model: ModelConfig, pad_token_id: int | None) -> dict[str, Any]:
+    """What a run changes about a preset's size and first values, as fields of its configuration."""
+    options = {field: getattr(model, field) for field in OF_PRESETS if getattr(model, field) is not None}
     if model.max_positions is not None:
         # RoBERTa's positions start after the padding id.
         options["max_positions"] = model.max_positions + ((pad_token_id or 0) + 1 if model.family == "roberta" else 0)
@@ -271,7 +271,7 @@ def computation_options(
             options["embedding_dropout"] = model.dropout
     if model.attention_dropout is not None:
         options["attention_dropout"] = model.attention_dropout
-    computed = shape.replace(**options, **size_options(model, shape.pad_token_id))
+    computed = shape.replace(**options, **preset_options(model, shape.pad_token_id))
     attention = choose_attention(computed, config, device)
     return options | {"attention": attention, "right_padded": attention == "cudnn"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from arena_jax.config import ModelConfig, RunConfig, TogetherConfig
 from arena_jax.config.errors import ArenaError
-from arena_jax.config.model import SIZES
+from arena_jax.config.model import OF_PRESETS
 from arena_jax.runs.folder import load_run
 from arena_jax.training.ensemble import check_run
 from arena_jax.training.export import export
@@ -66,7 +66,7 @@ def distillation_config(config: RunConfig, student: ModelConfig, folders: dict[s
             "start": None,
             "start_parts": (),
             "tokenizer": None,
-            **dict.fromkeys(SIZES),
+            **dict.fromkeys(OF_PRESETS),
         }
         return dataclasses.replace(model, name=name, checkpoint=str(folders[model.name]), **fields)
 

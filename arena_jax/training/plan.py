@@ -21,7 +21,7 @@ from arena_jax.runtime.batch_search import largest_batch
 from arena_jax.runtime.memory import device_bytes
 from arena_jax.runtime.program import Program
 from arena_jax.runtime.target import Target
-from arena_jax.training.build import computation_options, model_task, problem_type, shape_before, size_options
+from arena_jax.training.build import computation_options, model_task, preset_options, problem_type, shape_before
 from arena_jax.training.build_optimizer import schedules
 from arena_jax.training.build_step import build_step
 from arena_jax.training.objectives import head_positions, objective_for
@@ -334,7 +334,7 @@ def _labels(config: RunConfig) -> dict[str, Any]:
 
 def _shape(model: ModelConfig, config: RunConfig, device: Any) -> TransformerConfig:
     shape = _preset(model)
-    changes = computation_options(model, config, shape, device) | size_options(model, shape.pad_token_id)
+    changes = computation_options(model, config, shape, device) | preset_options(model, shape.pad_token_id)
     if model.preset is not None:
         changes["vocab_size"] = model.vocab_size
     changes |= _labels(config)

@@ -51,7 +51,10 @@ def variants(
     target: Target,
     *,
     attentions: Sequence[str] = ("xla", "chunked", "cudnn"),
+    remats: Sequence[str] = REMATS,
+    shards: Sequence[str] = ("none", "parameters"),
     limit: int = 4096,
+    start: int | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Variant]:
     """Ways to compute one model alone, or several in one step, the one that allows the largest batch first.
@@ -63,7 +66,10 @@ def variants(
         names: of the models.
         target: GPUs to compile for.
         attentions: which to try. cuDNN's needs half precision and drops no attention weights.
+        remats: what blocks keep, of ``"none"``, ``"dots"`` and ``"block"``.
+        shards: layouts, of ``"none"`` and ``"parameters"``.
         limit: the largest batch per GPU to consider.
+        start: the batch to compile first.
         progress: is told what is about to be compiled.
 
     Returns:
@@ -71,9 +77,9 @@ def variants(
     """
     config = for_target(config, target)
     networks = {name: model for name, model in abstract_models(config, target).items() if name in names}
-    named, tried, start = tuple(sorted(networks)), [], None
+    named, tried = tuple(sorted(networks)), []
     layouts = {"none": target.whole()} | ({"parameters": target.sharded()} if target.mesh.size > target.hosts else {})
-    for attention, remat, shard in itertools.product(attentions, REMATS, layouts):
+    for attention, remat, shard in itertools.product(attentions, remats, [s for s in shards if s in layouts]):
         changes: dict[str, Any] = {"attention": attention, "remat": remat, "right_padded": attention == "cudnn"}
         if attention == "cudnn":
             changes["attention_dropout"] = 0.0

@@ -115,6 +115,16 @@ def test_every_arm_is_tuned_with_as_many_trials(values):
         plan_from(values)
 
 
+def test_a_field_of_each_model_is_tuned_as_one(values):
+    every = "models.*.initializer_range"
+    values["tuning"] = {"grid": {every: [0.02, 0.1]}, "seeds": [90]}
+    plan = plan_from(values)
+    assert {model.initializer_range for model in plan.config("slow", {every: 0.1}).models} == {0.1}
+    values["arms"]["slow"]["models.bert.initializer_range"] = 0.2
+    with pytest.raises(ArenaError, match=r"arms.slow sets models.\*.initializer_range, which is tuned"):
+        plan_from(values)
+
+
 def test_forms_that_say_the_same_are_the_same_arm(values):
     """What an arm leaves open counts as what the form says."""
     values["arms"] = {"slow": {}, "fast": {"optimizer.share_alpha": 0.2, "optimizer.synchronize_beta": 0.1}}

@@ -128,3 +128,16 @@ def test_a_competition_starts_warm_and_keeps_averages(tmp_path):
         name: metrics["steps"] for name, metrics in last.items()
     }
     assert set(training.evaluate(run, checkpoint="ema")) == {"bert", "gpt2"}
+
+
+def test_the_initial_scale_of_a_preset_is_the_runs_to_say():
+    """First values are the same draws at five times the scale; biases and norms stay."""
+    config = tiny()
+    scaled = [dataclasses.replace(model, initializer_range=0.1) for model in config.models]
+    before, after = build(config), build(dataclasses.replace(config, models=tuple(scaled)))
+    for name in before.models:
+        pairs = zip(*(jax.tree.leaves(models.split(parts.models[name])[1]) for parts in (before, after)), strict=True)
+        ratios = [float(np.std(b) / np.std(a)) for a, b in pairs if np.std(a) > 0]
+        np.testing.assert_allclose(ratios, 5, rtol=1e-5)
+    with pytest.raises(ArenaError, match="initializer_range cannot be changed: the checkpoint's weights fix it"):
+        ModelConfig("bert", checkpoint="x", initializer_range=0.1)
