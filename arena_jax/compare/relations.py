@@ -84,9 +84,11 @@ def rows_of(config: RunConfig, split: str = "validation") -> Rows:
         ArenaError: they cannot be read.
     """
     splits = load_splits(config)
-    if split in splits:
-        return Rows(splits, splits[split])
-    return Rows(splits, load_split(config.data, config.task, split, config.data.validation_limit))
+    scored = splits.get(split)
+    if scored is None:
+        scored = load_split(config.data, config.task, split, config.data.validation_limit)
+    # Runs have tokenizers of their own, so what they learnt from need not be encoded for each of them again.
+    return Rows({**splits, "train": splits["train"].take(1)}, scored)
 
 
 def relate(run: Path, rows: Rows) -> Related:
@@ -233,8 +235,10 @@ def _hidden(network: Any, parts: Parts, name: str, rows: Array) -> Array:
     """The mean of each row's hidden states over its tokens, padding left out."""
     batch = parts.validation[name].batch(rows)
     token_types = batch.get("token_type_ids")
+    structure, params = models.split(network)
     states = np.asarray(
-        network.encode(
+        jax.jit(lambda p, *inputs: models.merge(structure, p).encode(*inputs))(
+            params,
             jnp.asarray(batch["input_ids"]),
             jnp.asarray(batch["attention_mask"]),
             None if token_types is None else jnp.asarray(token_types),

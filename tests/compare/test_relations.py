@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from arena_jax import training
-from arena_jax.compare.relations import attention_matrices, likeness, pairs_of, relate, rows_of, sharing
+from arena_jax.compare.related_runs import from_record, related_pairs, to_record
+from arena_jax.compare.relations import attention_matrices, likeness, pairs_of, sharing
 from arena_jax.config import presets
 from arena_jax.config.baselines import baseline
 from arena_jax.config.change import change
@@ -63,9 +64,15 @@ def test_two_runs_are_related_and_the_page_has_it(tmp_path):
     """Scores are those of `evaluate`; a run beside itself is alike to the last digit."""
     quiet = {"training.figures": False, "training.tensorboard": False, "training.log_every": 1}
     config = change(tiny(), quiet)
-    rows = rows_of(config)
-    joint = relate(training.train(config, tmp_path / "joint"), rows)
-    lone = relate(training.train(baseline(config, "independent"), tmp_path / "alone"), rows)
+    alone = baseline(config, "independent")
+    runs = [(training.train(c, tmp_path / name), c) for name, c in (("joint", config), ("alone", alone))]
+    ((joint, lone),) = related_pairs(runs[:1], runs[1:], "validation", tmp_path / "page")
+    lines = []
+    ((again, _),) = related_pairs(runs[:1], runs[1:], "validation", tmp_path / "page", lines.append)
+    assert not lines, "what was measured is not measured again"
+    assert repr(again) == repr(joint) == repr(from_record(joint.folder, joint.config, to_record(joint)))
+    with pytest.raises(ArenaError, match="holds another study"):
+        related_pairs(runs[:1], runs[1:], "train", tmp_path / "page")
 
     scores = training.evaluate(joint.folder)
     for name, accuracy in joint.accuracies.items():
