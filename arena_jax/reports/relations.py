@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from arena_jax.compare.confidence import confidence_interval
+from arena_jax.compare.paired import difference
 from arena_jax.compare.relations import Related, asymmetry, compared, likeness
 from arena_jax.compare.verdict import interval
 from arena_jax.config.errors import ArenaError
@@ -176,9 +177,13 @@ def _likeness(joint: Sequence[Related], lone: Sequence[Related]) -> Table:
     sides: list[Mapping[str, Mapping[str, list[float]]]] = [likeness(joint), likeness(lone)]
     rows = []
     for label in dict.fromkeys(label for side in sides for label in side["cka"]):
-        cells = [_mean(side[what].get(label, [])) for what in ("cka", "distance") for side in sides]
-        rows.append((label, *cells))
-    return Table(("", "CKA, joint", "CKA, alone", "distance, joint", "distance, alone"), rows, 1)
+        means = {what: [_mean(side[what].get(label, [])) for side in sides] for what in ("cka", "distance")}
+        # Two models of one run have a value for each seed; two seeds of one model have none that belongs to a seed.
+        by_seed = not label.endswith(", seeds")
+        less = interval(difference(sides[0]["cka"][label], sides[1]["cka"][label]), "+.2f") if by_seed else "–"
+        rows.append((label, *means["cka"], less, *means["distance"]))
+    header = ("", "CKA, joint", "CKA, alone", "joint less alone [95 %]", "distance, joint", "distance, alone")
+    return Table(header, rows, 1)
 
 
 def _mean(values: Sequence[float]) -> str:
