@@ -41,7 +41,7 @@ class StepCost(NamedTuple):
     Attributes:
         seconds: on one device, by round.
         counted: operations of its matrix products, from the models' shapes.
-        measured: of all products in the step's program, those of vectors in the norms of gradients, too.
+        measured: of all products in the step's program, those of what is shared, too.
     """
 
     seconds: list[float]

@@ -109,8 +109,11 @@ def test_the_steps_of_a_study_are_measured(plan):
     cells = {"alone": [record(20, 50)] * 6, "full": [record(30, 30)] * 6}
     costs = cost(plan, {"tuning": {}, "cells": cells}, rounds=3)
     assert set(costs.steps) == set(STEPS)
-    for step in costs.steps.values():
-        assert 0 < step.counted < step.measured < 1.005 * step.counted  # norms of gradients are products of vectors
+    for name, step in costs.steps.items():
+        if name == "full":
+            assert step.counted < step.measured < 1.005 * step.counted  # sharing sums over layers as products
+        else:
+            assert step.counted == step.measured > 0
         assert len(step.seconds) == 3
         assert min(step.seconds) > 0
     both = costs.steps["alone, bert"].counted + costs.steps["alone, gpt2"].counted
