@@ -43,8 +43,15 @@ def finished(tmp_path_factory, compile_quickly):
     return training.train(resizing(), tmp_path_factory.mktemp("resize") / "run")
 
 
-@pytest.mark.parametrize(("name", "task"), [("gpt2-tiny", "causal-lm"), ("bert-tiny", "masked-lm")])
-def test_growth_keeps_the_function_in_double_precision(name, task):
+@pytest.mark.parametrize(
+    ("name", "task", "tolerance"),
+    [
+        ("gpt2-tiny", "causal-lm", 0.0),
+        ("bert-tiny", "masked-lm", 1e-13),  # measured with logits up to 2.4: 8.8e-14; layer norm's ε is 1e-12
+        ("roberta-tiny", "masked-lm", 1e-6),  # 6.8e-7; ε is 1e-5, so that normalising twice is not normalising once
+    ],
+)
+def test_growth_keeps_the_function_in_double_precision(name, task, tolerance):
     with jax.enable_x64(True):
         config = models.preset(name).replace(param_dtype="float64")
         structure, params = models.split(models.create(config, task, seed=2))
@@ -54,8 +61,7 @@ def test_growth_keeps_the_function_in_double_precision(name, task):
         )
         for what, count in (("layers", 4), ("heads", 6), ("neurons", 100)):
             grown = resize(config, what, count).model(model)
-            # Measured with logits up to 2.6: 1.7e-12 for BERT's blocks, whose ε is 1e-12; 3.6e-15 and less for others.
-            assert np.abs(np.asarray(model(IDS)) - np.asarray(grown(IDS))).max() < 1e-11, what
+            assert np.abs(np.asarray(model(IDS)) - np.asarray(grown(IDS))).max() <= tolerance, what
 
 
 def test_plain_stacking_copies_the_blocks():
