@@ -1,4 +1,4 @@
-"""Pytest nodes with a fault in the library, or none. Each runs in a copy of a process that has imported everything already.
+"""Pytest nodes with a fault in the library, or none. Each runs in a copy of a process that has imported everything.
 
 Importing takes longer than most of the nodes. The copies are forks: nothing that one node has traced, compiled or
 cached can answer for another. The process that is copied never starts JAX's threads: it imports, and waits.
