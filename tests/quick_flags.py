@@ -1,4 +1,4 @@
-"""Print the flags that compile tests quickly, for XLA_FLAGS: no optimisation, and XLA's older emitters where there are any.
+"""Print flags that compile tests quickly, for XLA_FLAGS: no optimisation, and XLA's older emitters where there are any.
 
 An unknown flag ends the process, so that flags go with the version: jaxlib 0.12 has no other emitters left.
 """
