@@ -21,11 +21,11 @@ class Account:
         padding: those of them that were padding.
         text_bytes: UTF-8 bytes of the text whose tokens it predicted, where the data say.
         flops: operations of the matrix products of its gradients, see `arena_jax.models.training_flops`, and of its
-            evaluations; updates, which are no products, are not charged.
+            evaluations, a race's scores and pruning's included; updates, which are no products, are not charged.
         seconds: device-seconds of its gradients, of its part of the updates, and of its evaluations. One step of each
             round is timed and stands for the round's others; `arena_jax.arena.step_times` takes the hiccups out.
-        evaluation_flops: of the flops, those of evaluations.
-        evaluation_seconds: of the seconds, those of evaluations.
+        evaluation_flops: of the flops, those of the run's evaluations, of which neither races nor pruning are part.
+        evaluation_seconds: of the seconds, those of the same.
     """
 
     steps: int = 0
@@ -70,6 +70,16 @@ class Account:
         self.seconds += seconds
         self.evaluation_flops += flops
         self.evaluation_seconds += seconds
+
+    def count_other(self, flops: float, seconds: float) -> None:
+        """Charge what is neither a step nor an evaluation: a race's scores, and what pruning looks at.
+
+        Args:
+            flops: its operations.
+            seconds: its device-seconds.
+        """
+        self.flops += flops
+        self.seconds += seconds
 
     def to_json(self) -> dict[str, Any]:
         """The account as JSON holds it; ``Account(**fields)`` reads it back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from arena_jax.arena.accounts import Account
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State
 from arena_jax.runs.checkpoint_files import to_host
+from arena_jax.runs.divergence import owner
 from arena_jax.runtime.devices import distribute, zeros_like
 from arena_jax.runtime.model_programs import ModelPrograms
 from arena_jax.runtime.program import Program
@@ -22,7 +24,7 @@ class Contender(NamedTuple):
 
     Attributes:
         name: of the model.
-        train: state of all models, in the host's memory.
+        train: the state, in the host's memory: what is the model's and what is nobody's; 0 where it is another's.
         model: what has its shape.
         programs: of its gradients.
         other_code: bytes of the code of programs beside gradients.
@@ -56,7 +58,9 @@ def capture(setup: Setup, state: State, name: str, update: Program) -> Contender
     """
     return Contender(
         name=name,
-        train=jax.tree.map(to_host, state.train),
+        train=jax.tree_util.tree_map_with_path(
+            lambda path, leaf: 0 if _is_of_another(path, name, setup.names) else to_host(leaf), state.train
+        ),
         model=setup.parts.models[name],
         programs=setup.executables.of_model(name),
         other_code=dict(setup.executables.other_code),
@@ -69,7 +73,9 @@ def capture(setup: Setup, state: State, name: str, update: Program) -> Contender
 
 
 def install(setup: Setup, state: State, contender: Contender) -> Program:
-    """Put a model back as it was kept; all other models are as they were then, too.
+    """Put a model back as it was kept; all other models rest meanwhile, and stay the arrays that they are.
+
+    What it is in the devices' memory goes first: there is never more than one of it.
 
     Args:
         setup: of the competition; step, programs and memory follow.
@@ -87,9 +93,20 @@ def install(setup: Setup, state: State, contender: Contender) -> Program:
     setup.parameters[name], state.sizes[name] = contender.parameters, contender.size
     setup.executables.put_back(name, contender.programs)
     setup.executables.other_code = dict(contender.other_code)
-    state.train = distribute(contender.train, setup.mesh)
+    paths, tree = jax.tree_util.tree_flatten_with_path(contender.train)
+    places = [_is_of_another(path, name, setup.names) for path, _ in paths]
+    current = jax.tree_util.tree_leaves_with_path(state.train)
+    others = iter([leaf for path, leaf in current if _is_of_another(path, name, setup.names)])
+    state.train, state.gradients[name] = contender.train, None
+    del current  # the last that holds the arrays which go
+    arrays = iter(distribute([leaf for (_, leaf), other in zip(paths, places, strict=True) if not other], setup.mesh))
+    state.train = jax.tree_util.tree_unflatten(tree, [next(others if other else arrays) for other in places])
     state.gradients[name] = zeros_like(state.train.params[name], setup.mesh)
     state.streams[name].restore(contender.position)
     state.accounts[name] = dataclasses.replace(contender.account)
     state.times.forget(name)
     return contender.update
+
+
+def _is_of_another(path: Sequence[Any], name: str, names: Sequence[str]) -> bool:
+    return owner(path, names) not in (name, None)

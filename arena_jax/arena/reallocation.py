@@ -46,7 +46,7 @@ def reallocate(setup: Setup, state: State, session: Session, update: Program, ro
     # The policy reads the shares in force off the last row, and there may have been no evaluation since.
     rows = np.array(state.history.shares)
     rows[-1] = state.shares
-    history = state.history._replace(shares=rows)
+    history = state.history._replace(shares=rows, parameters=counts_in_force(setup, state))
     if state.domains is not None:
         in_force = np.concatenate([state.domains.shares[:-1], np.asarray(state.division)[None]])
         set_division(setup, state, divide(setup.policy, history, state.domains._replace(shares=in_force)))
@@ -63,3 +63,10 @@ def reallocate(setup: Setup, state: State, session: Session, update: Program, ro
     record_allocation(setup, state, session, rounds)
     setup.observe("after reallocation", rounds, setup, state)
     return update
+
+
+def counts_in_force(setup: Setup, state: State) -> np.ndarray | None:
+    """The models' parameters by the shapes that they have now [models]; None where no policy looks at them."""
+    if state.history.parameters is None:
+        return None
+    return np.array([setup.parameters[name] for name in setup.names], float)

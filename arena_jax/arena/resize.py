@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from arena_jax import models
-from arena_jax.arena.admission import compile_evaluations, compile_update
+from arena_jax.arena.admission import admit_evaluations, compile_evaluations, compile_update
 from arena_jax.arena.batch_sizes import drop_search, find_size
 from arena_jax.arena.records import record_programs
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.resize import Resize
 from arena_jax.models import TransformerConfig
 from arena_jax.models.resize import MOST_GROUPS, size_of
+from arena_jax.models.shards import sharding_of
+from arena_jax.runs.divergence import owner
 from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import zeros_like
 from arena_jax.runtime.memory import device_bytes, format_bytes
 from arena_jax.runtime.program import Program
+from arena_jax.training.averages import first_average
 from arena_jax.training.describe_models import describe_models
 from arena_jax.training.objectives import head_positions
 from arena_jax.training.resize import PROBE_ROWS, due, resize_fields, resize_model
-from arena_jax.training.shapes import take_shapes
+from arena_jax.training.shapes import after, take_shapes
 from arena_jax.transforms.learning_progress import learning_progress
 
 Targets = tuple[tuple[str, int], ...]
@@ -137,22 +141,19 @@ def change_model(
     train, gradient, size = state.train, state.gradients[name], state.sizes[name]
     code = dict(setup.executables.other_code)
     network = models.merge(step.structures[name], train.params[name])
+    _check_resident(setup, state, name, targets)
     drop_search(setup, state, name)
     resized = resize_model(step, train, name, targets, parts, seed=setup.config.training.seed)
     programs = setup.executables.replace(name, resized.state.params[name], setup.resident)
     try:
         take_model(setup, state, name, resized)
-        resident = setup.resident
-        if resident >= setup.budget:
-            raise ArenaError(
-                f"what is always there would take {format_bytes(resident)} of {format_bytes(setup.budget)}; raise "
-                "--memory-budget"
-            )
         update = compile_update(setup, state.train, state.gradients)
-        compile_evaluations(setup, state.train.params, [name])
+        evaluations = compile_evaluations(setup, state.train.params)
         if setup.executables.pool <= 0:
             raise ArenaError("parameters and programs would take the whole budget; raise --memory-budget")
         find_size(setup, state, session, name, rounds, start=size)
+        admit_evaluations(setup, evaluations, state.train.params)
+        check_others(setup, state, [other for other in setup.names if other not in (name, *session.divergence.frozen)])
     except ArenaError:
         step.replace(name, network)
         parts.models[name], state.train, state.gradients[name] = about, train, gradient
@@ -172,6 +173,47 @@ def change_model(
     fields = resize_fields(name, before, describe_models(parts)[name], resized)
     session.record("resize", rounds, seconds=time.perf_counter() - start, **fields)
     return update
+
+
+def _check_resident(setup: Setup, state: State, name: str, targets: Targets) -> None:
+    """Hold to the budget what is always there with a model of another shape, and beside it the model as it is.
+
+    Raises:
+        ArenaError: it does not fit; nothing has changed. Or the model cannot be changed so.
+    """
+    about, train, mesh = setup.parts.models[name], state.train, setup.mesh
+    params = models.split(models.abstract(after(about.config, Resize(0, targets)), about.task))[1]
+    averages = train.averages and {**train.averages, name: jax.eval_shape(first_average, params)}
+    together = {**train.params, name: params}
+    opt_state = jax.eval_shape(setup.step.optimizer.init, together)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding_of(mesh, leaf.shape)),
+        train._replace(params=together, opt_state=opt_state, averages=averages),
+    )
+    leaves = jax.tree_util.tree_leaves_with_path(train)
+    # Two at once until the change is over: it may be refused still.
+    old = device_bytes([leaf for path, leaf in leaves if owner(path, setup.names) == name], train.params[name])
+    resident = device_bytes(shapes, shapes.params)
+    if resident + old + setup.executables.code >= setup.budget:
+        raise ArenaError(
+            f"what is always there would take {format_bytes(resident)}, the model as it is {format_bytes(old)} beside"
+            f" it until the change is over, of {format_bytes(setup.budget)}; raise --memory-budget"
+        )
+
+
+def check_others(setup: Setup, state: State, names: Sequence[str]) -> None:
+    """Refuse what leaves no room for a step of other models at the batch sizes in force; smaller ones fit then, too.
+
+    Raises:
+        ArenaError: naming the model.
+    """
+    pool = setup.executables.pool
+    for name in names:
+        if not setup.executables.fits(name, state.sizes[name], pool):
+            raise ArenaError(
+                f"a step of {name} in batches of {state.sizes[name]} would not fit the {format_bytes(pool)} that are"
+                " left; raise --memory-budget"
+            )
 
 
 def take_up_shapes(setup: Setup, shapes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -203,4 +245,4 @@ def _charge(setup: Setup, state: State, name: str, targets: Targets, before: Any
         once = models.row_flops(config, task, length, head_positions(task, length))
         flops = float(passes * min(PROBE_ROWS, len(rows)) * once)
         seconds = flops * account.seconds / account.flops if account.flops else 0.0
-        account.count_evaluation(flops, seconds)
+        account.count_other(flops, seconds)

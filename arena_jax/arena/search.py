@@ -190,7 +190,8 @@ def _score(setup: Setup, state: State, session: Session, name: str, rounds: int)
     programs = setup.step.new_programs()
     record_programs(session, rounds, programs)
     seconds = time.perf_counter() - start - sum(program.seconds for program in programs)
-    state.accounts[name].count_evaluation(scoring_flops(setup, name, state.evaluation_batches), seconds)
+    # No evaluation of the run's: how often those are due goes by what they cost.
+    state.accounts[name].count_other(scoring_flops(setup, name, state.evaluation_batches), seconds)
     score = setup.config.training.score
     return float(SCORES[score].sign * metrics[score])
 
@@ -202,8 +203,6 @@ def _charge(state: State, name: str, parent: Contender, contenders: list[Contend
         if contender is not winner:
             account.flops += contender.account.flops - parent.account.flops
             account.seconds += contender.account.seconds - parent.account.seconds
-            account.evaluation_flops += contender.account.evaluation_flops - parent.account.evaluation_flops
-            account.evaluation_seconds += contender.account.evaluation_seconds - parent.account.evaluation_seconds
     state.accounts[name] = account
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from arena_jax import models, training
 from arena_jax.arena import history as histories
-from arena_jax.arena.resize import part_of, progress_since, threshold_changes
+from arena_jax.arena.reallocation import counts_in_force
+from arena_jax.arena.resize import check_others, part_of, progress_since, threshold_changes
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs import load_run
 from arena_jax.runs.records import read
@@ -89,6 +90,24 @@ def test_a_quarter_of_the_neurons_in_whole_groups():
 def test_thresholds_that_make_no_sense(arena, told):
     with pytest.raises(ArenaError, match=told):
         tiny(arena=arena)
+
+
+def test_growth_that_leaves_no_room_for_another_models_step_is_refused():
+    asked = []
+    programs = SimpleNamespace(pool=2048, fits=lambda *question: asked.append(question) or question[0] == "a")
+    setup, state = SimpleNamespace(executables=programs), SimpleNamespace(sizes={"a": 2, "b": 8})
+    check_others(setup, state, ["a"])
+    with pytest.raises(ArenaError, match=r"a step of b in batches of 8 would not fit the 2\S* ?\S+ that are left"):
+        check_others(setup, state, ["a", "b"])
+    assert asked == [("a", 2, 2048), ("a", 2, 2048), ("b", 8, 2048)]
+
+
+def test_the_policy_is_asked_with_the_counts_of_the_new_shapes():
+    setup, state = world([[1.0, 2.0]])
+    setup.parameters = {"a": 30, "b": 20}
+    assert counts_in_force(setup, state) is None
+    state.history = state.history._replace(parameters=np.array([10.0, 20.0]))
+    assert counts_in_force(setup, state).tolist() == [30.0, 20.0]
 
 
 # ---- whole runs ----
