@@ -5,10 +5,10 @@ The paper expects that models specialise where there are several tasks (section 
 - **Division.** The policy divides each domain as a competition of its own, by the models' scores in that domain:
   :math:`W_{id}` is model i's share of domain d, :math:`\sum_i W_{id} = 1`. Domains count alike, so that model i gets
   the memory :math:`m_i = \frac{1}{D}\sum_d W_{id}`, and of its rows the part :math:`W_{id} / \sum_e W_{ie}` is of d.
-- **Index.** With :math:`P_{id}` the part of all device-seconds that went to model i in domain d,
-  :math:`S = I(P) / \log\min(N, D)`: the mutual information of model and domain, as a part of the most there can be.
-  0: what a model does says nothing of the domain, as where one model, or none, is preferred in all of them; 1: each
-  domain has models of its own.
+- **Index.** With :math:`P_{id}` the part of what was spent (operations, or seconds with ``--price seconds``) that went
+  to model i in domain d, :math:`S = I(P) / \log\min(N, D)`: the mutual information of model and domain, as a part of
+  the most there can be. 0: what a model does says nothing of the domain, as where one model, or none, is preferred in
+  all of them; 1: each domain has models of its own.
 - **Null distribution.** Models are exchanged within each domain, independently: who is good at one domain then says
   nothing of who is good at another. An index as large comes up by chance with the probability p.
 """

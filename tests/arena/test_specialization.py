@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
-from arena_jax import data
+from arena_jax import data, training
 from arena_jax.arena import policy
 from arena_jax.arena.history import extend, start
 from arena_jax.arena.specialization import Domains, data_parts, divide, specialization, spent_by_domain
@@ -203,6 +203,11 @@ def test_a_competition_over_two_domains_divides_each_and_goes_on_to_the_bit(sour
         for name, model in record["models"].items():
             each = [of_domain[name]["loss"] for of_domain in record["domains"].values()]
             assert model["loss"] == pytest.approx(np.mean(each))
+    last, evaluated = records(run, "evaluation")[-1], training.evaluate(run)
+    for name, metrics in last["models"].items():
+        assert evaluated[name]["loss"] == pytest.approx(metrics["loss"], rel=1e-6)
+        for domain, of_domain in last["domains"].items():
+            assert evaluated[f"{name} {domain}"]["loss"] == pytest.approx(of_domain[name]["loss"], rel=1e-6)
     (board,) = records(run, "leaderboard")
     assert 0 <= board["specialization"]["value"] <= 1
     text = narrate(read(run))
@@ -228,3 +233,5 @@ def test_what_cannot_be_is_refused(sources, tmp_path):
     )
     with pytest.raises(ArenaError, match="domain 'web' is read as it is trained on"):
         train(stream, tmp_path / "b")
+    with pytest.raises(ArenaError, match=r"one length per model: remove data\.lengths"):
+        dataclasses.replace(twice, data=dataclasses.replace(twice.data, lengths=(4,)))
