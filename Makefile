@@ -1,9 +1,10 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv first if it is not there.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
 # The versions that were tried, on Python 3.11. Newer ones: make PYTHON=python3.13 CONSTRAINTS=constraints-jax0.12.txt demo
 CONSTRAINTS ?= constraints.txt
+# Other versions have an environment of their own.
+VENV := $(if $(filter constraints.txt,$(CONSTRAINTS)),.venv,.venv-$(basename $(CONSTRAINTS)))
+BIN := $(VENV)/bin
 
 .PHONY: demo test test-all parity faults plan-test lint docs clean
 .DELETE_ON_ERROR:
@@ -13,9 +14,9 @@ demo: $(VENV)/.installed
 
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -rs
 
-# Programs that run for milliseconds need no optimisation: without it, and by XLA's older emitters, they compile in a quarter
-# of the time. `make test-all` compiles as a run does.
-QUICK := $(shell cat tests/quick.flags)
+# Programs that run for milliseconds need no optimisation: without it they compile in a quarter of the time.
+# `make test-all` compiles as a run does.
+QUICK = $(shell $(BIN)/python tests/quick_flags.py)
 
 test: $(VENV)/.installed-dev
 	XLA_FLAGS="$(QUICK)" $(PYTEST) -m "not slow"
@@ -65,4 +66,4 @@ $(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-plan
+	rm -rf .venv .venv-*

@@ -34,7 +34,10 @@ def independent(config: RunConfig) -> RunConfig:
     changes: dict[str, Any] = dict.fromkeys(CONVERGENCE)
     changes |= {"form": "default", "convergence_window": 0, **form}
     return dataclasses.replace(
-        config, optimizer=dataclasses.replace(alone, **changes), together=TogetherConfig(ema=config.together.ema)
+        config,
+        models=tuple(dataclasses.replace(model, teacher_weight=1.0) for model in config.models),
+        optimizer=dataclasses.replace(alone, **changes),
+        together=TogetherConfig(ema=config.together.ema),
     )
 
 

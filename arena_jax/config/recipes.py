@@ -26,16 +26,17 @@ def relay(config: RunConfig) -> RunConfig:
         >>> run.together.relay, run.model("gpt2").start, run.model("bert").start, run.optimizer.share_alpha
         ('gpt2', 'corpus', None, 0.0)
     """
-    order = sorted(config.models, key=lambda model: (model.checkpoint is None, model.family != "gpt2"))
+    alone = independent(config)
+    order = sorted(alone.models, key=lambda model: (model.checkpoint is None, model.family != "gpt2"))
     leader = order[0]
     models = tuple(
         dataclasses.replace(model, start=CORPUS)
         if model.name == leader.name and model.checkpoint is None and model.start is None
         else model
-        for model in config.models
+        for model in alone.models
     )
     together = TogetherConfig(relay=leader.name, relay_part=PART, ema=config.together.ema)
-    return dataclasses.replace(independent(config), models=models, together=together)
+    return dataclasses.replace(alone, models=models, together=together)
 
 
 RECIPES: dict[str, Callable[[RunConfig], RunConfig]] = {"relay": relay}
@@ -54,5 +55,7 @@ def recipe(config: RunConfig, word: str) -> RunConfig:
     if word not in RECIPES:
         raise ArenaError(f"unknown recipe '{word}'; {nearest(word, RECIPES)}")
     if config.arena is not None:
-        raise ArenaError("a competition has no recipe: its models learn nothing from one another; leave it out")
+        raise ArenaError(
+            "a recipe is of joint training: it trains a leader alone, and a competition's all train; leave it out"
+        )
     return RECIPES[word](config)

@@ -87,6 +87,7 @@ def distillation_config(
             "start": None,
             "start_parts": (),
             "tokenizer": None,
+            "resize": (),  # its folder has the last shape
             "teacher_weight": 1.0,
             **dict.fromkeys(OF_PRESETS),
         }

@@ -6,6 +6,8 @@ import dataclasses
 
 from arena_jax.config import RunConfig
 from arena_jax.config.together import TogetherConfig
+from arena_jax.config.units import parse_duration
+from arena_jax.runs.session import Session
 
 
 def lone_run(config: RunConfig, name: str, steps: int) -> RunConfig:
@@ -24,8 +26,22 @@ def lone_run(config: RunConfig, name: str, steps: int) -> RunConfig:
     """
     return dataclasses.replace(
         config,
-        models=(config.model(name),),
+        models=(dataclasses.replace(config.model(name), teacher_weight=1.0),),
         training=dataclasses.replace(config.training, steps=steps, epochs=None, output=None, mirror=None),
         together=TogetherConfig(ema=config.together.ema),
         optimizer=dataclasses.replace(config.optimizer, weights_follow="none"),
     )
+
+
+def in_time_left(session: Session, run: RunConfig) -> RunConfig:
+    """A run inside another's folder, with what is left of the time of the other's session.
+
+    Args:
+        session: of the whole run, before :meth:`Session.begin`.
+        run: from :func:`lone_run`.
+    """
+    limit = session.config.training.stop_after
+    if limit is None:
+        return run
+    left = max(0.001, parse_duration(limit) - session.clock()["seconds"])  # none left: it stops after one step
+    return dataclasses.replace(run, training=dataclasses.replace(run.training, stop_after=f"{left:.3f}s"))

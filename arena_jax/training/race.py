@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,11 +18,11 @@ from arena_jax.config.together import RACE, TogetherConfig
 from arena_jax.runs.records import FILE, read
 from arena_jax.runs.session import Session
 from arena_jax.runs.signals import Stopped
-from arena_jax.training.lone_run import lone_run
+from arena_jax.training.lone_run import in_time_left, lone_run
 from arena_jax.transforms.learning_progress import learning_progress
 
 FOLDER = "race"  # of the models' own short runs, inside the run's
-EVALUATIONS = 4  # of a model in a race: progress is the mean of what is gained between them
+EVALUATIONS = 4  # of a model in a race, at most: progress is the mean of what is gained between them
 
 
 class Entry(NamedTuple):
@@ -63,8 +64,8 @@ def race_steps(config: RunConfig, total_steps: int) -> int:
 
 
 def entry_config(config: RunConfig, name: str, steps: int) -> RunConfig:
-    """A model's run in a race: alone, for so many steps, with as many evaluations as a race has, and no ornaments."""
-    every = max(1, steps // EVALUATIONS)
+    """A model's run in a race: alone, for so many steps, with `EVALUATIONS` at most, and no ornaments."""
+    every = math.ceil(steps / EVALUATIONS)
     run = lone_run(config, name, steps)
     training = dataclasses.replace(
         run.training,
@@ -104,7 +105,7 @@ def run_race(session: Session, steps: int, total_steps: int, train: Callable[...
         if not _is_over(folder):
             run = entry_config(session.config, model.name, steps)
             try:
-                train(run, folder, resume=(folder / "config.json").is_file())
+                train(in_time_left(session, run), folder, resume=(folder / "config.json").is_file())
             except Stopped as stopped:
                 raise Stopped(session.folder, stopped.step, total_steps) from None
             except ArenaError:

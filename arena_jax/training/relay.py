@@ -15,7 +15,7 @@ from arena_jax.runs.records import read
 from arena_jax.runs.session import Session
 from arena_jax.runs.signals import Stopped
 from arena_jax.training.build import Parts
-from arena_jax.training.lone_run import lone_run
+from arena_jax.training.lone_run import in_time_left, lone_run
 from arena_jax.training.race import Entry, fastest, race_steps, run_race
 from arena_jax.training.restore import restore
 from arena_jax.training.warm_start import warm_starts
@@ -95,7 +95,8 @@ def run_relay(session: Session, parts: Parts, total_steps: int, train: Callable[
     racing, steps = race_steps(config, total_steps), leader_steps(config, total_steps)
     before = steps + len(config.models) * racing
     if session.checkpoints.latest is not None:  # the followers have begun: all of it is in their checkpoints
-        leader = next(record["relay"]["leader"] for record in read(session.folder) if record["kind"] == "start")
+        if leader == RACE:
+            leader = next(record["relay"]["leader"] for record in read(session.folder) if record["kind"] == "start")
         return Relay(followers_config(config, leader), parts, (leader,), before, [])
     derived, entries = [], {}
     if leader == RACE:
@@ -112,7 +113,7 @@ def run_relay(session: Session, parts: Parts, total_steps: int, train: Callable[
     how = f"{most}{steps:,} of {total_steps:,} steps alone, in {FOLDER}/; {then}"
     folder, alone = session.folder / FOLDER, lone_run(config, leader, steps)
     try:
-        train(alone, folder, resume=(folder / "config.json").is_file())
+        train(in_time_left(session, alone), folder, resume=(folder / "config.json").is_file())
     except Stopped as stopped:
         raise Stopped(session.folder, stopped.step, total_steps) from None
     model = trained_model(folder, alone, parts)

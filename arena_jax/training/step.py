@@ -393,9 +393,8 @@ class Step:
                 out_shardings = replicated(self.mesh)
             began = time.perf_counter()
             lowered = jax.jit(function, donate_argnums=donate, out_shardings=out_shardings).lower(*arguments)
-            program = compile_lowered(lowered, began=began, devices=devices_of(arguments))._replace(
-                name=name, shapes=shapes
-            )
+            program = compile_lowered(lowered, began=began, devices=devices_of(arguments))
+            program = program._replace(name=name, shapes=shapes)
             self.programs.append(program)
             self._programs[cache_key] = program
         return self._programs[cache_key]

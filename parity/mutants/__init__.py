@@ -94,7 +94,7 @@ def is_node(check: str) -> bool:
 
 def node_failure(mutant: Mutant, name: str) -> str | None:
     """Run a pytest node in a process that has the fault: the line that tells its failure, or None where it passes."""
-    code, output = node.run(mutant.name, name)
+    code, output = node.run(mutant.name, [name])
     if code == 0:
         return None
     lines = [line for line in output.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))]

@@ -1,4 +1,4 @@
-"""Pytest nodes with a fault in the library. Each runs in a copy of a process that has imported everything already.
+"""Pytest nodes with a fault in the library, or none. Each runs in a copy of a process that has imported everything.
 
 Importing takes longer than most of the nodes. The copies are forks: nothing that one node has traced, compiled or
 cached can answer for another. The process that is copied never starts JAX's threads: it imports, and waits.
@@ -7,13 +7,14 @@ cached can answer for another. The process that is copied never starts JAX's thr
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -38,23 +39,23 @@ def server() -> subprocess.Popen[str]:
     return process
 
 
-def run(fault: str, node: str) -> tuple[int, str]:
-    """Run a node with a fault in the library: pytest's exit code, and what it printed."""
+def run(fault: str | None, nodes: Sequence[str]) -> tuple[int, str]:
+    """Run nodes with a fault in the library, or as it is: pytest's exit code, and what it printed."""
     process = server()
     assert process.stdin is not None
     assert process.stdout is not None
     with tempfile.NamedTemporaryFile("w+", prefix="arena-node-") as output:
-        process.stdin.write(json.dumps([fault, node, output.name]) + "\n")
+        process.stdin.write(json.dumps([fault, list(nodes), output.name]) + "\n")
         process.stdin.flush()
         answer = process.stdout.readline()
         if not answer:
             server.cache_clear()
-            raise RuntimeError(f"the process that runs {node} ended by itself")
+            raise RuntimeError(f"the process that runs {', '.join(nodes)} ended by itself")
         return int(answer), output.read()
 
 
-def main(fault: str, node: str) -> int:
-    """Put the fault in and run the node."""
+def main(fault: str | None, nodes: Sequence[str]) -> int:
+    """Put the fault in and run the nodes."""
     import hypothesis
     import pytest
 
@@ -64,8 +65,10 @@ def main(fault: str, node: str) -> int:
     # Any example that fails will do: looking for the smallest takes longer than all the rest.
     phases = [phase for phase in hypothesis.Phase if phase not in (hypothesis.Phase.shrink, hypothesis.Phase.explain)]
     hypothesis.settings.register_profile("fault", derandomize=True, deadline=None, phases=phases)
-    (mutant,) = (mutant for mutant in mutants.ALL if mutant.name == fault)
-    with applied(mutant):
+    with contextlib.ExitStack() as stack:
+        if fault is not None:
+            (mutant,) = (mutant for mutant in mutants.ALL if mutant.name == fault)
+            stack.enter_context(applied(mutant))
         options = [
             "-x",
             "-q",
@@ -76,7 +79,7 @@ def main(fault: str, node: str) -> int:
             "--assert=plain",
             "--hypothesis-profile=fault",
         ]
-        return int(pytest.main([node, *options]))
+        return int(pytest.main([*nodes, *options]))
 
 
 def serve(requests: Iterable[str], answers: IO[str]) -> None:
@@ -86,7 +89,7 @@ def serve(requests: Iterable[str], answers: IO[str]) -> None:
     from parity import mutants  # noqa: F401
 
     for request in requests:
-        fault, node, output = json.loads(request)
+        fault, nodes, output = json.loads(request)
         child = os.fork()
         if child == 0:
             with open(output, "w") as file:
@@ -94,7 +97,7 @@ def serve(requests: Iterable[str], answers: IO[str]) -> None:
                 os.dup2(file.fileno(), 2)
             code = 3  # pytest's code for an error inside
             try:
-                code = main(fault, node)
+                code = main(fault, nodes)
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -8,6 +8,8 @@ from arena_jax.compare.plan_file import plan_from
 from arena_jax.config import OptimizerConfig, TogetherConfig, presets
 from arena_jax.config.baselines import BASELINES, baseline
 from arena_jax.config.errors import ArenaError
+from arena_jax.config.recipes import recipe
+from arena_jax.training.lone_run import lone_run
 
 
 @pytest.mark.parametrize("form", ["default", "paper", "published"])
@@ -36,6 +38,17 @@ def test_sequential_distillation_teaches_by_whom_the_run_names():
     together = baseline(named, "distillation").together
     assert (together.relay, together.distil, together.alpha, together.relay_warm) == ("gpt2", "gpt2", 0.3, False)
     assert baseline(run, "distillation").optimizer == baseline(run, "independent").optimizer
+
+
+def test_a_teachers_weight_goes_with_the_teachers():
+    """Where it says nothing it is refused: what replaces the teachers would be no run."""
+    run = dataclasses.replace(presets.get("mmo-paper"), together=TogetherConfig(distil="ensemble", relay="gpt2"))
+    heavy = tuple(dataclasses.replace(model, teacher_weight=2.0) for model in run.models)
+    run = dataclasses.replace(run, models=heavy)
+    for plain in (*(baseline(run, word) for word in BASELINES if word != "joint"), recipe(run, "relay")):
+        assert {model.teacher_weight for model in plain.models} == {1}
+    assert lone_run(run, "gpt2", 3).model("gpt2").teacher_weight == 1
+    assert baseline(run, "joint").models == heavy, "its teachers stay"
 
 
 def test_a_baseline_that_cannot_be_is_refused():

@@ -36,7 +36,7 @@ def test_who_leads_and_what_it_keeps():
 def test_a_recipe_that_cannot_be_is_refused():
     with pytest.raises(ArenaError, match="unknown recipe 'realy'; did you mean 'relay'"):
         recipe(presets.get("joint-sst2"), "realy")
-    with pytest.raises(ArenaError, match="a competition has no recipe"):
+    with pytest.raises(ArenaError, match="it trains a leader alone, and a competition's all train"):
         recipe(presets.get("arena-small"), "relay")
     with pytest.raises(ArenaError, match="needs two models at least"):
         recipe(dataclasses.replace(presets.get("joint-sst2"), models=presets.get("joint-sst2").models[:1]), "relay")

@@ -91,6 +91,9 @@ def test_who_teaches_and_who_rests(tmp_path):
     assert {model.checkpoint for model in config.models} == {str(folder) for folder in folders.values()}
     assert teachers_now(config, {}) == teachers_at_rest(config) == ("bert-teacher", "gpt2")
     assert teachers_at_rest(alike()) == ()
+    grown = tuple(dataclasses.replace(model, resize=("3:neurons=48",)) for model in alike().models)
+    config = distillation_config(dataclasses.replace(alike(), models=grown), grown[0], folders, {"bert": 1, "gpt2": 1})
+    assert {model.resize for model in config.models} == {()}, "a folder has the last shape"
 
 
 def test_what_cannot_be_is_refused_with_the_reason(described, tmp_path):

@@ -14,7 +14,7 @@ from arena_jax.runs import Stopped
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
 from arena_jax.training.lone_run import lone_run
-from arena_jax.training.race import Entry, entry, entry_config, fastest, race_steps
+from arena_jax.training.race import EVALUATIONS, Entry, entry, entry_config, fastest, race_steps
 from arena_jax.training.relay import leader_steps
 from tests.training.test_train import state_of, stop_at, tiny, without_times
 
@@ -70,6 +70,9 @@ def test_the_races_steps_are_a_part_of_the_runs():
     run = entry_config(race(), "bert", 4)
     assert (run.training.steps, run.training.evaluate_every, run.together) == (4, 1, TogetherConfig())
     assert run.models == (race().model("bert"),)
+    evaluations = [steps // entry_config(race(), "bert", steps).training.evaluate_every for steps in range(4, 40)]
+    assert evaluations[0] == max(evaluations) == EVALUATIONS
+    assert min(evaluations) > 1, "progress is between two"
 
 
 def test_a_race_that_cannot_be_is_refused():

@@ -1,6 +1,7 @@
 """A relay: the leader trains as it would alone, the others start from it, and both halves go on to the bit."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,8 +16,8 @@ from arena_jax.runs import Stopped
 from arena_jax.runs.log_lines import narrate
 from arena_jax.runs.records import read
 from arena_jax.training.build import build
-from arena_jax.training.lone_run import lone_run
-from arena_jax.training.relay import followers_config
+from arena_jax.training.lone_run import in_time_left, lone_run
+from arena_jax.training.relay import followers_config, run_relay
 from tests.training.test_modules import Classifier, batch, objective
 from tests.training.test_train import state_of, stop_at, tiny, without_times
 
@@ -29,6 +30,28 @@ def relay():
 
 def same(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, other)
+
+
+def test_the_leader_has_what_is_left_of_a_sessions_time():
+    hour = dataclasses.replace(relay(), training=dataclasses.replace(relay().training, stop_after="1h"))
+    session = SimpleNamespace(config=hour, clock=lambda: {"seconds": 600.0})
+    run = lone_run(hour, "gpt2", 3)
+    assert in_time_left(session, run) == dataclasses.replace(
+        run, training=dataclasses.replace(run.training, stop_after="3000.000s")
+    )
+    session.clock = lambda: {"seconds": 4000.0}
+    assert in_time_left(session, run).training.stop_after == "0.001s"
+    session.config = relay()
+    assert in_time_left(session, run) is run
+
+
+def test_followers_go_on_whose_records_do_not_say_who_led(tmp_path):
+    """As those of a relay that an earlier version began; the configuration names the leader."""
+    (tmp_path / "records.jsonl").write_text('{"kind": "start", "step": 0}\n')
+    session = SimpleNamespace(config=relay(), checkpoints=SimpleNamespace(latest=4), folder=tmp_path)
+    going_on = run_relay(session, None, 8, None)
+    assert (going_on.resting, going_on.steps) == (("gpt2",), 3)
+    assert going_on.config == followers_config(relay(), "gpt2")
 
 
 @pytest.fixture(scope="module")
