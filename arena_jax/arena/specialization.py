@@ -64,17 +64,19 @@ def data_parts(shares: ArrayLike) -> np.ndarray:
     """Which part of each model's rows is of which domain.
 
     Args:
-        shares: W, [domains, models].
+        shares: W, [..., domains, models].
 
     Returns:
-        [domains, models]; a model's sum to 1.
+        As many; a model's sum to 1. One that has no share in any domain has equal parts of all.
 
     Example:
         >>> print(data_parts([[0.75, 0.25], [0.25, 0.75]])[:, 0])
         [0.75 0.25]
     """
     shares = np.asarray(shares, float)
-    parts: np.ndarray = shares / shares.sum(0)
+    total = shares.sum(-2, keepdims=True)
+    has_some = total > 0
+    parts: np.ndarray = np.where(has_some, shares / np.where(has_some, total, 1), 1 / shares.shape[-2])
     return parts
 
 
@@ -189,6 +191,5 @@ def _by_domain(spent: ArrayLike, domains: Domains) -> np.ndarray:
     """What models spent, [evaluations, models], by domain: each interval goes by the rows of its time."""
     spent = np.asarray(spent, float)
     each = np.diff(spent, axis=0, prepend=0)
-    parts = domains.shares / domains.shares.sum(1, keepdims=True)
-    split: np.ndarray = np.cumsum(each[:, None] * parts, axis=0)
+    split: np.ndarray = np.cumsum(each[:, None] * data_parts(domains.shares), axis=0)
     return split

@@ -82,6 +82,15 @@ def test_parts_that_are_none_are_refused():
         specialization([[1.0, -1.0], [0.0, 1.0]])
 
 
+def test_a_model_that_is_out_of_all_domains_has_equal_parts_of_them():
+    shares = np.array([[1.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_array_equal(data_parts(shares), 0.5)
+    history = extend(start([0.0, 0.0]), scores=[1, 1], shares=[1.0, 0.0], seconds=[4, 2], steps=[4, 2], fraction=1)
+    spent = spent_by_domain(history, Domains(np.stack([shares] * 2), np.stack([shares] * 2)))
+    np.testing.assert_array_equal(spent[-1], [[2, 1], [2, 1]])
+    assert specialization(spent[-1]).value == 0.0
+
+
 def planted(rates, rounds=30, rule="modelarena"):
     """A model improves in a domain by its rate, each time by as much as it was given there."""
     rates = np.asarray(rates, float)  # [domains, models]
@@ -224,6 +233,8 @@ def test_a_competition_over_two_domains_divides_each_and_goes_on_to_the_bit(sour
 def test_what_cannot_be_is_refused(sources, tmp_path):
     with pytest.raises(ArenaError, match=r"arena\.domains are of texts, and the task is sequence-classification"):
         tiny({"domains": (("two", "x.txt"),)})
+    with pytest.raises(ArenaError, match="divided among models, and this run has one"):
+        dataclasses.replace(competition(sources), models=competition(sources).models[:1])
     twice = competition(sources)
     twice = dataclasses.replace(twice, arena=dataclasses.replace(twice.arena, domains=(("one.txt", "two.txt"),)))
     with pytest.raises(ArenaError, match="two domains have one name"):
