@@ -163,7 +163,7 @@ def train(
                 find_first_sizes(setup, state, session)
                 admit_evaluations(setup, evaluations, state.train.params)
                 admit_lessons(setup, state, lessons)
-                admit_crossover(setup, evaluations, state.train.params)
+                admit_crossover(setup, evaluations, state.train)
                 state.evaluation_batches = choose_batches(setup, state)
                 record_scored_part(setup, state, session)
                 state.window.resume()
@@ -201,6 +201,9 @@ def train(
                     update = reallocate(setup, state, session, update, rounds)
                     teach(setup, state, lessons, update.executable, session, rounds)
                     cross(setup, state, session, rounds)
+                    over = is_over(setup, state, rounds)  # races, lessons and mixtures are paid for, too
+                    if over:
+                        score_models(setup, state, session, rounds)
                 stopping = session.stop_requested(rounds)
                 if session.checkpoint_due(rounds, over=over):
                     save()

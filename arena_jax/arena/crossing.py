@@ -21,6 +21,7 @@ import numpy as np
 from arena_jax import models
 from arena_jax.arena.admission import check_budget
 from arena_jax.arena.evaluation_schedule import scoring_flops
+from arena_jax.arena.records import record_programs
 from arena_jax.arena.scoring import score_of
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.state import State
@@ -38,7 +39,6 @@ from arena_jax.training.state import TrainState
 from arena_jax.training.step import Step
 
 POINTS = 5  # losses on the way from one model to the other, both included
-_COPIES = 5  # of a model's parameters at once: units in another order, the mixture, its copy, the optimizer's moments
 
 
 def kin(setup: Setup) -> list[tuple[str, ...]]:
@@ -68,13 +68,13 @@ def check_crossover(setup: Setup) -> None:
         )
 
 
-def admit_crossover(setup: Setup, evaluations: Mapping[str, Program], params: Mapping[str, Any]) -> None:
+def admit_crossover(setup: Setup, evaluations: Mapping[str, Program], train: TrainState) -> None:
     """Refuse a crossover that the budget does not hold beside all programs, before one is made.
 
     Args:
         setup: of the competition.
         evaluations: ``{model: the program that scores it}``.
-        params: ``{model: parameter tree}``.
+        train: parameters, optimizer state and averages.
 
     Raises:
         ArenaError: the budget does not hold it.
@@ -82,10 +82,29 @@ def admit_crossover(setup: Setup, evaluations: Mapping[str, Program], params: Ma
     if setup.arena.crossover is None:
         return
     for names in kin(setup):
-        weights = device_bytes(params[names[0]])
         scoring = evaluations[names[0]].bytes.total * (1 + setup.arena.memory_margin)
-        need = setup.budget - setup.executables.pool + _COPIES * weights + scoring
+        need = setup.budget - setup.executables.pool + mixing_bytes(train, names[0], scoring)
         check_budget(f"mixing {' and '.join(names[:2])} takes", need, setup.budget, "remove --crossover")
+
+
+def mixing_bytes(train: TrainState, name: str, scoring: float) -> float:
+    """The bytes per device that mixing a model takes at most, beside what is resident.
+
+    Args:
+        train: parameters, optimizer state and averages of all models.
+        name: of one that is mixed; its kin are of its shapes.
+        scoring: the bytes of scoring one.
+
+    Returns:
+        The larger of two moments. On the way between the models there are units in another order, a mixture, and its
+        copy that is scored; when the mixture takes a place, all of it is there twice: as it is made, and as it lies on
+        the devices.
+    """
+    names, weights = tuple(train.params), device_bytes(train.params[name])
+    leaves = jax.tree_util.tree_leaves_with_path(train.opt_state)
+    moments = device_bytes([leaf for path, leaf in leaves if owner(path, names) == name])
+    average = device_bytes(train.averages[name]) if train.averages else 0
+    return max(3 * weights + scoring, 2 * (weights + moments + average))
 
 
 def cross(setup: Setup, state: State, session: Session, rounds: int) -> None:
@@ -132,7 +151,9 @@ def cross(setup: Setup, state: State, session: Session, rounds: int) -> None:
             state.train = replace_model(state.train, last, result.model, moments)
             state.noise.pop(last, None)
         account.flops += (POINTS + (last not in ends)) * scoring_flops(setup, first, state.evaluation_batches)
-        account.seconds += time.perf_counter() - start
+        programs = setup.step.new_programs()  # a resumed run has not scored before
+        record_programs(session, rounds, programs)
+        account.seconds += time.perf_counter() - start - sum(program.seconds for program in programs)
         state.window.resume()
         session.record(
             "lineage",

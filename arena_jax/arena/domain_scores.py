@@ -12,6 +12,7 @@ from arena_jax.arena.setup import Setup
 from arena_jax.arena.specialization import Domains
 from arena_jax.arena.state import State
 from arena_jax.config.objective import scores_of
+from arena_jax.training.evaluation import mean_metrics
 from arena_jax.training.score_intervals import score_with_error
 
 Scored = tuple[dict[str, float], float]  # {metric: value}, and the standard error of the run's score
@@ -40,9 +41,8 @@ def mean_score(scored: Mapping[str, Scored]) -> Scored:
         >>> mean_score({"a": ({"loss": 1.0}, 0.3), "b": ({"loss": 2.0}, 0.4)})
         ({'loss': 1.5}, 0.25)
     """
-    values = list(scored.values())
-    metrics = {key: sum(of[key] for of, _ in values) / len(values) for key in values[0][0]}
-    return metrics, math.hypot(*(error for _, error in values)) / len(values)
+    metrics = mean_metrics({domain: of for domain, (of, _) in scored.items()})
+    return metrics, math.hypot(*(error for _, error in scored.values())) / len(scored)
 
 
 def extend_domains(setup: Setup, state: State, metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:

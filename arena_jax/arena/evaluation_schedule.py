@@ -14,7 +14,7 @@ from arena_jax.training.objectives import head_positions
 # Scores that a policy has to go by, beside the first and the last: fewer rows are scored where all would leave fewer.
 ENOUGH = 20
 MOST = 60  # more tell a policy nothing new; 64 rows of history are one program
-FEWEST_BATCHES = 2  # one batch has no standard error
+FEWEST_BATCHES = 2  # of each domain: one batch has no standard error
 
 
 def scoring_flops(setup: Setup, name: str, batches: int | None) -> float:
@@ -25,24 +25,36 @@ def scoring_flops(setup: Setup, name: str, batches: int | None) -> float:
         name: the model.
         batches: that are scored; all if None.
     """
-    model, parts = setup.parts.models[name], _batches_of_parts(setup, name)
+    model = setup.parts.models[name]
     length, size = setup.parts.validation[name].lengths[-1], setup.config.training.evaluation_batch_size
-    count = sum(parts if batches is None else (min(part, -(-batches // len(parts))) for part in parts))
+    count = batches_scored(setup, name, batches)
     passes = 2 if setup.arena.objective == "ensemble" else 1  # the mixture asks every model once more
     once = models.row_flops(model.config, model.task, length, head_positions(model.task, length))
     return float(passes * count * size * once)
 
 
-def batches_of_all(setup: Setup, name: str) -> int:
-    """The batches that hold all of a model's validation rows."""
-    return sum(_batches_of_parts(setup, name))
+def batches_scored(setup: Setup, name: str, batches: int | None) -> int:
+    """The batches that an evaluation of a model scores; fewer than are asked for where a domain has no more.
+
+    Args:
+        setup: of the competition.
+        name: the model.
+        batches: that are asked for, domains having equally many; all if None.
+    """
+    parts = _batches_of_parts(setup, name)
+    return sum(parts if batches is None else (min(part, -(-batches // len(parts))) for part in parts))
 
 
 def _batches_of_parts(setup: Setup, name: str) -> list[int]:
     """The batches that hold a model's validation rows; of each domain by itself where there are several."""
-    size, domains = setup.config.training.evaluation_batch_size, setup.parts.domains.get(name)
+    size = setup.config.training.evaluation_batch_size
+    return [-(-rows // size) for rows in _rows_of_parts(setup, name)]
+
+
+def _rows_of_parts(setup: Setup, name: str) -> list[int]:
+    domains = setup.parts.domains.get(name)
     parts = [setup.parts.validation[name]] if domains is None else [splits["validation"] for splits in domains.values()]
-    return [-(-len(rows) // size) for rows in parts]
+    return [len(rows) for rows in parts]
 
 
 def rows_scored(setup: Setup, name: str, batches: int | None) -> int:
@@ -51,12 +63,13 @@ def rows_scored(setup: Setup, name: str, batches: int | None) -> int:
     Args:
         setup: of the competition.
         name: the model.
-        batches: that are scored; all if None.
+        batches: that are asked for, domains having equally many; all if None.
     """
-    rows = len(setup.parts.validation[name])
+    parts, size = _rows_of_parts(setup, name), setup.config.training.evaluation_batch_size
     if batches is None:
-        return rows
-    return min(rows, batches * rows_per_batch(setup.step, setup.config.training.evaluation_batch_size))
+        return sum(parts)
+    each = -(-batches // len(parts)) * rows_per_batch(setup.step, size)
+    return sum(min(part, each) for part in parts)
 
 
 def choose_batches(setup: Setup, state: State) -> int | None:
@@ -74,10 +87,12 @@ def choose_batches(setup: Setup, state: State) -> int | None:
         return None
     if setup.evaluate is not None or any(rows.task == QUESTIONS for rows in setup.parts.validation.values()):
         return None
+    # One batch is asked of each domain, so that what is affordable is as many of each.
     one_batch = sum(scoring_flops(setup, name, 1) for name in setup.names)
     affordable = int(_share(setup) * total / ((ENOUGH + 2) * one_batch))
-    whole = max(batches_of_all(setup, name) for name in setup.names)
-    return None if affordable >= whole else max(FEWEST_BATCHES, affordable)
+    domains = max(len(_batches_of_parts(setup, name)) for name in setup.names)
+    whole = max(batches_scored(setup, name, None) for name in setup.names)
+    return None if affordable * domains >= whole else domains * max(FEWEST_BATCHES, affordable)
 
 
 def is_due(setup: Setup, state: State, rounds: int) -> bool:

@@ -79,22 +79,24 @@ def compile_lessons(setup: Setup, state: State) -> Lessons:
         The programs; none where nobody teaches.
 
     Raises:
-        ArenaError: the budget does not hold the smallest; nothing has been run.
+        ArenaError: the budget, or the device, does not hold the smallest; nothing has been run.
     """
     lessons, compiled = Lessons({}, {}), dict[Any, Program]()
     if not setup.config.together.teaches:
         return lessons
-    for student in setup.names:
-        pairs = [(teachers, student) for teachers in _choices(setup) if teachers != (student,)]
-        sizes = [state.lesson_sizes[student]] if student in state.lesson_sizes else _sizes(setup, student)
-        for size in sizes:
-            for pair in pairs:
-                lessons.looks[pair], lessons.gradients[pair] = _compile(setup, state, pair, size, compiled)
-            state.lesson_sizes[student] = size
-            if _missing(setup, state, lessons, pairs) <= 0:
-                break
-    setup.executables.other_code |= {program.name: program.bytes.code for program in lessons.programs}
-    admit_lessons(setup, state, lessons)
+    resumed, others = bool(state.lesson_sizes), dict(setup.executables.other_code)
+    pairs = {name: [(teachers, name) for teachers in _choices(setup) if teachers != (name,)] for name in setup.names}
+    students = [name for name in setup.names if pairs[name]]
+    sizes = {n: [state.lesson_sizes[n]] if n in state.lesson_sizes else _sizes(setup, n) for n in students}
+    too_large = students
+    while too_large:
+        for student in too_large:
+            _compile_largest(setup, state, lessons, pairs[student], sizes[student], compiled)
+        # Their own code is there whoever listens, so that one student's may be what another one's lacks.
+        setup.executables.other_code = others | {program.name: program.bytes.code for program in lessons.programs}
+        too_large = [n for n in students if sizes[n] and _missing(setup, state, lessons, pairs[n]) > 0]
+    if not resumed:  # it was admitted when it began; the programs in force since then are others
+        admit_lessons(setup, state, lessons)
     return lessons
 
 
@@ -131,7 +133,13 @@ def teach(setup: Setup, state: State, lessons: Lessons, update: Update, session:
     # By the competition's own score, of which more is better; a loss is what is least.
     teachers = teachers_now(setup.config, {name: -score for name, score in scores.items() if name not in frozen})
     students = [name for name in setup.names if name not in frozen and teachers != (name,)]
-    if not teachers or not students or any(name in frozen for name in teachers):
+    if not teachers or not students or state.lessons_over:
+        return
+    lost = [name for name in teachers if name in frozen]
+    if lost:
+        state.lessons_over = True
+        text = f"{', '.join(lost)} diverged, and teaches no more: there are no further lessons in this run"
+        session.record("note", rounds, text=text)
         return
     sums = {name: np.zeros(3) for name in students}
     for _ in range(setup.arena.lesson_steps or LESSON_STEPS):
@@ -199,6 +207,46 @@ def _compute_gradient(setup: Setup, state: State, lessons: Lessons, pair: Pair) 
     return dict(metrics)
 
 
+def _compile_largest(
+    setup: Setup,
+    state: State,
+    lessons: Lessons,
+    pairs: Sequence[Pair],
+    sizes: list[int],
+    compiled: dict[Any, Program],
+) -> None:
+    """Compile a student's lessons in the first of some sizes that the compiler has the memory for.
+
+    Args:
+        setup: of the competition.
+        state: its ``lesson_sizes`` gain the student's.
+        lessons: gain the programs.
+        pairs: of the student, at least one.
+        sizes: the largest first; those that were tried are taken out.
+        compiled: programs so far, by what they are.
+
+    Raises:
+        ArenaError: it has it for none.
+    """
+    student = pairs[0][1]
+    while True:
+        size = sizes.pop(0)
+        try:
+            for pair in pairs:
+                lessons.looks[pair], lessons.gradients[pair] = _compile(setup, state, pair, size, compiled)
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if not sizes:
+                raise ArenaError(
+                    f"a lesson of '{student}', in batches of {size}, does not compile within the device's memory; "
+                    "remove distil"
+                ) from error
+        else:
+            state.lesson_sizes[student] = size
+            return
+
+
 def _compile(
     setup: Setup, state: State, pair: Pair, size: int, compiled: dict[Any, Program]
 ) -> tuple[Program, Program]:
@@ -225,14 +273,16 @@ def _compile(
     params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=p.sharding), state.train.params)
     arguments = {t: params[t] for t in teachers}, {t: shapes(t) for t in teachers}, *key_and_step
     # A teacher's tokens depend on its own tokenizer, not on who listens.
-    targets = program(("look", teachers, size, k), f"a look at lessons of {', '.join(teachers)}", look, *arguments)
+    name = f"a look at lessons of {', '.join(teachers)} in {k} × {size} rows"
+    targets = program(("look", teachers, size, k), name, look, *arguments)
     lesson = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         jax.eval_shape(look, *arguments),
         targets.executable.output_shardings,
     )
     kind = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(lesson))
-    name = f"gradients of {student} in lessons in batches of {size}"
+    # Of several teachers whose lessons are of one shape the first is in the name, and the program serves all.
+    name = f"gradients of {student} in lessons by {', '.join(teachers)} in batches of {size}"
     return targets, program(
         (student, size, kind), name, gradient, params[student], shapes(student), lesson, *key_and_step
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from arena_jax.arena import history as histories
 from arena_jax.arena.allocation import steps_per_round
-from arena_jax.arena.evaluation_schedule import batches_of_all
+from arena_jax.arena.evaluation_schedule import batches_scored
 from arena_jax.arena.setup import Setup
 from arena_jax.arena.specialization import specialization, spent_by_domain
 from arena_jax.arena.state import State, fraction, step_microbatches
@@ -86,8 +86,11 @@ def record_deferred(session: Session, rounds: int, deferred: int) -> None:
 def record_scored_part(setup: Setup, state: State, session: Session) -> None:
     """Record that evaluations score a part of the validation rows, where they do."""
     if state.evaluation_batches is not None:
-        whole = max(batches_of_all(setup, name) for name in setup.names)
-        text = f"models are scored on the first {state.evaluation_batches} of {whole} validation batches: a larger "
+        scored, whole = (
+            max(batches_scored(setup, name, batches) for name in setup.names)
+            for batches in (state.evaluation_batches, None)
+        )
+        text = f"models are scored on the first {scored} of {whole} validation batches: a larger "
         session.record("note", 0, text=text + "--evaluation-share scores more of them, --evaluate-every all")
 
 

@@ -5,10 +5,10 @@ The paper expects that models specialise where there are several tasks (section 
 - **Division.** The policy divides each domain as a competition of its own, by the models' scores in that domain:
   :math:`W_{id}` is model i's share of domain d, :math:`\sum_i W_{id} = 1`. Domains count alike, so that model i gets
   the memory :math:`m_i = \frac{1}{D}\sum_d W_{id}`, and of its rows the part :math:`W_{id} / \sum_e W_{ie}` is of d.
-- **Index.** With :math:`P_{id}` the part of all device-seconds that went to model i in domain d,
-  :math:`S = I(P) / \log\min(N, D)`: the mutual information of model and domain, as a part of the most there can be.
-  0: what a model does says nothing of the domain, as where one model, or none, is preferred in all of them; 1: each
-  domain has models of its own.
+- **Index.** With :math:`P_{id}` the part of what was spent (operations, or seconds with ``--price seconds``) that went
+  to model i in domain d, :math:`S = I(P) / \log\min(N, D)`: the mutual information of model and domain, as a part of
+  the most there can be. 0: what a model does says nothing of the domain, as where one model, or none, is preferred in
+  all of them; 1: each domain has models of its own.
 - **Null distribution.** Models are exchanged within each domain, independently: who is good at one domain then says
   nothing of who is good at another. An index as large comes up by chance with the probability p.
 """
@@ -64,17 +64,19 @@ def data_parts(shares: ArrayLike) -> np.ndarray:
     """Which part of each model's rows is of which domain.
 
     Args:
-        shares: W, [domains, models].
+        shares: W, [..., domains, models].
 
     Returns:
-        [domains, models]; a model's sum to 1.
+        As many; a model's sum to 1. One that has no share in any domain has equal parts of all.
 
     Example:
         >>> print(data_parts([[0.75, 0.25], [0.25, 0.75]])[:, 0])
         [0.75 0.25]
     """
     shares = np.asarray(shares, float)
-    parts: np.ndarray = shares / shares.sum(0)
+    total = shares.sum(-2, keepdims=True)
+    has_some = total > 0
+    parts: np.ndarray = np.where(has_some, shares / np.where(has_some, total, 1), 1 / shares.shape[-2])
     return parts
 
 
@@ -189,6 +191,5 @@ def _by_domain(spent: ArrayLike, domains: Domains) -> np.ndarray:
     """What models spent, [evaluations, models], by domain: each interval goes by the rows of its time."""
     spent = np.asarray(spent, float)
     each = np.diff(spent, axis=0, prepend=0)
-    parts = domains.shares / domains.shares.sum(1, keepdims=True)
-    split: np.ndarray = np.cumsum(each[:, None] * parts, axis=0)
+    split: np.ndarray = np.cumsum(each[:, None] * data_parts(domains.shares), axis=0)
     return split

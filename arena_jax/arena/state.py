@@ -67,6 +67,7 @@ class State:
         judgement: of the last evaluation by the objective: its value, and what it comes from.
         evaluation_batches: that an evaluation takes; None: all.
         lesson_sizes: ``{model: batch size of its lessons}``, per device; empty where nobody teaches.
+        lessons_over: whether a teacher has diverged, so that nobody learns from the others any more.
         domains: scores and shares by domain; None where there is one alone.
         division: [domains, models], the shares of each domain in force; None as well.
         domain_metrics: ``{domain: {model: {metric: value}}}`` of the last evaluation.
@@ -92,6 +93,7 @@ class State:
     judgement: dict[str, Any] = field(default_factory=dict)
     evaluation_batches: int | None = None
     lesson_sizes: dict[str, int] = field(default_factory=dict)
+    lessons_over: bool = False
     domains: Domains | None = None
     division: np.ndarray | None = None
     domain_metrics: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
@@ -262,6 +264,7 @@ def to_position(setup: Setup, state: State) -> dict[str, Any]:
         "division": None if state.division is None else state.division.tolist(),
         "evaluation_batches": state.evaluation_batches,
         "lesson_sizes": state.lesson_sizes,
+        "lessons_over": state.lessons_over,
         "noise": {name: noise._asdict() for name, noise in state.noise.items()},
         "resized": state.resized,
         "shapes": shapes_of(setup.parts.models),
@@ -296,4 +299,5 @@ def from_position(state: State, position: Mapping[str, Any]) -> None:
         state.domains = Domains(**{key: np.array(value) for key, value in position["domains"].items()})
         state.division = np.array(position["division"])
     state.lesson_sizes = dict(position.get("lesson_sizes", {}))
+    state.lessons_over = position.get("lessons_over", False)
     state.noise = {name: GradientNoise(**fields) for name, fields in position.get("noise", {}).items()}

@@ -88,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     only = [name for name in ("dry_run", "power", "null", "floors") if getattr(arguments, name)]
     if len(only) > 1:
         raise ArenaError(f"--{only[0].replace('_', '-')} and --{only[1]} are two questions: ask one at a time")
+    if arguments.floors:
+        _check_floors(arguments)
     plan = read_plan(words[0])
     if arguments.power and plan.success.effect is None:
         raise ArenaError("--power asks for the seeds that show an effect: give success.effect in the plan")
@@ -107,6 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.launcher:
         return _launch(arguments, plan, ledger)
     return study(arguments, plan, ledger)
+
+
+def _check_floors(arguments: argparse.Namespace) -> None:
+    """Refuse what says how cells are run, or where: floors run none."""
+    for name in ("launcher", "cells", "keep_runs", "output"):
+        if getattr(arguments, name):
+            raise ArenaError(f"--floors runs no cell and writes nothing: remove --{name.replace('_', '-')}")
 
 
 def _check_launcher(arguments: argparse.Namespace) -> None:
@@ -221,8 +230,10 @@ def _baseline(arguments: argparse.Namespace, plan: Plan, ledger: Ledger) -> int:
 def _dispute(arguments: argparse.Namespace, words: list[str]) -> int:
     if len(words) != 1 or not arguments.arm:
         raise ArenaError("a dispute needs a result and an arm: arena-jax compare dispute RESULT --arm FILE.py")
-    if arguments.dry_run or arguments.power or arguments.null:
-        raise ArenaError("a dispute is judged by the result's plan: --dry-run, --power and --null belong to a plan")
+    if arguments.dry_run or arguments.power or arguments.null or arguments.floors:
+        raise ArenaError(
+            "a dispute is judged by the result's plan: --dry-run, --power, --null and --floors belong to a plan"
+        )
     from arena_jax.compare import Ledger, functions
     from arena_jax.compare.dispute import agreement, disputed_plan, read_result, take_over
 
@@ -247,7 +258,8 @@ def _dispute(arguments: argparse.Namespace, words: list[str]) -> int:
 def _cost(arguments: argparse.Namespace, words: list[str]) -> int:
     if len(words) != 1:
         raise ArenaError("what did which result cost? Give a study's folder: arena-jax compare cost RESULT")
-    if arguments.dry_run or arguments.power or arguments.null or arguments.arm or arguments.cells:
+    others = ("dry_run", "power", "null", "floors", "arm", "cells", "keep_runs")
+    if any(getattr(arguments, name) for name in others):
         raise ArenaError("cost measures the steps of a result: of a plan's options it takes --output alone")
     from arena_jax.compare.cost import cost
     from arena_jax.compare.dispute import read_result

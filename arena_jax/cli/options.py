@@ -166,7 +166,7 @@ _METAVARS = {
     str: "TEXT",
     tuple[str, ...]: "PATTERN,…",
     tuple[float, ...]: "FILE|X,…",
-    tuple[tuple[str, str], ...]: "NAME=COLUMN,…",
+    tuple[tuple[str, str], ...]: "NAME=VALUE,…",
     Rates: "FILE|PART=X,…",
 }
 

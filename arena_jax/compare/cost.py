@@ -96,9 +96,14 @@ def cost(plan: Plan, result: Mapping[str, Any], *, rounds: int = ROUNDS) -> Cost
         What they cost to the plan's target, or in all the steps that they took where the plan has none.
 
     Raises:
-        ArenaError: a competition, an arm with a training function of its own, one that teaches, a baseline whose models
-            share, or a single model.
+        ArenaError: a competition, an arm with a training function of its own, one that teaches, a relay, models that
+            change their shape, a baseline whose models share, a single model, or a target of other than the worst.
     """
+    if plan.outcome.target is not None and plan.outcome.over != "worst":
+        raise ArenaError(
+            f"the target is of the models' {plan.outcome.over}, which arrives with others behind it, and a model by"
+            ' itself arrives when it is there: cost needs a plan with outcome.over "worst"'
+        )
     configs = {arm.name: plan.config(arm.name, _settings(result, arm.name), plan.seeds[0]) for arm in plan.arms}
     for arm in plan.arms:
         _check(arm.name, configs[arm.name], trains_itself=bool(arm.train))
@@ -115,17 +120,16 @@ def _settings(result: Mapping[str, Any], arm: str) -> dict[str, Any]:
 
 
 def _check(name: str, config: RunConfig, *, trains_itself: bool) -> None:
-    if config.arena or trains_itself or config.together.teaches or len(config.models) < 2:
-        why = (
-            "is a competition, which counts its device-seconds itself"
-            if config.arena
-            else "has a training function of its own"
-            if trains_itself
-            else "teaches: its steps are not alike"
-            if config.together.teaches
-            else "has one model"
-        )
-        raise ArenaError(f"the arm '{name}' {why}; cost measures joint training of several models")
+    for wrong, why in (
+        (config.arena is not None, "is a competition, which counts its device-seconds itself"),
+        (trains_itself, "has a training function of its own"),
+        (config.together.relay is not None, "is a relay: its steps are those of two runs, of some models each"),
+        (config.together.teaches, "teaches: its steps are not alike"),
+        (any(model.resize for model in config.models), "changes models' shapes: its steps are not alike"),
+        (len(config.models) < 2, "has one model"),
+    ):
+        if wrong:
+            raise ArenaError(f"the arm '{name}' {why}; cost measures joint training of several models")
 
 
 # ---- steps ----

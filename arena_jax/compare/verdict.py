@@ -58,6 +58,7 @@ def judge(plan: Plan, records: Records, others: Sequence[float] = ()) -> list[di
                     against,
                     result,
                     verdict,
+                    arms_that_never_arrive(plan.outcome, {arm.name: outcomes[arm.name], against: outcomes[against]}),
                     _doubt(plan, records, arm.name, result, corrected, len(corrections)),
                 ),
             }
@@ -101,7 +102,22 @@ def _large(plan: Plan, result: Paired) -> bool:
 # ---- in words ----
 
 
-def _sentence(plan: Plan, arm: str, against: str, result: Paired, verdict: str, doubt: str) -> str:
+def arms_that_never_arrive(outcome: Outcome, outcomes: Mapping[str, Sequence[float]]) -> str:
+    """Say which arms reach the target in no run; nothing where all do in some, or there is no target.
+
+    Args:
+        outcome: of the plan.
+        outcomes: ``{arm: what its runs took}``, infinite where a run never arrived.
+
+    Example:
+        >>> arms_that_never_arrive(Outcome("steps", "accuracy", target=0.9), {"a": [math.inf] * 2, "b": [5, math.inf]})
+        'no run of arm a'
+    """
+    never = [name for name, values in outcomes.items() if values and all(map(math.isinf, values))]
+    return f"no run of arm {' and none of arm '.join(never)}" if never and outcome.kind != "score" else ""
+
+
+def _sentence(plan: Plan, arm: str, against: str, result: Paired, verdict: str, never: str, doubt: str) -> str:
     role = "baseline" if against == plan.baseline else "arm"
     seeds = f"({result.pairs} paired seeds)"
     if plan.outcome.kind == "score":
@@ -116,7 +132,8 @@ def _sentence(plan: Plan, arm: str, against: str, result: Paired, verdict: str, 
             text = f"arm {arm} is {verdict} than {role} {against} by {interval(size, form, scale)} {where}"
     else:
         unit = cost_unit(plan.outcome)
-        text = f"arm {arm} needs {interval(result, '.2f')} of the {unit} of {role} {against} to {goal(plan)} {seeds}"
+        needs = f"arm {arm} needs {interval(result, '.2f')} of the {unit} of {role} {against} to {goal(plan)}"
+        text = f"{f'{never} arrives at {goal(plan)}' if never else needs} {seeds}"
         text = f"not shown: {text}" if verdict == "not shown" else text
     if verdict == "better" and not _large(plan, result):
         text += f"; better, but not by the effect of {plan.success.effect:g} that the plan names"

@@ -179,6 +179,8 @@ class RunConfig:
             raise ArenaError(
                 f"arena.domains are of texts, and the task is {self.task}: classes of two sources need not be the same"
             )
+        if arena.domains and len(self.models) < 2:
+            raise ArenaError("arena.domains are divided among models, and this run has one: give two or no domains")
         if arena.lesson_steps is not None and not self.together.teaches:
             raise ArenaError("arena.lesson_steps does nothing without a teacher; give together.distil, e.g. best")
         if arena.crossover is not None and self.training.shard == "parameters":

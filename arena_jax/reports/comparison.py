@@ -11,7 +11,7 @@ from typing import Any
 
 from arena_jax.compare.paired import Paired
 from arena_jax.compare.plan import Plan
-from arena_jax.compare.verdict import at, cost_unit, goal, interval, of_which
+from arena_jax.compare.verdict import arms_that_never_arrive, at, cost_unit, goal, interval, of_which
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.scores import SCORES
 from arena_jax.reports import comparison_figures
@@ -56,7 +56,7 @@ def describe(plan: Plan, result: Mapping[str, Any]) -> list[Block]:
         Paragraph(_judged(plan)),
         *([Items(result["notes"])] if result.get("notes") else []),
         Heading("Comparisons"),
-        _comparisons(result),
+        _comparisons(plan, result),
         Heading("Arms"),
         _arms(plan, result),
         *_by_model(plan, result),
@@ -89,16 +89,18 @@ def _judged(plan: Plan) -> str:
     )
 
 
-def _comparisons(result: Mapping[str, Any]) -> Table:
+def _comparisons(plan: Plan, result: Mapping[str, Any]) -> Table:
     rows = []
     for comparison in result["comparisons"]:
+        of_both = dict(zip((comparison["arm"], comparison["against"]), comparison["outcomes"], strict=True))
+        never = arms_that_never_arrive(plan.outcome, of_both)
         paired = Paired(*(comparison[name] for name in Paired._fields))
         rows.append(
             (
                 f"{comparison['arm']} / {comparison['against']}",
                 comparison["verdict"],
                 "yes" if comparison["success"] else "no",
-                interval(paired, ".3g"),
+                f"{never} arrives" if never else interval(paired, ".3g"),
                 f"{comparison['p']:.2g}",
                 f"{comparison['p_holm']:.2g}",
                 str(comparison["pairs"]),
@@ -155,6 +157,8 @@ def _of_model(row: Mapping[str, Any]) -> str:
     middle = f"{statistics.median(numbers):.4g}".replace("inf", "∞") if numbers else "–"
     if "against" not in row:
         return middle
+    if numbers and all(map(math.isinf, row["outcomes"])):
+        return "no run arrives"
     return f"{middle}; {interval(Paired(*(row[name] for name in Paired._fields)), '.3g')}"
 
 

@@ -68,8 +68,12 @@ def _draw_bands(axes: Any, plan: Plan, result: Mapping[str, Any], metric: str, o
         if not len(x):
             continue
         colour, look = COLOURS[i % len(COLOURS)], "--" if arm.name == plan.baseline or i >= len(COLOURS) else "-"
-        axes.plot(x, np.median(curves, axis=0), color=colour, ls=look, label=arm.name)
-        axes.fill_between(x, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, lw=0)
+        low, high = curves.min(axis=0), curves.max(axis=0)
+        single = {"marker": "o", "markevery": len(x)} if x[-1] <= x[0] else {}  # one evaluation makes no line
+        axes.plot(x, np.median(curves, axis=0), color=colour, ls=look, label=arm.name, **single)
+        if single:
+            axes.vlines(x[0], low[0], high[0], color=colour, lw=1)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
     if target is not None:
         axes.axhline(target, color="#999999", lw=1)
 

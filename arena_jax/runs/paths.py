@@ -25,11 +25,17 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         >>> with_absolute_paths(run) == run
         True
     """
-    name = config.data.name
-    if name not in BUILT_IN and name not in DATA_SETS and (os.path.exists(name) or glob.glob(name)):
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=os.path.abspath(name)))
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=_absolute_source(config.data.name)))
+    if config.arena is not None:
+        domains = tuple((name, _absolute_source(source)) for name, source in config.arena.domains)
+        config = dataclasses.replace(config, arena=dataclasses.replace(config.arena, domains=domains))
     names = [model.name for model in config.models]
     return dataclasses.replace(config, models=tuple(_absolute_model(model, names) for model in config.models))
+
+
+def _absolute_source(name: str) -> str:
+    is_here = name not in BUILT_IN and name not in DATA_SETS and (os.path.exists(name) or glob.glob(name))
+    return os.path.abspath(name) if is_here else name
 
 
 def _absolute_model(model: ModelConfig, names: Sequence[str]) -> ModelConfig:

@@ -11,7 +11,6 @@ in Hinton et al. 2015, from whom the temperature and its square are, too.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,7 +59,7 @@ class Distillation:
 
 
 def teacher_log_probabilities(
-    logits: Sequence[jax.Array], temperature: float, weights: Sequence[float] | None = None
+    logits: Sequence[jax.Array], temperature: float, weights: Sequence[float | jax.Array] | None = None
 ) -> jax.Array:
     """The log of the teachers' mean distribution at a temperature.
 
@@ -82,7 +81,8 @@ def teacher_log_probabilities(
     """
     each = [jax.nn.log_softmax(widened(teacher) / temperature, axis=-1) for teacher in logits]
     if weights is not None:
-        each = [log_probs + math.log(weight) for log_probs, weight in zip(each, weights, strict=True)]
+        # A competition's lessons are a program's results, the weights too: arrays.
+        each = [log_probs + jnp.log(weight) for log_probs, weight in zip(each, weights, strict=True)]
         return jax.nn.logsumexp(jnp.stack(each), axis=0)
     return each[0] if len(each) == 1 else jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))
 
@@ -129,7 +129,7 @@ class Lesson(NamedTuple):
 
     targets: tuple[jax.Array, ...]
     vocabularies: tuple[Vocabulary, ...]
-    weights: tuple[float, ...] | None = None
+    weights: tuple[float | jax.Array, ...] | None = None
 
 
 class Teaching:
@@ -255,7 +255,7 @@ def token_divergence_sum(
     teacher_features: Sequence[jax.Array],
     vocabularies: Sequence[Vocabulary],
     temperature: float,
-    teacher_weights: Sequence[float] | None = None,
+    teacher_weights: Sequence[float | jax.Array] | None = None,
 ) -> jax.Array:
     """:func:`divergence_sum` of a language model's tokens; where logits are large, a chunk of positions at a time.
 

@@ -94,6 +94,10 @@ def check_run(config: RunConfig) -> None:
         raise ArenaError(
             "an ensemble of question answering is not built: answers are places in each model's own tokens"
         )
+    if config.arena is not None and config.arena.domains:
+        raise ArenaError(
+            "an ensemble of a run with --domains is not built: score its models by themselves, `arena-jax evaluate RUN`"
+        )
 
 
 def check_models(networks: Mapping[str, Any], parts: Parts) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from arena_jax.runs.folder import load_run
 from arena_jax.runtime.devices import local_rows
 from arena_jax.training import metrics
 from arena_jax.training.build import encode, load_split, problem_type
+from arena_jax.training.build_domains import domain_sources, encode_domains
 from arena_jax.training.restore import restore
 from arena_jax.training.step import Step
 
@@ -67,7 +69,8 @@ def evaluate(
         label_names: names of class 0, 1, … of the data, where that is not as in the run.
 
     Returns:
-        ``{model: {metric: value}}``, the metrics of :func:`score`.
+        ``{model: {metric: value}}``, the metrics of :func:`score`. Of a run with several domains, by its own data, as
+        the run scores itself: a model's metrics are the mean over domains, and ``"model domain"`` has those of each.
 
     Raises:
         ArenaError: no such run or split, or data that the models cannot take.
@@ -82,12 +85,36 @@ def evaluate(
         label_names=label_names or config.data.label_names,
         problem_type=problem_type(config),
     )
-    examples = load_split(source, config.task, split, source.validation_limit)
-    scores = {}
+    domains = domain_sources(config, source) if dataset is None else {}
+    texts = {
+        domain: {split: load_split(part, config.task, split, part.validation_limit)}
+        for domain, part in (domains or {"": source}).items()
+    }
+    scores: dict[str, dict[str, float]] = {}
     for name, model in parts.models.items():
-        rows = encode(model, name, config.data, examples, parts.tokenizers[name], learning=False)
-        scores[name] = score(step, state.params[name], name, rows, config.training.evaluation_batch_size)
+        rows_of = functools.partial(encode, model, name, config.data, tokenizer=parts.tokenizers[name], learning=False)
+        score_of = functools.partial(
+            score, step, state.params[name], name, batch_size=config.training.evaluation_batch_size
+        )
+        if not domains:
+            scores[name] = score_of(rows=rows_of(texts[""][split]))
+            continue
+        _, each = encode_domains(rows_of, texts)
+        by_domain = {domain: score_of(rows=rows[split]) for domain, rows in each.items()}
+        scores[name] = mean_metrics(by_domain)
+        scores |= {f"{name} {domain}": metrics for domain, metrics in by_domain.items()}
     return scores
+
+
+def mean_metrics(by_domain: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """A model's metrics where there are several domains: the mean over them, which count alike.
+
+    Example:
+        >>> mean_metrics({"law": {"loss": 1.0}, "news": {"loss": 2.0}})
+        {'loss': 1.5}
+    """
+    each = list(by_domain.values())
+    return {metric: sum(of[metric] for of in each) / len(each) for metric in each[0]}
 
 
 def first_batch(step: Step, rows: data.Encoded, batch_size: int) -> dict[str, np.ndarray]:

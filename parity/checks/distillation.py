@@ -38,6 +38,7 @@ VARIANTS = (
     ("sequence-classification", ("bert", "bert", "bert"), "ensemble, weighted"),
     ("token-classification", ("roberta", "bert"), "one teacher"),
     ("causal-lm", ("gpt2", "gpt2"), "one teacher, in chunks"),
+    ("causal-lm", ("gpt2", "gpt2", "gpt2"), "ensemble, weighted"),
     ("masked-lm", ("bert", "bert"), "one teacher"),
 )
 

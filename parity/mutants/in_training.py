@@ -19,6 +19,7 @@ DISTILLATION = "training.distillation"
 TAUGHT = "distillation/bert/sequence-classification, one teacher/float64"
 TAUGHT_BY_SEVERAL = "distillation/gpt2/sequence-classification, ensemble/float64"
 TAUGHT_BY_WEIGHT = "distillation/bert/sequence-classification, ensemble, weighted/float64"
+TAUGHT_TOKENS_BY_WEIGHT = "distillation/gpt2/causal-lm, ensemble, weighted/float64"
 TAUGHT_TOKENS = "distillation/gpt2/causal-lm, one teacher, in chunks/float64"
 TAUGHT_HIDDEN_TOKENS = "distillation/bert/masked-lm, one teacher/float64"
 
@@ -68,9 +69,16 @@ MUTANTS = (
     fault(
         "the weights of teachers as logits, not as probabilities",
         f"{DISTILLATION}:teacher_log_probabilities",
-        "log_probs + math.log(weight)",
+        "log_probs + jnp.log(weight)",
         "log_probs + weight",
         TAUGHT_BY_WEIGHT,
+    ),
+    fault(
+        "teachers of tokens count alike",
+        f"{DISTILLATION}:token_divergence_sum",
+        "teacher_log_probabilities(logits, temperature, teacher_weights)",
+        "teacher_log_probabilities(logits, temperature)",
+        TAUGHT_TOKENS_BY_WEIGHT,
     ),
     fault(
         "tokens that fill the last chunk are taught",

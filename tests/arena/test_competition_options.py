@@ -40,6 +40,20 @@ def test_policies_see_the_price_of_the_configuration(price, tmp_path):
     assert np.all(np.diff(costs[-1], axis=0) > 0)
 
 
+def test_what_is_spent_at_a_reallocation_ends_the_run_with_scores_of_its_own(tmp_path, monkeypatch):
+    def cross(setup, state, session, rounds):
+        state.accounts["bert"].flops += 2e12
+
+    monkeypatch.setattr(competition, "cross", cross)
+    config = tiny({"batch_sizes": (4,), "spend": "1 TFLOP"}, steps=None)
+    run = train(config, tmp_path / "run", policy=lambda history: [0.5, 0.5])
+    scores = records(run, "evaluation")
+    assert [record["step"] for record in scores] == [0, 2, 2]
+    assert scores[-1]["accounts"]["bert"]["flops"] > 2e12
+    assert scores[-1]["fraction"] == 1
+    assert [record["step"] for record in records(run, "leaderboard")] == [2]
+
+
 def test_models_compete_by_the_loss_of_an_evaluation_of_your_own(tmp_path):
     def evaluate(step, params, name, rows, batch_size):
         return {**score(step, params, name, rows, batch_size), "loss": {"bert": 2.0, "gpt2": 1.0}[name]}

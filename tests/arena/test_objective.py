@@ -243,6 +243,39 @@ def test_rows_are_as_many_as_are_paid_for(monkeypatch):
     assert notes[0].startswith("models are scored on the first 10 of 13 validation batches:")
 
 
+def test_batches_of_domains_are_paid_for_and_counted_one_by_one(monkeypatch):
+    """The same run over two domains of 5 and 1 batches of 8 rows: a batch of each costs 1e3 a model, of all 3e3."""
+    domains = {"large": {"validation": [0.0] * 40}, "small": {"validation": [0.0]}}
+    setup = Anything(
+        evaluate=None,
+        step=Anything(mesh=Anything(size=1)),
+        names=("a", "b"),
+        config=Anything(training=Anything(evaluate_every=None, evaluation_batch_size=8)),
+        arena=Anything(objective="best", evaluation_share=0.1),
+        spend=Anything(of="flops", amount=22 * 2 * 1e3 * 10),
+        parts=Anything(
+            models={name: Anything(config=None, task=None) for name in "ab"},
+            validation={name: Anything(lengths=[8], task="language-model") for name in "ab"},
+            domains={"a": domains, "b": domains},
+        ),
+    )
+    monkeypatch.setattr(evaluation_schedule.models, "row_flops", lambda *_: 62.5)  # 500 a batch
+    monkeypatch.setattr(evaluation_schedule, "head_positions", lambda *_: 1)
+    assert evaluation_schedule.scoring_flops(setup, "a", 1) == 1e3
+    assert evaluation_schedule.choose_batches(setup, None) == 4  # one of each is paid for, and an error needs two
+    setup.spend = Anything(of="flops", amount=22 * 2 * 2e3 * 10)
+    assert evaluation_schedule.choose_batches(setup, None) == 4
+    setup.spend = Anything(of="flops", amount=22 * 2 * 3e3 * 10)
+    assert evaluation_schedule.choose_batches(setup, None) is None  # three of each are as many as there are in all
+    count = evaluation_schedule.batches_scored, evaluation_schedule.rows_scored
+    counts = [tuple(of(setup, "a", batches) for of in count) for batches in (None, 4, 6)]
+    assert counts == [(6, 41), (3, 17), (4, 25)]
+    notes = []
+    session = Anything(record=lambda kind, step, text: notes.append(text))
+    records_of_competition.record_scored_part(setup, Anything(evaluation_batches=4), session)
+    assert notes[0].startswith("models are scored on the first 3 of 6 validation batches:")
+
+
 def test_the_leaderboard_has_an_error_where_there_is_one():
     from arena_jax.arena.accounts import Account
     from arena_jax.arena.history import start

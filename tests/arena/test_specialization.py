@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
-from arena_jax import data
+from arena_jax import data, training
 from arena_jax.arena import policy
 from arena_jax.arena.history import extend, start
 from arena_jax.arena.specialization import Domains, data_parts, divide, specialization, spent_by_domain
@@ -80,6 +80,15 @@ def test_parts_that_are_none_are_refused():
         specialization(np.ones((1, 3)))
     with pytest.raises(ArenaError, match="read off parts from 0 up"):
         specialization([[1.0, -1.0], [0.0, 1.0]])
+
+
+def test_a_model_that_is_out_of_all_domains_has_equal_parts_of_them():
+    shares = np.array([[1.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_array_equal(data_parts(shares), 0.5)
+    history = extend(start([0.0, 0.0]), scores=[1, 1], shares=[1.0, 0.0], seconds=[4, 2], steps=[4, 2], fraction=1)
+    spent = spent_by_domain(history, Domains(np.stack([shares] * 2), np.stack([shares] * 2)))
+    np.testing.assert_array_equal(spent[-1], [[2, 1], [2, 1]])
+    assert specialization(spent[-1]).value == 0.0
 
 
 def planted(rates, rounds=30, rule="modelarena"):
@@ -203,6 +212,11 @@ def test_a_competition_over_two_domains_divides_each_and_goes_on_to_the_bit(sour
         for name, model in record["models"].items():
             each = [of_domain[name]["loss"] for of_domain in record["domains"].values()]
             assert model["loss"] == pytest.approx(np.mean(each))
+    last, evaluated = records(run, "evaluation")[-1], training.evaluate(run)
+    for name, metrics in last["models"].items():
+        assert evaluated[name]["loss"] == pytest.approx(metrics["loss"], rel=1e-6)
+        for domain, of_domain in last["domains"].items():
+            assert evaluated[f"{name} {domain}"]["loss"] == pytest.approx(of_domain[name]["loss"], rel=1e-6)
     (board,) = records(run, "leaderboard")
     assert 0 <= board["specialization"]["value"] <= 1
     text = narrate(read(run))
@@ -219,6 +233,8 @@ def test_a_competition_over_two_domains_divides_each_and_goes_on_to_the_bit(sour
 def test_what_cannot_be_is_refused(sources, tmp_path):
     with pytest.raises(ArenaError, match=r"arena\.domains are of texts, and the task is sequence-classification"):
         tiny({"domains": (("two", "x.txt"),)})
+    with pytest.raises(ArenaError, match="divided among models, and this run has one"):
+        dataclasses.replace(competition(sources), models=competition(sources).models[:1])
     twice = competition(sources)
     twice = dataclasses.replace(twice, arena=dataclasses.replace(twice.arena, domains=(("one.txt", "two.txt"),)))
     with pytest.raises(ArenaError, match="two domains have one name"):
@@ -228,3 +244,5 @@ def test_what_cannot_be_is_refused(sources, tmp_path):
     )
     with pytest.raises(ArenaError, match="domain 'web' is read as it is trained on"):
         train(stream, tmp_path / "b")
+    with pytest.raises(ArenaError, match=r"one length per model: remove data\.lengths"):
+        dataclasses.replace(twice, data=dataclasses.replace(twice.data, lengths=(4,)))

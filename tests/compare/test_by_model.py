@@ -72,6 +72,17 @@ def test_a_plan_of_one_model_has_no_more_to_say():
     assert by_model(plan(over="bert"), {"slow": [], "fast": []}) == []
 
 
+def test_a_single_evaluation_is_drawn_as_a_point():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    cells = {"slow": [record(bert=20)] * 2, "fast": [one := record(bert=10), one | {"curve": one["curve"][:1]}]}
+    comparison_figures._draw_bands(axes, plan(models=["bert"]), {"cells": cells}, "accuracy", "bert", None)
+    slow, fast = axes.lines
+    assert (slow.get_marker(), fast.get_marker()) == ("None", "o")
+    assert list(fast.get_xdata()) == [one["curve"][0]["step"]]
+
+
 def test_each_model_has_its_own_curves(tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 

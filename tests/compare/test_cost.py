@@ -94,13 +94,36 @@ def test_what_costs_nothing_to_compare_is_refused(plan, tmp_path, capsys):
     shared = plan_from(
         {
             "name": "costs", "base": "joint-synthetic", "seeds": 6, "baseline": "full", "arms": {"full": {}, "alone": {
-            "configure": "independent"}}, "outcome": {"kind": "steps", "metric": "accuracy", "target": 0.9},
+            "configure": "independent"}}, "outcome": {"kind": "steps", "metric": "accuracy", "target": 0.9,
+            "over": "worst"},
         }
     )  # fmt: skip
     with pytest.raises(ArenaError, match="the models of the baseline 'full' share"):
         cost(shared, result)
-    assert main(["compare", "cost", str(tmp_path), "--null"]) == 2
-    assert "--output alone" in capsys.readouterr().err
+    for option in ("--null", "--floors", "--keep-runs"):
+        assert main(["compare", "cost", str(tmp_path), option]) == 2
+        assert "--output alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arm", "outcome", "message"),
+    [
+        ({"together.relay": "gpt2"}, {}, "the arm 'full' is a relay: its steps are those of two runs"),
+        ({"models.gpt2.resize": ["10:layers=1"]}, {}, "the arm 'full' changes models' shapes: its steps are not alike"),
+        ({}, {"over": "mean"}, 'the target is of the models\' mean, .* outcome.over "worst"'),
+    ],
+)
+def test_steps_of_several_kinds_and_goals_of_several_kinds_are_refused(arm, outcome, message):
+    values = {
+        "name": "costs",
+        "base": "joint-synthetic",
+        "seeds": 6,
+        "baseline": "alone",
+        "arms": {"alone": {"configure": "independent"}, "full": arm},
+        "outcome": {"kind": "steps", "metric": "accuracy", "target": 0.9, "over": "worst"} | outcome,
+    }
+    with pytest.raises(ArenaError, match=message):
+        cost(plan_from(values), {"tuning": {}, "cells": {}})
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ from arena_jax.compare import (
 )
 from arena_jax.compare.null import null
 from arena_jax.compare.verdict import decide, pair
+from arena_jax.reports.comparison import describe
+from arena_jax.runs import document
 from tests.compare.conftest import BROKEN, TRAIN
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +218,10 @@ def test_runs_that_never_arrive_and_runs_that_diverge_count(values, tmp_path):
     assert math.isinf(stuck["high"])
     assert "8 of 16 runs diverged" in wild["sentence"]
     assert "8 of 16 runs did not reach the target" in stuck["sentence"]
+    assert stuck["sentence"].startswith("no run of arm stuck arrives at 90 % accuracy")
+    page = document.markdown(describe(plan_from(values), result))
+    assert "| stuck / slow | worse | no | no run of arm stuck arrives |" in page
+    assert "[∞, ∞)" not in page
 
 
 def test_a_run_that_fails_is_in_the_table_and_tried_again(values, tmp_path):

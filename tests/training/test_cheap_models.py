@@ -54,8 +54,10 @@ def test_a_plan_prints_the_floors_of_its_data(tmp_path, capsys, monkeypatch):
     plan = tmp_path / "plan.toml"
     assert main(["compare", "--example"]) == 0
     plan.write_text(capsys.readouterr().out)
-    assert main(["compare", str(plan), "--floors", "--output", str(tmp_path / "study")]) == 0
+    assert main(["compare", str(plan), "--floors"]) == 0
     printed = capsys.readouterr().out
     assert "unigram tags" in printed
     assert "50.0" in printed
-    assert not (tmp_path / "study").exists()
+    for option in (["--output", "study"], ["--cells", "1/2"], ["--keep-runs"], ["--launcher", "local", "--jobs", "1"]):
+        assert main(["compare", str(plan), "--floors", *option]) == 2
+        assert f"remove {option[0]}" in capsys.readouterr().err

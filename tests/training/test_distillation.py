@@ -111,6 +111,15 @@ def test_of_several_teachers_each_counts_by_its_weight():
     assert Distillation(weights=(("a", 2.0), ("b", 2.0))).weights_of("ab") is None
 
 
+def test_the_weights_of_teachers_may_be_arrays_of_another_program():
+    """As in a competition's lessons, where what teachers say is one program's result and another one's argument."""
+    logits = [jnp.array([0.5, -1.0, 2.0]), jnp.array([1.0, 0.0, -0.5])]
+    weights = (0.75, 0.25)
+    expected = jnp.log(sum(weight * jax.nn.softmax(x / 2) for weight, x in zip(weights, logits, strict=True)))
+    for function in (teacher_log_probabilities, jax.jit(teacher_log_probabilities)):
+        np.testing.assert_allclose(function(logits, 2.0, weights), expected, rtol=2e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "bert"])
 def test_a_language_model_is_taught_by_token_in_chunks_as_at_once(family, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from arena_jax import data, models, training
 from arena_jax.cli.main import main
-from arena_jax.config import ModelConfig
+from arena_jax.config import ModelConfig, presets
 from arena_jax.config.errors import ArenaError
 from arena_jax.runs.ensemble_lines import ensemble_lines
 from arena_jax.training.ensemble import check_models, check_run, combine
@@ -177,6 +177,9 @@ def test_models_without_a_common_prediction_are_refused():
         check_run(one)
     with pytest.raises(ArenaError, match="an ensemble of question answering is not built"):
         check_run(dataclasses.replace(tiny(), task="question-answering"))
+    texts = presets.get("arena-small")
+    with pytest.raises(ArenaError, match="an ensemble of a run with --domains is not built"):
+        check_run(dataclasses.replace(texts, arena=dataclasses.replace(texts.arena, domains=(("law", "LAW"),))))
     networks = {"bert": models.create("bert-tiny", "masked-lm"), "gpt2": models.create("gpt2-tiny", "causal-lm")}
     with pytest.raises(ArenaError, match=r"no common prediction \(bert masked-lm, gpt2 causal-lm\)"):
         check_models(networks, None)

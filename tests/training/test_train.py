@@ -174,13 +174,28 @@ def test_a_stopped_run_goes_on_to_the_bit(finished, tmp_path, monkeypatch):
     assert 0 < end["seconds"] - 1000 < took, "the end tells of both sessions"
     assert 0 < end["compiling"] - 100 < took
     assert f"compiling {end['compiling']:.1f} s" in narrate(read(run))
+    assert_same_run(run, finished)
 
-    expected, got = state_of(finished), state_of(run)
+
+def assert_same_run(run, whole):
+    """State and records, to the bit."""
+    expected, got = state_of(whole), state_of(run)
     assert jax.tree.structure(expected) == jax.tree.structure(got)
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=True):
         np.testing.assert_array_equal(a, b)
-    records, whole = without_times(run), without_times(finished)
-    assert [r for r in records if r["kind"] != "checkpoint"] == [r for r in whole if r["kind"] != "checkpoint"]
+    records, all_records = without_times(run), without_times(whole)
+    assert [r for r in records if r["kind"] != "checkpoint"] == [r for r in all_records if r["kind"] != "checkpoint"]
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_to_the_bit_compiled_as_a_user_has_it(tmp_path, monkeypatch, compile_as_a_run):
+    """Other programs than those of `compile_quickly`, which the tests beside this one have."""
+    whole = training.train(tiny(), tmp_path / "whole")
+    stop_at(monkeypatch, 5)
+    with pytest.raises(Stopped):
+        training.train(tiny(), tmp_path / "run")
+    monkeypatch.undo()
+    assert_same_run(training.train(tiny(), tmp_path / "run", resume=True), whole)
 
 
 @pytest.mark.slow
@@ -328,6 +343,11 @@ def test_what_names_a_file_is_made_absolute(tmp_path, monkeypatch):
     assert (
         with_absolute_paths(dataclasses.replace(config, data=DataConfig(name="mine"))).data.name == f"{tmp_path}/mine"
     )
+    texts = presets.get("arena-small")
+    domains = (("mine", "mine"), ("tokens", "tokens/../mine"), ("known", "sst2"), ("hub", "owner/mine"))
+    absolute = with_absolute_paths(dataclasses.replace(texts, arena=dataclasses.replace(texts.arena, domains=domains)))
+    mine = f"{tmp_path}/mine"
+    assert dict(absolute.arena.domains) == dict(domains) | {"mine": mine, "tokens": mine}
 
 
 def test_a_folder_of_another_format_is_refused(finished, tmp_path):
