@@ -52,7 +52,7 @@ def resize_models(setup: Setup, state: State, session: Session, rounds: int) -> 
 
     Source: ModelArena, equation 14.
     """
-    changes = {**threshold_changes(setup, state), **due(session.config, rounds)}
+    changes = {**threshold_changes(setup, state), **due(setup.config, rounds)}
     changed: Program | None = None
     if changes:
         state.window.pause()
