@@ -117,8 +117,8 @@ def predict(
 
     Example:
         >>> gain, deviation = predict(Predictor(), jnp.array([1.0]), jnp.array([0.1]), jnp.ones((1, 4)))
-        >>> print(gain, np.round(deviation, 2))
-        [1.] [0.15]
+        >>> print(gain, f"{deviation[0]:.2f}")
+        [1.] 0.15
 
     Source: ModelArena, equation 10.
     """
