@@ -15,14 +15,15 @@ demo: $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -rs
 
 # Programs that run for milliseconds need no optimisation: without it they compile in a quarter of the time.
-# `make test-all` compiles as a run does.
 QUICK = $(shell $(BIN)/python tests/quick_flags.py)
 
 test: $(VENV)/.installed-dev
 	XLA_FLAGS="$(QUICK)" $(PYTEST) -m "not slow"
 
-test-all: $(VENV)/.installed-dev
-	$(PYTEST)
+# Beside those: the slow proofs, and once more what all numbers stand on, compiled as a run does.
+test-all: test
+	$(PYTEST) -m slow
+	$(PYTEST) -m "not slow" tests/transforms tests/models tests/training/test_step.py tests/training/test_objectives.py
 
 parity: $(VENV)/.installed-dev
 	$(BIN)/python -m parity
