@@ -66,8 +66,7 @@ class Account:
             flops: its operations.
             seconds: its device-seconds.
         """
-        self.flops += flops
-        self.seconds += seconds
+        self.count_other(flops, seconds)
         self.evaluation_flops += flops
         self.evaluation_seconds += seconds
 

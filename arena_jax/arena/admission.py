@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -56,15 +56,12 @@ def compile_update(setup: Setup, state: Any, gradients: Any) -> Program:
     return program._replace(name="update of all models")
 
 
-def compile_evaluations(
-    setup: Setup, params: Mapping[str, Any], names: Sequence[str] | None = None
-) -> dict[str, Program]:
+def compile_evaluations(setup: Setup, params: Mapping[str, Any]) -> dict[str, Program]:
     """Compile what scores the models; the step keeps the programs.
 
     Args:
         setup: of the competition; its executables learn of the programs' code.
         params: ``{model: parameter tree}``.
-        names: of the models that are compiled for; all if not given.
 
     Returns:
         ``{model: its program}``.
@@ -74,7 +71,7 @@ def compile_evaluations(
     """
     size = setup.config.training.evaluation_batch_size
     programs = {}
-    for name in setup.names if names is None else names:
+    for name in setup.names:
         try:
             batch = first_batch(setup.step, setup.parts.validation[name], size)
             programs[name] = setup.step.compile_evaluation(name, params[name], batch)

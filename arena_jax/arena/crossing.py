@@ -28,7 +28,7 @@ from arena_jax.arena.state import State
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.objective import scores_of
 from arena_jax.models.crossover import crossover
-from arena_jax.runs.divergence import owner
+from arena_jax.runs.divergence import leaves_of, owner
 from arena_jax.runs.session import Session
 from arena_jax.runtime import processes
 from arena_jax.runtime.devices import distribute
@@ -101,8 +101,7 @@ def mixing_bytes(train: TrainState, name: str, scoring: float) -> float:
         the devices.
     """
     names, weights = tuple(train.params), device_bytes(train.params[name])
-    leaves = jax.tree_util.tree_leaves_with_path(train.opt_state)
-    moments = device_bytes([leaf for path, leaf in leaves if owner(path, names) == name])
+    moments = device_bytes(leaves_of(train.opt_state, name, names))
     average = device_bytes(train.averages[name]) if train.averages else 0
     return max(3 * weights + scoring, 2 * (weights + moments + average))
 
@@ -174,8 +173,7 @@ def first_moments(step: Step, state: TrainState, name: str) -> Any:
     names = tuple(state.params)
 
     def of_model(params: Any) -> list[Any]:
-        leaves = jax.tree_util.tree_leaves_with_path(step.optimizer.init(params))
-        return [leaf for path, leaf in leaves if owner(path, names) == name]
+        return leaves_of(step.optimizer.init(params), name, names)
 
     fresh = iter(jax.jit(of_model)(state.params))
     return jax.tree_util.tree_map_with_path(

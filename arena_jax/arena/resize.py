@@ -18,9 +18,9 @@ from arena_jax.arena.state import State
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.resize import Resize
 from arena_jax.models import TransformerConfig
-from arena_jax.models.resize import MOST_GROUPS, size_of
+from arena_jax.models.resize import MOST_GROUPS, group_sizes, is_pruning, size_of
 from arena_jax.models.shards import sharding_of
-from arena_jax.runs.divergence import owner
+from arena_jax.runs.divergence import leaves_of
 from arena_jax.runs.session import Session
 from arena_jax.runtime.devices import zeros_like
 from arena_jax.runtime.memory import device_bytes, format_bytes
@@ -111,7 +111,7 @@ def part_of(config: TransformerConfig, what: str) -> int:
     if what != "neurons":
         return 1
     neurons = config.intermediate_size
-    group = next(size for size in range(1, neurons + 1) if neurons % size == 0 and neurons // size <= MOST_GROUPS)
+    group = group_sizes(neurons)[0]
     return max(group, neurons // 4 // group * group)
 
 
@@ -190,9 +190,8 @@ def _check_resident(setup: Setup, state: State, name: str, targets: Targets) -> 
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding_of(mesh, leaf.shape)),
         train._replace(params=together, opt_state=opt_state, averages=averages),
     )
-    leaves = jax.tree_util.tree_leaves_with_path(train)
     # Two at once until the change is over: it may be refused still.
-    old = device_bytes([leaf for path, leaf in leaves if owner(path, setup.names) == name], train.params[name])
+    old = device_bytes(leaves_of(train, name, setup.names), train.params[name])
     resident = device_bytes(shapes, shapes.params)
     if resident + old + setup.executables.code >= setup.budget:
         raise ArenaError(
@@ -221,14 +220,14 @@ def take_up_shapes(setup: Setup, shapes: Mapping[str, Mapping[str, Any]]) -> Non
     for name in take_shapes(setup.step, setup.parts.models, shapes):
         state = setup.step.abstract_state()
         setup.executables.replace(name, state.params[name], device_bytes(state, state.params))
-        setup.parameters[name] = sum(leaf.size for leaf in jax.tree.leaves(state.params[name]))
+        setup.parameters[name] = models.count_parameters(state.params[name])
 
 
 def take_model(setup: Setup, state: State, name: str, resized: Any) -> None:
     """Take over a model's new parameters, and zeros for its gradient; what is resident follows."""
     setup.parts.models[name], state.train = resized.model, resized.state
     state.gradients[name] = zeros_like(state.train.params[name], setup.mesh)
-    setup.parameters[name] = sum(leaf.size for leaf in jax.tree.leaves(state.train.params[name]))
+    setup.parameters[name] = models.count_parameters(state.train.params[name])
     setup.executables.resident = device_bytes(state.train, state.train.params)
 
 
@@ -238,7 +237,7 @@ def _charge(setup: Setup, state: State, name: str, targets: Targets, before: Any
     rows = setup.parts.validation[name]
     length, account = rows.lengths[-1], state.accounts[name]
     for what, count in targets:
-        if what == "stack" or count >= size_of(config, what):
+        if not is_pruning(config, what, count):
             continue
         groups = 1 if what != "neurons" else min(MOST_GROUPS, config.intermediate_size)
         passes = 1 + config.num_layers * (config.num_heads + groups + 1)

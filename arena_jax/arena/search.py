@@ -60,18 +60,18 @@ def search_shape(
     norms = relative_gradients(state.gradients[name], state.train.params[name])
     config = setup.parts.models[name].config
     children: list[Targets] = [((what, size_of(config, what) + part_of(config, what)),) for what in proposals(norms)]
-    parent = capture(setup, state, name, update)
+    parent, operations = capture(setup, state, name, update), steps * _step_flops(setup, state, name)
     contenders: list[tuple[float, Contender]] = []
     rows: list[dict[str, Any]] = []
     for targets in [(), *children]:
-        update = install(setup, state, parent)
         try:
             if targets:
+                update = install(setup, state, parent)
                 update = change_model(setup, state, session, name, targets, rounds, quiet=True)
         except ArenaError as error:
             session.record("note", rounds, text=f"{name}: {_words(targets)} does not race: {error}")
             continue
-        count = race_length(setup, state, name, parent, steps)
+        count = race_length(setup, state, name, operations)
         for _ in range(count):
             _step(setup, state, session, update, name, rounds)
         score = _score(setup, state, session, name, rounds)
@@ -132,8 +132,8 @@ def relative_gradients(gradient: Mapping[str, Any], params: Mapping[str, Any]) -
         ("layers").
 
     Example:
-        >>> one = {"blocks": {"attention": {"q": jnp.ones((2, 3))}, "feed_forward": {"up": jnp.ones((2, 3))}}}
-        >>> relative_gradients(jax.tree.map(lambda x: 2 * x, one), one)
+        >>> params = {"blocks": {"attention": {"q": jnp.ones((2, 3))}, "feed_forward": {"up": jnp.ones((2, 3))}}}
+        >>> relative_gradients(jax.tree.map(lambda x: 2 * x, params), params)
         {'heads': 2.0, 'neurons': 2.0, 'layers': 2.0}
     """
 
@@ -160,15 +160,14 @@ def proposals(norms: Mapping[str, float]) -> list[str]:
     return sorted(norms, key=lambda what: -norms[what])[:CHILDREN]
 
 
-def race_length(setup: Setup, state: State, name: str, parent: Contender, steps: int) -> int:
+def race_length(setup: Setup, state: State, name: str, operations: float) -> int:
     """The steps that a contender takes for what the parent pays for its own: at least one."""
-    length = setup.parts.train[name].lengths[-1]
-    now = row_flops(setup, name, length) * step_rows(setup, state, name)
-    model, size = setup.parts.models[name], state.sizes[name]
-    setup.parts.models[name], state.sizes[name] = parent.model, parent.size
-    before = row_flops(setup, name, length) * step_rows(setup, state, name)
-    setup.parts.models[name], state.sizes[name] = model, size
-    return max(1, round(steps * before / now))
+    return max(1, round(operations / _step_flops(setup, state, name)))
+
+
+def _step_flops(setup: Setup, state: State, name: str) -> float:
+    """The operations of a model's step, of its shape and batch size now."""
+    return row_flops(setup, name, setup.parts.train[name].lengths[-1]) * step_rows(setup, state, name)
 
 
 def _step(setup: Setup, state: State, session: Session, update: Program, name: str, rounds: int) -> None:

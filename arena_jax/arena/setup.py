@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -21,6 +20,7 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.config.objective import check_objective
 from arena_jax.config.scores import SCORES
 from arena_jax.config.units import Spend, parse_spend
+from arena_jax.models.count_parameters import count_parameters
 from arena_jax.runtime import memory, processes, program
 from arena_jax.runtime.batch_search import Compile
 from arena_jax.runtime.devices import make_mesh
@@ -180,7 +180,7 @@ def build_setup(
         step=step,
         mesh=mesh,
         names=step.names,
-        parameters={name: sum(p.size for p in jax.tree.leaves(state.params[name])) for name in step.names},
+        parameters={name: count_parameters(state.params[name]) for name in step.names},
         budget=budget,
         executables=executables,
         spend=parse_spend(arena.spend) if arena.spend else None,

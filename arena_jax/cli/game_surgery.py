@@ -46,7 +46,6 @@ def subject_of(arguments: argparse.Namespace) -> Any:
 
 def finish(arguments: argparse.Namespace, subject: Any, new: Any, name: str) -> int:
     """Write the new model, and print what changed: the loss on held-out rows, the operations, the parameters."""
-    import jax
     import numpy as np
 
     from arena_jax import game, models
@@ -61,7 +60,7 @@ def finish(arguments: argparse.Namespace, subject: Any, new: Any, name: str) -> 
     for model in (subject.model, new):
         ablation_game = game.AblationGame(model, batches, subject.objective, table=game.fine_players(model.config, 1))
         loss = -float(ablation_game.evaluate(np.ones((1, len(ablation_game.table))))[0])
-        count = sum(x.size for x in jax.tree.leaves(models.split(model)[1]))
+        count = models.count_parameters(models.split(model)[1])
         rows.append((loss, models.forward_flops(model.config, length), count))
     (loss, flops, count), (new_loss, new_flops, new_count) = rows
     traded = new_flops - flops

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from scipy import stats
 
@@ -168,7 +167,7 @@ def measurements(subject: Subject, sequences: int, groups: int, seed: int) -> di
     }
     sums = {name: [v[[i for part in block for i in part]].sum() for block in nested] for name, v in of_blocks.items()}
     return {
-        "parameters": int(sum(x.size for x in jax.tree.leaves(models.split(subject.model)[1]))),
+        "parameters": models.count_parameters(models.split(subject.model)[1]),
         "loss": -float(played(np.ones((1, n), bool))[0]),
         "heads' share": _ratio(kinds[0], kinds.sum()),
         "worthless": float((worth <= 0).mean()),

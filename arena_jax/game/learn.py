@@ -251,7 +251,7 @@ def _content(
             "on": {
                 "model": plain(config.models[0]) | {"component_rates": {}},
                 "family": network.config.family,
-                "parameters": sum(leaf.size for leaf in jax.tree.leaves(trainings.initial[0])),
+                "parameters": models.count_parameters(trainings.initial[0]),
                 "task": config.task,
                 "data": config.data.name,
             },

@@ -1,6 +1,7 @@
 """Flax NNX BERT, RoBERTa and GPT-2: one transformer, one configuration, Hugging Face folders in and out."""
 
 from arena_jax.models.config import TASKS, TransformerConfig
+from arena_jax.models.count_parameters import count_parameters
 from arena_jax.models.create import create
 from arena_jax.models.flops import forward_flops, row_flops, training_flops
 from arena_jax.models.gated import Gated
@@ -25,6 +26,7 @@ __all__ = [
     "abstract",
     "split",
     "merge",
+    "count_parameters",
     "hand_down",
     "Gates",
     "Gated",

@@ -46,8 +46,18 @@ def size_of(config: TransformerConfig, what: str) -> int:
 
 
 def is_pruning(config: TransformerConfig, what: str, count: int) -> bool:
-    """Whether a model has fewer afterwards: it takes its parts' worth to say which go."""
-    return count < size_of(config, what)
+    """Whether a model has fewer afterwards: it takes its parts' worth to say which go. Stacking takes none away."""
+    return what != "stack" and count < size_of(config, what)
+
+
+def group_sizes(neurons: int) -> list[int]:
+    """How many neurons a group may have, the fewest first: groups are of one size, and at most `MOST_GROUPS`.
+
+    Example:
+        >>> group_sizes(128)
+        [2, 4, 8, 16, 32, 64, 128]
+    """
+    return [size for size in range(1, neurons + 1) if neurons % size == 0 and neurons // size <= MOST_GROUPS]
 
 
 def groups_of(config: TransformerConfig, neurons: int) -> int:
@@ -62,7 +72,7 @@ def groups_of(config: TransformerConfig, neurons: int) -> int:
         (64, 64)
     """
     before = config.intermediate_size
-    sizes = [size for size in range(1, before + 1) if before % size == 0 and before // size <= MOST_GROUPS]
+    sizes = group_sizes(before)
     fitting = [size for size in sizes if neurons % size == 0]
     if not fitting or fitting[0] == before:
         raise ArenaError(

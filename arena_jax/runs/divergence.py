@@ -185,6 +185,17 @@ def owner(path: Sequence[Any], names: Sequence[str]) -> str | None:
     return next((key for key in keys if key in names), None)
 
 
+def leaves_of(state: Any, name: str, names: Sequence[str]) -> list[Any]:
+    """The leaves of a run's state that belong to one model.
+
+    Example:
+        >>> leaves_of({"opt": [{"bert": 1, "gpt2": 2}], "step": 3}, "gpt2", ("bert", "gpt2"))
+        [2]
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return [leaf for path, leaf in leaves if owner(path, names) == name]
+
+
 def put_back(state: Tree, arrays: Mapping[str, np.ndarray], name: str, names: Sequence[str]) -> Tree:
     """A state in which one model's parameters and optimizer state are those of a checkpoint.
 

@@ -6,7 +6,6 @@ A comparison of transformers says little where their target lies below these.
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -16,9 +15,9 @@ import numpy as np
 from arena_jax import data
 from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
-from arena_jax.training.bag_of_embeddings import bag_of_embeddings
 from arena_jax.training.build import build, load_split, problem_type
 from arena_jax.training.entities import IGNORED, entity_sums, is_entity_scheme
+from arena_jax.training.warm_start import bag_of_classes
 
 
 def cheap_models(config: RunConfig) -> dict[str, dict[str, float]]:
@@ -42,16 +41,8 @@ def cheap_models(config: RunConfig) -> dict[str, dict[str, float]]:
         return word_taggers(train, load_split(source, config.task, "validation", source.validation_limit))
     if config.task != "sequence-classification" or problem_type(config) is not None:
         raise ArenaError(f"no cheap model is known for {problem_type(config) or config.task}")
-    parts, scores = build(config), {}
-    for name, model in parts.models.items():
-        tokenizer, seed = parts.tokenizers[name], config.training.seed ^ zlib.crc32(name.encode())
-        special = tokenizer.special_ids
-        width = model.config.hidden_size
-        bag = bag_of_embeddings(parts.train[name], tokenizer.vocab_size, width, special_ids=special, seed=seed)
-        rows = parts.validation[name]
-        right = bag.logits(rows, special).argmax(1) == rows.columns["labels"]
-        scores[f"{name}, as a bag"] = {"accuracy": float(right.mean())}
-    return scores
+    parts = build(config)
+    return {f"{name}, as a bag": {"accuracy": bag_of_classes(name, config, parts)[1]} for name in parts.models}
 
 
 def word_taggers(train: data.Dataset, scored: data.Dataset) -> dict[str, dict[str, float]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from arena_jax import models
 from arena_jax.training.build import Parts
 
@@ -16,7 +14,7 @@ def describe_models(parts: Parts, starts: Mapping[str, Any] | None = None) -> di
     descriptions = {}
     for name, model in parts.models.items():
         _, params = models.split(model)
-        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        count = models.count_parameters(params)
         shape = model.config
         size = f"{shape.num_layers} layers × {shape.hidden_size}, {shape.num_heads} heads"
         descriptions[name] = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 from arena_jax.config import RunConfig
 from arena_jax.config.together import TogetherConfig
 from arena_jax.config.units import parse_duration
 from arena_jax.runs.session import Session
+from arena_jax.runs.signals import Stopped
 
 
 def lone_run(config: RunConfig, name: str, steps: int) -> RunConfig:
@@ -45,3 +48,22 @@ def in_time_left(session: Session, run: RunConfig) -> RunConfig:
         return run
     left = max(0.001, parse_duration(limit) - session.clock()["seconds"])  # none left: it stops after one step
     return dataclasses.replace(run, training=dataclasses.replace(run.training, stop_after=f"{left:.3f}s"))
+
+
+def train_inside(session: Session, run: RunConfig, folder: Path, total_steps: int, train: Callable[..., Path]) -> None:
+    """Train a run inside another's folder, or go on with it.
+
+    Args:
+        session: of the whole run, before :meth:`Session.begin`.
+        run: from :func:`lone_run`.
+        folder: of this run.
+        total_steps: of the whole run, for who stops it.
+        train: :func:`arena_jax.training.train`.
+
+    Raises:
+        Stopped: naming the whole run's folder.
+    """
+    try:
+        train(in_time_left(session, run), folder, resume=(folder / "config.json").is_file())
+    except Stopped as stopped:
+        raise Stopped(session.folder, stopped.step, total_steps) from None

@@ -15,10 +15,10 @@ from arena_jax.config import RunConfig
 from arena_jax.config.errors import ArenaError
 from arena_jax.config.scores import SCORES
 from arena_jax.config.together import RACE, TogetherConfig
-from arena_jax.runs.records import FILE, read
+from arena_jax.runs.records import read
+from arena_jax.runs.resume import has_ended
 from arena_jax.runs.session import Session
-from arena_jax.runs.signals import Stopped
-from arena_jax.training.lone_run import in_time_left, lone_run
+from arena_jax.training.lone_run import lone_run, train_inside
 from arena_jax.transforms.learning_progress import learning_progress
 
 FOLDER = "race"  # of the models' own short runs, inside the run's
@@ -102,12 +102,9 @@ def run_race(session: Session, steps: int, total_steps: int, train: Callable[...
     entries = {}
     for model in session.config.models:
         folder = session.folder / FOLDER / model.name
-        if not _is_over(folder):
-            run = entry_config(session.config, model.name, steps)
+        if not has_ended(folder):
             try:
-                train(in_time_left(session, run), folder, resume=(folder / "config.json").is_file())
-            except Stopped as stopped:
-                raise Stopped(session.folder, stopped.step, total_steps) from None
+                train_inside(session, entry_config(session.config, model.name, steps), folder, total_steps, train)
             except ArenaError:
                 if not _has_diverged(folder):
                     raise
@@ -176,10 +173,6 @@ def entry(records: Sequence[Mapping[str, Any]], metric: str) -> Entry:
         seconds=float(sum(spent.values())),
         compile_seconds=float(compiling),
     )
-
-
-def _is_over(folder: Path) -> bool:
-    return (folder / FILE).is_file() and any(record["kind"] == "end" for record in read(folder))
 
 
 def _has_diverged(folder: Path) -> bool:

@@ -13,9 +13,8 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.config.together import RACE
 from arena_jax.runs.records import read
 from arena_jax.runs.session import Session
-from arena_jax.runs.signals import Stopped
 from arena_jax.training.build import Parts
-from arena_jax.training.lone_run import in_time_left, lone_run
+from arena_jax.training.lone_run import lone_run, train_inside
 from arena_jax.training.race import Entry, fastest, race_steps, run_race
 from arena_jax.training.restore import restore
 from arena_jax.training.warm_start import warm_starts
@@ -112,10 +111,7 @@ def run_relay(session: Session, parts: Parts, total_steps: int, train: Callable[
     then = "the others start from it" if config.together.relay_warm else "it teaches the others from then on"
     how = f"{most}{steps:,} of {total_steps:,} steps alone, in {FOLDER}/; {then}"
     folder, alone = session.folder / FOLDER, lone_run(config, leader, steps)
-    try:
-        train(in_time_left(session, alone), folder, resume=(folder / "config.json").is_file())
-    except Stopped as stopped:
-        raise Stopped(session.folder, stopped.step, total_steps) from None
+    train_inside(session, alone, folder, total_steps, train)
     model = trained_model(folder, alone, parts)
     return Relay(
         followers_config(config, leader),

@@ -156,7 +156,7 @@ def resize_fields(name: str, before: Mapping[str, Any], about: Mapping[str, Any]
 
 def _worth(model: Any, name: str, what: str, count: int, parts: Parts, seed: int) -> Worth | None:
     """Of the model's parts, where some go: the same on every process."""
-    if not is_pruning(model.config, what, count) or what == "stack":
+    if not is_pruning(model.config, what, count):
         return None
     groups = groups_of(model.config, count) if what == "neurons" else 1
     rows = parts.validation[name]

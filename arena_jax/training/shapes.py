@@ -87,12 +87,12 @@ def check_shape(config: RunConfig, networks: Mapping[str, Any], name: str, step:
     try:
         optimizer = build_optimizer(config)
         state = jax.eval_shape(optimizer.init, params)
-        gradients = params
         extra: dict[str, Any] = {
             "learning_rates": dict.fromkeys(params, 1.0),
             "value": dict.fromkeys(params, 1.0),
         }
-        jax.eval_shape(lambda g, s, p: optimizer.update(g, s, p, **extra), gradients, state, params)
+        # Gradients have the parameters' shapes.
+        jax.eval_shape(lambda g, s, p: optimizer.update(g, s, p, **extra), params, state, params)
     except ArenaError as error:
         raise ArenaError(f"model '{name}': resize at {step:,}: {error}") from None
 

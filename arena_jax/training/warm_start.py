@@ -12,7 +12,7 @@ from arena_jax.config.errors import ArenaError
 from arena_jax.config.model import CORPUS
 from arena_jax.models.huggingface.files import find_folder
 from arena_jax.runs.session import Session
-from arena_jax.training.bag_of_embeddings import bag_of_embeddings
+from arena_jax.training.bag_of_embeddings import BagOfEmbeddings, bag_of_embeddings
 from arena_jax.training.build import Parts, model_task
 from arena_jax.training.state import TrainState
 from arena_jax.training.step import Step
@@ -117,13 +117,19 @@ def corpus_source(name: str, config: RunConfig, parts: Parts) -> tuple[Any, str]
         raise ArenaError("a text that is read as it is trained on has no table before: give a folder or a model")
     size, width = tokenizer.vocab_size, parts.models[name].config.hidden_size
     if rows.task == "sequence-classification" and rows.source.problem_type is None:
-        seed = config.training.seed ^ zlib.crc32(name.encode())
-        bag = bag_of_embeddings(rows, size, width, special_ids=tokenizer.special_ids, seed=seed)
-        held_out = parts.validation[name]
-        right = bag.logits(held_out, tokenizer.special_ids).argmax(1) == held_out.columns["labels"]
-        return bag.table, f"a bag of embeddings (by itself {100 * right.mean():.1f} % of the validation texts)"
+        bag, accuracy = bag_of_classes(name, config, parts)
+        return bag.table, f"a bag of embeddings (by itself {100 * accuracy:.1f} % of the validation texts)"
     table = data.corpus_table(rows, size, width, special_ids=tokenizer.special_ids)
     return table, "the corpus' table (PPMI, singular vectors)"
+
+
+def bag_of_classes(name: str, config: RunConfig, parts: Parts) -> tuple[BagOfEmbeddings, float]:
+    """The bag of embeddings of a run's classes, with a model's tokenizer and width, and its accuracy on validation."""
+    special_ids, size = parts.tokenizers[name].special_ids, parts.tokenizers[name].vocab_size
+    width, seed = parts.models[name].config.hidden_size, config.training.seed ^ zlib.crc32(name.encode())
+    bag = bag_of_embeddings(parts.train[name], size, width, special_ids=special_ids, seed=seed)
+    rows = parts.validation[name]
+    return bag, float((bag.logits(rows, special_ids).argmax(1) == rows.columns["labels"]).mean())
 
 
 def begin_warm(

@@ -87,11 +87,11 @@ def test_a_students_gradient_is_that_of_the_equation_written_out(tmp_path, monke
         assert (labels == batch[teacher]["labels"]).all()
 
         def loss(params):
-            own = logits(setup, student, params, batch[student])
-            said = jax.nn.softmax(logits(setup, teacher, state.train.params[teacher], batch[teacher]) / T)
-            task = -jax.nn.log_softmax(own)[jnp.arange(4), labels].mean()
-            apart = (said * (jnp.log(said) - jax.nn.log_softmax(own / T))).sum(-1).mean()
-            return ALPHA * task + (1 - ALPHA) * T**2 * apart
+            z = logits(setup, student, params, batch[student])
+            p = jax.nn.softmax(logits(setup, teacher, state.train.params[teacher], batch[teacher]) / T)
+            task = -jax.nn.log_softmax(z)[jnp.arange(4), labels].mean()
+            divergence = (p * (jnp.log(p) - jax.nn.log_softmax(z / T))).sum(-1).mean()
+            return ALPHA * task + (1 - ALPHA) * T**2 * divergence
 
         theirs = jax.grad(loss)(state.train.params[student])
         before, rate = dataclasses.replace(state.accounts[student]), learning_rate(setup, state, student, 2, 4)

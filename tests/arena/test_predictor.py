@@ -83,13 +83,13 @@ def test_the_quantile_is_numpys():
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
 def test_a_planted_truth_is_found_and_its_band_holds(spread):
     samples = planted(spread=spread)
-    found = fit_predictor(samples)
-    np.testing.assert_allclose(found.weights, TRUTH, atol=0.1 * spread)
-    assert found.width == pytest.approx(1.2816 * spread, rel=0.06)
-    held = calibration(samples, "inputs")
+    fitted = fit_predictor(samples)
+    np.testing.assert_allclose(fitted.weights, TRUTH, atol=0.1 * spread)
+    assert fitted.width == pytest.approx(1.2816 * spread, rel=0.06)
+    by_inputs = calibration(samples, "inputs")
     # 2,400 forecasts: their standard error is 0.008.
-    assert held.coverage.mean() == pytest.approx(0.8, abs=0.025)
-    assert calibration(samples, "horizon").error.mean() > 1.2 * held.error.mean() or spread == 3.0
+    assert by_inputs.coverage.mean() == pytest.approx(0.8, abs=0.025)
+    assert calibration(samples, "horizon").error.mean() > 1.2 * by_inputs.error.mean() or spread == 3.0
     raw = calibration(samples, "curve").coverage.mean()
     assert abs(raw - 0.8) > 0.06, "what no other run corrects is off"
 

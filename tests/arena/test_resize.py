@@ -15,7 +15,7 @@ from arena_jax.runs import load_run
 from arena_jax.runs.records import read
 from arena_jax.runtime.memory import device_bytes
 from tests.arena import tiny as tiny_file
-from tests.arena.tiny import assert_same_arrays, final_state, records, tiny, without_times
+from tests.arena.tiny import assert_killed_and_resumed_is, assert_same_arrays, final_state, records, tiny
 
 
 def train(config, output, **options):
@@ -145,21 +145,9 @@ def test_shares_divide_what_the_new_shapes_leave(finished):
 @pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 2, 3, 4])
 def test_resuming_changes_no_bit(finished, tmp_path, rounds):
-    class Killed(Exception):
-        pass
-
     config = growing()
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, checkpoint_every=1))
-
-    def kill(moment, now, setup, state):
-        if moment == "round" and now == rounds + 1:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(config, tmp_path / "run", observe=kill)
-    run = train(config, tmp_path / "run", resume=True)
-    assert_same_arrays(final_state(finished), final_state(run))
-    assert without_times(run) == without_times(finished)
+    assert_killed_and_resumed_is(finished, train, config, tmp_path / "run", rounds)
 
 
 @pytest.mark.slow

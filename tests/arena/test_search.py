@@ -17,7 +17,7 @@ from arena_jax.runtime.devices import distribute, make_mesh
 from arena_jax.training import restore
 from arena_jax.training.state import TrainState
 from tests.arena.test_resize import train, world
-from tests.arena.tiny import assert_same_arrays, final_state, records, tiny, without_times
+from tests.arena.tiny import assert_killed_and_resumed_is, assert_same_arrays, final_state, records, tiny
 
 
 def test_the_model_of_the_least_progress_proposes():
@@ -146,20 +146,8 @@ def test_a_race_is_over_equal_operations_and_the_best_goes_on(finished):
 @pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_resuming_changes_no_bit(finished, tmp_path, rounds):
-    class Killed(Exception):
-        pass
-
     config = tiny(arena={"race_steps": 3}, checkpoint_every=1)
-
-    def kill(moment, now, setup, state):
-        if moment == "round" and now == rounds + 1:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(config, tmp_path / "run", observe=kill)
-    run = train(config, tmp_path / "run", resume=True)
-    assert_same_arrays(final_state(finished), final_state(run))
-    assert without_times(run) == without_times(finished)
+    assert_killed_and_resumed_is(finished, train, config, tmp_path / "run", rounds)
 
 
 @pytest.mark.slow

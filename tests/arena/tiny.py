@@ -5,6 +5,7 @@ from concurrent.futures import Executor, Future
 
 import jax
 import numpy as np
+import pytest
 
 from arena_jax import training
 from arena_jax.arena import competition
@@ -168,3 +169,21 @@ def without_times(run):
         return [strip(v) for v in value] if isinstance(value, list) else value
 
     return [strip(record) for record in read(run) if record["kind"] not in ("compile", "checkpoint")]
+
+
+class Killed(Exception):
+    """Ends a run in the middle, as a lost machine does."""
+
+
+def assert_killed_and_resumed_is(finished, train, config, folder, rounds):
+    """Kill a run as a round begins, after so many, and go on: arrays and records are those of one that finished."""
+
+    def kill(moment, now, setup, state):
+        if moment == "round" and now == rounds + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(config, folder, observe=kill)
+    run = train(config, folder, resume=True)
+    assert_same_arrays(final_state(finished), final_state(run))
+    assert without_times(run) == without_times(finished)

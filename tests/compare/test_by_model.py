@@ -76,11 +76,13 @@ def test_a_single_evaluation_is_drawn_as_a_point():
     from matplotlib.figure import Figure
 
     axes = Figure().subplots()
-    cells = {"slow": [record(bert=20)] * 2, "fast": [one := record(bert=10), one | {"curve": one["curve"][:1]}]}
+    fast_record = record(bert=10)
+    shorter = fast_record | {"curve": fast_record["curve"][:1]}
+    cells = {"slow": [record(bert=20)] * 2, "fast": [fast_record, shorter]}
     comparison_figures._draw_bands(axes, plan(models=["bert"]), {"cells": cells}, "accuracy", "bert", None)
     slow, fast = axes.lines
     assert (slow.get_marker(), fast.get_marker()) == ("None", "o")
-    assert list(fast.get_xdata()) == [one["curve"][0]["step"]]
+    assert list(fast.get_xdata()) == [fast_record["curve"][0]["step"]]
 
 
 def test_each_model_has_its_own_curves(tmp_path, monkeypatch):

@@ -25,8 +25,8 @@ def test_independent_is_adamw_with_the_clipping_of_the_form(form):
 
 def test_muon_is_independent_too_with_its_own_momentum():
     run = presets.get("mmo-paper")
-    given = dataclasses.replace(run, optimizer=OptimizerConfig(form="paper", b1=0.8, amsgrad=True))
-    alone, other = baseline(given, "muon").optimizer, baseline(run, "independent").optimizer
+    config = dataclasses.replace(run, optimizer=OptimizerConfig(form="paper", b1=0.8, amsgrad=True))
+    alone, other = baseline(config, "muon").optimizer, baseline(run, "independent").optimizer
     assert dataclasses.replace(alone, inner="adamw", learning_rate=other.learning_rate) == other
     kept = OptimizerConfig(inner="muon", momentum=0.9)
     assert baseline(dataclasses.replace(run, optimizer=kept), "muon").optimizer.momentum == 0.9
